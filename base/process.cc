@@ -1,0 +1,71 @@
+#include "fedwatt/base/process.h"
+
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+
+namespace fedwatt {
+namespace {
+
+absl::Duration ReadCpuClock(clockid_t clock) {
+  struct timespec spent = {};
+  clock_gettime(clock, &spent);
+  return absl::DurationFromTimespec(spent);
+}
+
+std::optional<int64_t> StatusField(const char* field) {
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (!absl::StartsWith(line, field)) continue;
+    std::vector<std::string> words = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    int64_t kibibytes;
+    if (words.size() >= 2 && absl::SimpleAtoi(words[1], &kibibytes)) return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::Duration ProcessCpuTime() { return ReadCpuClock(CLOCK_PROCESS_CPUTIME_ID); }
+absl::Duration ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID); }
+
+std::optional<int64_t> ResidentBytes() { return StatusField("VmRSS:"); }
+std::optional<int64_t> PeakResidentBytes() { return StatusField("VmHWM:"); }
+
+MachineInfo DescribeMachine() {
+  static const std::set<std::string> kInteresting = {"avx2", "fma",         "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni",
+                                                     "sha_ni", "amx_tile", "asimd",   "asimddp",     "bf16",        "sve"};
+  MachineInfo info;
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(cpuinfo, line)) {
+    std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 1));
+    if (parts.size() != 2) continue;
+    std::string key(absl::StripAsciiWhitespace(parts[0]));
+    if (key == "model name" && info.cpu_model.empty()) info.cpu_model = std::string(absl::StripAsciiWhitespace(parts[1]));
+    if ((key == "flags" || key == "Features") && info.instruction_sets.empty()) {
+      for (absl::string_view flag : absl::StrSplit(parts[1], ' ', absl::SkipEmpty())) {
+        if (!kInteresting.contains(std::string(flag))) continue;
+        if (!info.instruction_sets.empty()) info.instruction_sets += ' ';
+        info.instruction_sets += std::string(flag);
+      }
+    }
+  }
+  long cores = ::sysconf(_SC_NPROCESSORS_ONLN);
+  info.core_count = cores > 0 ? static_cast<int>(cores) : 1;
+  long pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page_bytes > 0) info.memory_bytes = static_cast<int64_t>(pages) * page_bytes;
+  return info;
+}
+
+}  // namespace fedwatt

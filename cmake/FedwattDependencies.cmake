@@ -1,0 +1,27 @@
+# Every dependency is a Debian 12 package; scripts/install_dependencies.sh names them.
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(absl CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+if(FEDWATT_WITH_GRPC)
+  # Debian ships no protobuf CMake config, so module mode.
+  find_package(Protobuf REQUIRED)
+  find_package(gRPC CONFIG REQUIRED)
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(SQLITE3 REQUIRED IMPORTED_TARGET sqlite3)
+endif()
+if(FEDWATT_WITH_TORCH)
+  find_package(Torch REQUIRED)
+  # CMake's imported target would push LibTorch's flags onto every room; only model/torch links it.
+  separate_arguments(FEDWATT_TORCH_FLAGS UNIX_COMMAND "${TORCH_CXX_FLAGS}")
+endif()
+if(FEDWATT_WITH_TOOLS OR FEDWATT_BUILD_EXAMPLES OR FEDWATT_BUILD_TESTS)
+  find_package(tomlplusplus CONFIG REQUIRED)
+  find_package(CLI11 CONFIG REQUIRED)
+endif()
+if(FEDWATT_BUILD_TESTS)
+  find_package(GTest CONFIG REQUIRED)
+  include(GoogleTest)
+endif()

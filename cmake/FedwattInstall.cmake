@@ -1,0 +1,1 @@
+# Filled once every room exists.

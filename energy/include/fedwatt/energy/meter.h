@@ -1,0 +1,61 @@
+// Sources of joules. One file each under energy/meters/.
+#ifndef FEDWATT_ENERGY_METER_H_
+#define FEDWATT_ENERGY_METER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "fedwatt/base/clock.h"
+#include "fedwatt/base/registry.h"
+#include "fedwatt/energy/quantities.h"
+
+namespace fedwatt {
+
+struct MeterOptions {
+  std::string root = "/";             // sysfs and procfs are read below it; tests inject a folder
+  const Clock* clock = &RealClock();  // must outlive the meter
+  // Watts of one busy core, for the generic model; <= 0 takes the built-in table's value.
+  double watts_per_core = 0;
+};
+
+// Measures windows: Start, then Read any number of times; each Read covers the time since the one before.
+// Owned by one thread.
+class Meter {
+ public:
+  virtual ~Meter() = default;
+  virtual std::string_view name() const = 0;
+  virtual EnergyTier tier() const = 0;
+  // One line for people: what it reads and what that covers.
+  virtual std::string Describe() const = 0;
+  virtual absl::Status Start() = 0;
+  // A source that fails in between yields a missing reading, never an error and never zero.
+  virtual EnergyReading Read() = 0;
+};
+
+// Errors from Create say why the meter is not available here: UNIMPLEMENTED  no such hardware; PERMISSION_DENIED
+struct MeterEntry {
+  std::function<absl::StatusOr<std::unique_ptr<Meter>>(const MeterOptions&)> create;
+  int preference = 0;  // `auto` tries the highest first
+};
+using MeterRegistry = Registry<MeterEntry>;
+MeterRegistry& Meters();
+
+struct RefusedMeter {
+  std::string name;
+  std::string reason;
+};
+struct MeterChoice {
+  std::unique_ptr<Meter> meter;        // null when none is available or "none" was asked for
+  std::vector<RefusedMeter> refused;   // in the order tried
+};
+
+// `name` is a registered meter, "auto" (the best available one) or "none".
+// Errors: NOT_FOUND  unknown name; the meter's own error when it was named and is not available
+absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options);
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_ENERGY_METER_H_

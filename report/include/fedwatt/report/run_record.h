@@ -1,0 +1,107 @@
+// The files a run leaves behind: rounds.jsonl, clients.jsonl, summary.json. Fields may be added, never renamed or repurposed.
+#ifndef FEDWATT_REPORT_RUN_RECORD_H_
+#define FEDWATT_REPORT_RUN_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fedwatt/energy/phase_tracker.h"
+#include "fedwatt/energy/quantities.h"
+#include "fedwatt/model/plan.h"
+
+namespace fedwatt {
+
+// One line of rounds.jsonl. A nullopt is written as null, which means "not measured"; it is never 0.
+struct RoundRecord {
+  std::string run_id;
+  int64_t round = 0;
+  bool committed = false;
+  std::string reason;  // when abandoned
+  absl::Time started_at, finished_at;
+  double wall_seconds = 0, select_seconds = 0, collect_seconds = 0, aggregate_seconds = 0, evaluate_seconds = 0;
+  int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
+  std::map<std::string, int64_t> rejections;
+  int64_t train_examples = 0;
+  std::optional<double> train_loss;
+  std::optional<double> eval_accuracy, eval_loss;
+  std::optional<int64_t> eval_examples;
+  std::optional<double> federated_eval_accuracy, federated_eval_loss;
+  std::optional<int64_t> federated_eval_examples;
+  int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
+  std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
+  int64_t uplink_dense_bytes = 0, downlink_dense_bytes = 0;
+  std::optional<Energy> client_energy, client_energy_low, client_energy_high;
+  int64_t client_energy_clients = 0;
+  std::optional<Energy> client_energy_wasted;
+  EnergyTier client_energy_tier = EnergyTier::kMissing;
+  std::map<EnergyTier, Energy> client_energy_by_tier;
+  double client_train_seconds = 0, client_cpu_seconds = 0;
+  EnergyReading server_energy;
+  double server_cpu_seconds = 0;
+  std::optional<int64_t> peak_rss_bytes;
+  std::string model_digest;  // hexadecimal
+};
+
+// One line of clients.jsonl.
+struct AttemptRecord {
+  int64_t round = 0;
+  std::string client;   // pseudonym
+  int64_t partition = 0;
+  std::string attempt;
+  std::string outcome;  // accepted, rejected, late, dropped, cancelled
+  std::string reason;   // RejectionName(), "" when accepted
+  FitSpec fit;
+  int64_t fit_parameter_count = 0;
+  std::optional<int64_t> train_examples;
+  std::optional<double> train_loss;
+  bool completed_work = true;  // false: partial work within the deadline
+  std::vector<PhaseSpan> phases;
+  std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
+  std::string codec_uplink, codec_downlink;
+};
+
+struct SettingWithOrigin {
+  std::string key, value, origin;  // origin: "default", "file PATH:LINE", "environment NAME", "flag --set", ...
+};
+
+struct RunSummary {
+  std::string run_id, version, command;
+  std::vector<SettingWithOrigin> config;
+  uint64_t seed = 0;
+  // Machine: cpu, cores, memory, instruction sets and kernel thread settings, meters found and refused.
+  std::map<std::string, std::string> machine_facts;
+  std::vector<std::string> meters_found;
+  std::map<std::string, std::string> meters_refused;  // name to reason
+  std::optional<double> target_accuracy;
+  std::string model_path;  // of final.pt, or of the last container where the run had no LibTorch
+  bool simulated = false;
+};
+
+// Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already (a
+// restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off.
+// Owned by one thread.
+class RunRecordWriter {
+ public:
+  // Creates `directory` if needed. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED, DATA_LOSS  an earlier line does not parse (named)
+  static absl::StatusOr<std::unique_ptr<RunRecordWriter>> Open(const std::string& directory);
+  virtual ~RunRecordWriter() = default;
+
+  virtual absl::Status WriteRound(const RoundRecord& record) = 0;
+  virtual absl::Status WriteAttempt(const AttemptRecord& record) = 0;
+  // Writes summary.json atomically, with totals and to-target figures over all rounds written; may be called again.
+  virtual absl::Status WriteSummary(const RunSummary& summary) = 0;
+
+  virtual std::optional<double> best_accuracy() const = 0;
+  virtual const std::string& directory() const = 0;
+};
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_REPORT_RUN_RECORD_H_
