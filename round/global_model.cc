@@ -1,0 +1,153 @@
+#include "fedwatt/round/global_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/bytes.h"
+#include "fedwatt/base/random.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/container.h"
+#include "fedwatt/model/rejection.h"
+#include "fedwatt/privacy/update_guard.h"
+
+namespace fedwatt {
+namespace {
+
+constexpr std::string_view kStateMagic = "FWGLOB01";
+
+}  // namespace
+
+absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::string_view container, int64_t example_count, int64_t round,
+                        int64_t partition, Accumulator& accumulator, std::vector<float>& scratch) {
+  if (static_cast<int64_t>(container.size()) > plan.limits.max_update_bytes) {
+    return WithRejection(absl::ResourceExhaustedError(absl::StrCat("update: ", container.size(), " bytes, the plan allows ",
+                                                                   plan.limits.max_update_bytes)),
+                         Rejection::kOversize);
+  }
+  FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, plan.limits.max_update_bytes));
+  if (view.header.kind != ContainerKind::kUpdate || view.header.layout_digest != plan.layout_digest) {
+    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: made for layout ", view.header.layout_digest.Hex().substr(0, 12),
+                                                                 ", the plan names ", plan.layout_digest.Hex().substr(0, 12))),
+                         Rejection::kWrongLayout);
+  }
+  if (view.header.codec != plan.uplink_codec) {
+    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: encoded by '", view.header.codec, "', the plan asks for '",
+                                                                 plan.uplink_codec, "'")),
+                         Rejection::kWrongCodec);
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(plan.uplink_codec));
+  scratch.resize(static_cast<size_t>(layout.value_count()));
+  TransformContext context{layout, EncodingSeed(plan.seed, round, partition), round};
+  if (absl::Status decoded = codec->Decode(view.payload, context, absl::MakeSpan(scratch)); !decoded.ok()) {
+    return RejectionOf(decoded).has_value() ? decoded : WithRejection(decoded, Rejection::kWrongCodec);
+  }
+  FEDWATT_RETURN_IF_ERROR(CheckUpdate(layout, scratch, example_count, plan.limits));
+  absl::Status added = accumulator.Accumulate(ClientUpdate{scratch, example_count, {}});
+  return added.ok() || RejectionOf(added).has_value() ? added : WithRejection(added, Rejection::kBadWeight);
+}
+
+absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std::vector<float> initial) {
+  options.plan.layout_digest = options.layout.digest();
+  FEDWATT_RETURN_IF_ERROR(ValidatePlan(options.plan));
+  FEDWATT_RETURN_IF_ERROR(MakeCodec(options.plan.uplink_codec).status());
+  if (static_cast<int64_t>(initial.size()) != options.layout.value_count()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
+  }
+  GlobalModel model;
+  FEDWATT_ASSIGN_OR_RETURN(Strategy strategy, FindStrategy(options.strategy));
+  model.accumulator_name_ = strategy.accumulator;
+  FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
+  options.optimizer.layout = options.layout;
+  FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
+  FEDWATT_ASSIGN_OR_RETURN(model.codec_, MakeCodec(options.plan.downlink_codec));
+  model.options_ = std::move(options);
+  model.master_ = std::move(initial);
+  FEDWATT_RETURN_IF_ERROR(model.Encode(0));
+  return model;
+}
+
+absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const {
+  FEDWATT_ASSIGN_OR_RETURN(AccumulatorFactory make, Accumulators().Find(accumulator_name_));
+  AccumulatorOptions options;
+  options.layout = options_.layout;
+  options.max_abs = options_.plan.limits.max_abs;
+  options.max_total_weight = std::min(int64_t{1} << 40, options_.plan.limits.max_example_count * std::max<int64_t>(1, options_.max_cohort));
+  return make(options);
+}
+
+absl::Status GlobalModel::Encode(int64_t round) {
+  TransformContext context{options_.layout, DeriveSeed("downlink", {options_.plan.seed, static_cast<uint64_t>(round)}), round};
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, codec_->Encode(master_, context));
+  // What clients hold is what the bytes say, not what we meant.
+  auto held = std::make_shared<std::vector<float>>(master_.size());
+  FEDWATT_RETURN_IF_ERROR(codec_->Decode(payload, context, absl::MakeSpan(*held)));
+  ContainerHeader header;
+  header.kind = ContainerKind::kModel;
+  header.codec = options_.plan.downlink_codec;
+  header.layout_digest = options_.layout.digest();
+  header.layout = options_.layout;
+  blob_ = std::make_shared<const std::string>(WriteContainer(header, payload));
+  blob_digest_ = Sha256(*blob_);
+  published_digest_ = ModelDigest(options_.layout, *held);
+  published_ = std::move(held);
+  round_ = round;
+  return absl::OkStatus();
+}
+
+absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
+  FEDWATT_RETURN_IF_ERROR(optimizer_->Step(absl::MakeSpan(master_), delta));
+  for (float value : master_) {
+    if (!std::isfinite(value)) return absl::AbortedError("the global model is no longer finite; lower the server's learning rate");
+  }
+  return Encode(round);
+}
+
+std::string GlobalModel::Save() const {
+  ByteWriter writer;
+  writer.PutBytes(kStateMagic);
+  writer.Put<int64_t>(round_);
+  writer.PutBytes(options_.layout.digest().Raw());
+  writer.Put<uint32_t>(static_cast<uint32_t>(options_.strategy.size()));
+  writer.PutBytes(options_.strategy);
+  writer.Put<uint64_t>(master_.size());
+  writer.PutBytes({reinterpret_cast<const char*>(master_.data()), master_.size() * sizeof(float)});
+  const std::string optimizer = optimizer_->Save();
+  writer.Put<uint64_t>(optimizer.size());
+  writer.PutBytes(optimizer);
+  const uint32_t crc = Crc32c(writer.str());
+  writer.Put<uint32_t>(crc);
+  return std::move(writer).str();
+}
+
+absl::Status GlobalModel::Restore(std::string_view state) {
+  if (state.size() < 4) return absl::DataLossError("global model state: shorter than its checksum");
+  uint32_t stored;
+  std::memcpy(&stored, state.data() + state.size() - 4, 4);
+  if (Crc32c(state.substr(0, state.size() - 4)) != stored) return absl::DataLossError("global model state: wrong checksum");
+  ByteReader reader(state.substr(0, state.size() - 4), "global model state");
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view magic, reader.GetBytes(kStateMagic.size(), "magic"));
+  if (magic != kStateMagic) return absl::DataLossError("global model state: wrong magic");
+  FEDWATT_ASSIGN_OR_RETURN(int64_t round, reader.Get<int64_t>("round"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view layout, reader.GetBytes(32, "layout digest"));
+  if (layout != options_.layout.digest().Raw()) {
+    return absl::InvalidArgumentError("global model state: it was saved for another model; use another --out folder, or the same settings");
+  }
+  FEDWATT_ASSIGN_OR_RETURN(uint32_t name_size, reader.Get<uint32_t>("strategy length"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view strategy, reader.GetBytes(name_size, "strategy"));
+  if (strategy != options_.strategy) {
+    return absl::InvalidArgumentError(absl::StrCat("global model state: saved under strategy '", std::string(strategy), "', now '",
+                                                   options_.strategy, "'"));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t count, reader.Get<uint64_t>("value count"));
+  if (count != master_.size()) return absl::DataLossError("global model state: wrong number of values");
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view values, reader.GetBytes(count * sizeof(float), "values"));
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t optimizer_size, reader.Get<uint64_t>("optimizer length"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view optimizer, reader.GetBytes(optimizer_size, "optimizer"));
+  FEDWATT_RETURN_IF_ERROR(optimizer_->Restore(optimizer));
+  std::memcpy(master_.data(), values.data(), values.size());
+  return Encode(round);
+}
+
+}  // namespace fedwatt

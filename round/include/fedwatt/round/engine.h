@@ -1,0 +1,154 @@
+// The round as a pure state machine: (state, event, now) -> (state, effects). It owns no clock, disk, socket or thread; the server executes
+// its effects over gRPC and SQLite, the simulation in memory, the fault tests against a hostile world.
+#ifndef FEDWATT_ROUND_ENGINE_H_
+#define FEDWATT_ROUND_ENGINE_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fedwatt/model/rejection.h"
+#include "fedwatt/report/run_record.h"
+#include "fedwatt/round/selection.h"
+
+namespace fedwatt {
+
+struct EngineOptions {
+  std::string run_id;
+  uint64_t seed = 1;
+  int64_t rounds = 10;              // run ends after this round number, >= 1
+  int64_t next_round = 1;           // > 1 when a run is continued
+  int64_t incarnation = 0;          // counts starts of the coordinator on one run; part of attempt ids, so that stale ones are told apart
+  int64_t clients_per_round = 10;   // accepted updates a round aims at; 0 = every member
+  int64_t wait_for_clients = 1;     // members needed before the first round of this incarnation
+  double quorum = 0.5;              // (0, 1]: the fraction of the aim with which a round commits at its deadline
+  absl::Duration deadline = absl::Minutes(10);  // of the collect phase
+  double over_selection = 0;        // >= 0: fraction of clients asked beyond the aim
+  std::optional<double> target_accuracy;        // ends the run early
+  int64_t evaluate_every = 1;       // >= 1; the last round is always evaluated
+  bool evaluates = true;            // false: no evaluation at all
+  std::string selection_policy = "uniform";
+};
+
+// Errors: INVALID_ARGUMENT, naming the option, its range and its value; NOT_FOUND  unknown policy
+absl::Status ValidateEngineOptions(const EngineOptions& options);
+
+// ---- Events: what happened in the world.
+
+struct MemberJoined { int64_t partition; std::string client; };
+struct MemberLeft { int64_t partition; };
+// A complete update lies with the executor, not yet looked at.
+struct UpdateArrived { std::string attempt; };
+// The attempt ended without an update, or its bytes were refused before they were complete.
+struct AttemptFailed { std::string attempt; Rejection reason; };
+// The Fold effect is done. On error the update was refused (RejectionOf(status) says why) and the accumulator is untouched.
+struct FoldFinished { std::string attempt; absl::Status status; int64_t example_count = 0; };
+// The Aggregate effect is done: the new global model exists. `wall` is what it took.
+struct AggregateFinished { absl::Status status; std::string model_digest; };
+struct EvaluateFinished {
+  std::optional<double> accuracy, loss;
+  std::optional<int64_t> examples;
+  std::optional<double> federated_accuracy, federated_loss;
+  std::optional<int64_t> federated_examples;
+};
+struct PublishFinished { absl::Status status; };
+// The time asked for by SetTimer has come; early or stale ticks do no harm.
+struct Tick {};
+// An operator or a signal ends the run after what can be finished at once; an open round is abandoned.
+struct StopRequested { std::string reason; };
+
+using Event = std::variant<MemberJoined, MemberLeft, UpdateArrived, AttemptFailed, FoldFinished, AggregateFinished, EvaluateFinished,
+                           PublishFinished, Tick, StopRequested>;
+
+// ---- Effects: what is to be done. They are executed in order.
+
+// Ask this member to train on the current global model.
+struct StartAttempt { std::string attempt; int64_t round; int64_t partition; absl::Time deadline; };
+// Check the attempt's update and add it to the accumulator; answer with FoldFinished.
+struct Fold { std::string attempt; };
+// The attempt is over. Tell its client, drop what is kept for it, write its line in clients.jsonl.
+// `outcome` is the run record's: accepted, rejected, late, dropped, cancelled.
+struct EndAttempt { std::string attempt; int64_t round; int64_t partition; std::string client; std::string outcome; std::optional<Rejection> reason; };
+// Turn the accumulator into the next global model; answer with AggregateFinished.
+struct Aggregate { int64_t round; };
+// Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted.
+struct Evaluate { int64_t round; std::vector<int64_t> partitions; };
+// Make the new model durable and current, with this record (the executor fills what only it knows and writes it); answer with PublishFinished.
+struct Publish { RoundRecord record; };
+// Forget the accumulator's content; write the record.
+struct Abandon { RoundRecord record; };
+// Send a Tick at `at`; replaces any earlier timer.
+struct SetTimer { absl::Time at; };
+// The run is over. No effect follows.
+struct Finish { std::string reason; bool target_reached = false; absl::Status status; };
+
+using Effect = std::variant<StartAttempt, Fold, EndAttempt, Aggregate, Evaluate, Publish, Abandon, SetTimer, Finish>;
+using Effects = std::vector<Effect>;
+
+enum class RoundPhase { kIdle, kCollect, kAggregate, kPublish, kFinished };
+std::string_view RoundPhaseName(RoundPhase phase);
+
+struct Attempt {
+  enum class State { kTraining, kArrived, kFolding, kAccepted, kEnded };
+  std::string id;
+  int64_t partition = 0;
+  std::string client;
+  State state = State::kTraining;
+  int64_t example_count = 0;
+};
+
+// Everything the engine knows; copyable, so tests can fork a history.
+struct EngineState {
+  EngineOptions options;
+  RoundPhase phase = RoundPhase::kIdle;
+  int64_t round = 0;                       // the round under way, or the next one while idle
+  std::map<int64_t, Member> members;       // by partition
+  std::map<std::string, Attempt> attempts; // of the round under way
+  std::vector<std::string> arrival_order;  // updates that wait to be folded
+  int64_t aim = 0;                         // accepted updates this round wants
+  absl::Time deadline;
+  RoundRecord record;                      // of the round under way
+  absl::Time phase_started;
+  bool waited_for_clients = false;
+  std::optional<std::string> stop_reason;
+
+  int64_t CountAttempts(Attempt::State state) const;
+  int64_t QuorumCount() const;
+};
+
+// What anyone may look at while the engine runs: an immutable copy for status calls.
+struct RoundSnapshot {
+  RoundPhase phase = RoundPhase::kIdle;
+  int64_t round = 0, rounds = 0;
+  int64_t member_count = 0, wait_for_clients = 0;
+  int64_t selected = 0, accepted = 0, training = 0, aim = 0;
+  absl::Time deadline;
+};
+
+// Owned by one thread.
+class Engine {
+ public:
+  // Errors: as ValidateEngineOptions
+  static absl::StatusOr<Engine> Create(EngineOptions options);
+
+  // Takes one event at `now` (never before an earlier call's) and returns what is to be done.
+  Effects Handle(const Event& event, absl::Time now);
+
+  RoundSnapshot Snapshot() const;
+  const EngineState& state() const { return state_; }
+  bool finished() const { return state_.phase == RoundPhase::kFinished; }
+
+ private:
+  explicit Engine(EngineOptions options);
+  EngineState state_;
+};
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_ROUND_ENGINE_H_

@@ -1,0 +1,89 @@
+#include "fedwatt/round/participant.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/random.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/codec.h"
+#include "fedwatt/model/container.h"
+#include "fedwatt/privacy/update_guard.h"
+
+namespace fedwatt {
+
+absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max_bytes) {
+  FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, max_bytes));
+  if (view.header.kind != ContainerKind::kModel) return absl::InvalidArgumentError("model container: it holds an update, expected a model");
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(view.header.codec));
+  DecodedModel model;
+  model.layout = std::move(view.header.layout);
+  // A layout may claim 2^31 values in a few bytes; no codec we know packs a model below 1/256 byte a value.
+  if (model.layout.value_count() / 256 > static_cast<int64_t>(view.payload.size())) {
+    return absl::DataLossError(absl::StrCat("model container: ", model.layout.value_count(), " values claimed by ", view.payload.size(), " bytes"));
+  }
+  model.values.resize(static_cast<size_t>(model.layout.value_count()));
+  FEDWATT_RETURN_IF_ERROR(codec->Decode(view.payload, TransformContext{model.layout}, absl::MakeSpan(model.values)));
+  for (float value : model.values) {
+    if (!std::isfinite(value)) return absl::InvalidArgumentError("model container: a value is not finite");
+  }
+  return model;
+}
+
+absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_t partition, const DecodedModel& model, const Dataset& data,
+                                         LocalTrainer& trainer, const TrainingControl& control, PhaseTracker* tracker,
+                                         ParticipantScratch& scratch) {
+  FEDWATT_RETURN_IF_ERROR(ValidatePlan(plan));
+  if (model.layout.digest() != plan.layout_digest || trainer.layout().digest() != plan.layout_digest) {
+    return absl::InvalidArgumentError(absl::StrCat("layout: the plan names ", plan.layout_digest.Hex().substr(0, 12), ", the model has ",
+                                                   model.layout.digest().Hex().substr(0, 12), ", the trainer ",
+                                                   trainer.layout().digest().Hex().substr(0, 12)));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(plan.uplink_codec));
+
+  if (tracker != nullptr) tracker->Enter(Phase::kTrain);
+  scratch.local.resize(model.values.size());
+  FEDWATT_ASSIGN_OR_RETURN(TrainingResult trained, trainer.Train(model.values, data, plan.recipe, TrainingSeed(plan.seed, round, partition), control,
+                                                                 absl::MakeSpan(scratch.local)));
+  if (trained.steps_done < 1) return absl::FailedPreconditionError("training was stopped before its first step");
+
+  if (tracker != nullptr) tracker->Enter(Phase::kEncode);
+  absl::Span<float> delta = absl::MakeSpan(scratch.local);
+  for (size_t i = 0; i < delta.size(); ++i) delta[i] -= model.values[i];
+  if (plan.clip_norm > 0) ClipToNorm(model.layout, plan.clip_norm, delta);
+  TransformContext context{model.layout, EncodingSeed(plan.seed, round, partition), round};
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, codec->Encode(delta, context));
+
+  ContainerHeader header;
+  header.kind = ContainerKind::kUpdate;
+  header.codec = plan.uplink_codec;
+  header.layout_digest = plan.layout_digest;
+  AttemptResult result;
+  result.update = WriteContainer(header, payload);
+  result.example_count = trained.example_count;
+  result.train_loss = trained.mean_loss;
+  result.steps_done = trained.steps_done;
+  result.completed = trained.completed;
+  return result;
+}
+
+absl::StatusOr<HeldOutSplit> SplitHeldOut(const Dataset& data, double held_out_fraction, uint64_t run_seed, int64_t partition) {
+  if (!(held_out_fraction >= 0 && held_out_fraction < 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("held-out fraction: expected [0, 1), got ", held_out_fraction));
+  }
+  if (data.size() < 1) return absl::InvalidArgumentError("held-out split: the partition has no examples");
+  HeldOutSplit split;
+  if (held_out_fraction == 0 || data.size() < 2) {
+    split.train = data;
+    return split;
+  }
+  std::vector<int32_t> order(static_cast<size_t>(data.size()));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+  Random random(DeriveSeed("held-out", {run_seed, static_cast<uint64_t>(partition)}));
+  random.Shuffle(order);
+  const int64_t held = std::clamp<int64_t>(std::llround(held_out_fraction * static_cast<double>(data.size())), 1, data.size() - 1);
+  FEDWATT_ASSIGN_OR_RETURN(split.held_out, data.Subset({order.begin(), order.begin() + held}));
+  FEDWATT_ASSIGN_OR_RETURN(split.train, data.Subset({order.begin() + held, order.end()}));
+  return split;
+}
+
+}  // namespace fedwatt

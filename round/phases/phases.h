@@ -1,0 +1,44 @@
+// The phases' entry points, private to the room. Each phase is one file; a function that enters a phase may enter the next one at once.
+#ifndef FEDWATT_ROUND_PHASES_PHASES_H_
+#define FEDWATT_ROUND_PHASES_PHASES_H_
+
+#include "fedwatt/round/engine.h"
+
+namespace fedwatt::internal {
+
+// idle.cc: waits for enough members.
+void EnterIdle(EngineState& state, absl::Time now, Effects& effects);
+void OnMembersChanged(EngineState& state, absl::Time now, Effects& effects);
+
+// select.cc: draws the cohort. Returns the partitions, sorted.
+std::vector<int64_t> SelectCohort(EngineState& state);
+
+// configure.cc: opens the round: attempts, deadline, record.
+void EnterConfigure(EngineState& state, absl::Time now, Effects& effects);
+
+// collect.cc: takes updates until the aim, the deadline, or nobody is left.
+void OnUpdateArrived(EngineState& state, const UpdateArrived& event, absl::Time now, Effects& effects);
+void OnAttemptFailed(EngineState& state, const AttemptFailed& event, absl::Time now, Effects& effects);
+void OnFoldFinished(EngineState& state, const FoldFinished& event, absl::Time now, Effects& effects);
+void OnDeadline(EngineState& state, absl::Time now, Effects& effects);
+// Ends `attempt`, counting it in the record.
+void End(EngineState& state, Attempt& attempt, std::string_view outcome, std::optional<Rejection> reason, Effects& effects);
+// Ends every attempt that is still open.
+void EndOpenAttempts(EngineState& state, std::string_view outcome, Rejection reason, Effects& effects);
+
+// aggregate.cc
+void EnterAggregate(EngineState& state, absl::Time now, Effects& effects);
+void OnAggregateFinished(EngineState& state, const AggregateFinished& event, absl::Time now, Effects& effects);
+
+// publish.cc: evaluates when due, then commits.
+void EnterPublish(EngineState& state, absl::Time now, Effects& effects);
+void OnEvaluateFinished(EngineState& state, const EvaluateFinished& event, absl::Time now, Effects& effects);
+void OnPublishFinished(EngineState& state, const PublishFinished& event, absl::Time now, Effects& effects);
+
+// failed.cc: gives up a round, or the run.
+void AbandonRound(EngineState& state, std::string_view reason, absl::Time now, Effects& effects);
+void FinishRun(EngineState& state, std::string_view reason, bool target_reached, absl::Status status, Effects& effects);
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_ROUND_PHASES_PHASES_H_
