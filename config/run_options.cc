@@ -1,0 +1,98 @@
+#include "fedwatt/config/run_options.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/digest.h"
+#include "fedwatt/base/process.h"
+
+namespace fedwatt {
+namespace {
+
+// Where the number of clients is not known beforehand (a networked run that asks everybody), a round's weight is bounded for this many.
+constexpr int64_t kUnknownCohort = 4096;
+
+}  // namespace
+
+std::string NewRunId(const Clock& clock) {
+  const absl::Time now = clock.Now();
+  const std::string salt = absl::StrCat(absl::ToUnixNanos(now), "/", absl::ToInt64Nanoseconds(clock.Monotonic()), "/",
+                                        absl::ToInt64Nanoseconds(ProcessCpuTime()));
+  return absl::StrCat(absl::FormatTime("%Y%m%d-%H%M%S", now, absl::UTCTimeZone()), "-", Sha256(salt).Hex().substr(0, 6));
+}
+
+absl::StatusOr<ArchitectureSpec> MakeArchitecture(const Settings& settings, const Dataset& data) {
+  ArchitectureSpec spec = settings.model.architecture;
+  if (spec.input_shape.empty()) {
+    spec.input_shape = data.store().input_shape;
+  } else {
+    int64_t size = 1;
+    for (int64_t dimension : spec.input_shape) size *= dimension;
+    if (size != data.store().input_size()) {
+      return absl::InvalidArgumentError(absl::StrCat("model.input_shape: [", absl::StrJoin(spec.input_shape, ", "), "] holds ", size,
+                                                     " values, an example of the data has ", data.store().input_size()));
+    }
+  }
+  spec.output_count = data.store().output_count;
+  return spec;
+}
+
+Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureSpec architecture) {
+  Plan plan;
+  plan.run_id = run_id;
+  plan.architecture = std::move(architecture);
+  plan.recipe = settings.training.recipe;
+  plan.uplink_codec = settings.compression.uplink;
+  plan.downlink_codec = settings.compression.downlink;
+  plan.limits = settings.privacy.limits;
+  plan.clip_norm = settings.privacy.clip_norm;
+  plan.seed = settings.seed;
+  return plan;
+}
+
+EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id) {
+  const FederationSettings& federation = settings.federation;
+  EngineOptions options;
+  options.run_id = run_id;
+  options.seed = settings.seed;
+  options.rounds = federation.rounds;
+  options.clients_per_round = federation.clients_per_round;
+  options.wait_for_clients = federation.wait_for_clients;
+  options.quorum = federation.quorum;
+  options.deadline = federation.deadline;
+  options.over_selection = federation.over_selection;
+  options.target_accuracy = federation.target_accuracy;
+  options.evaluate_every = federation.evaluate_every;
+  options.evaluates = federation.evaluation != EvaluationMode::kNone;
+  options.selection_policy = settings.selection_policy;
+  return options;
+}
+
+GlobalModelOptions MakeGlobalModelOptions(const Settings& settings, Plan plan, const ParameterLayout& layout) {
+  GlobalModelOptions options;
+  options.plan = std::move(plan);
+  options.layout = layout;
+  options.strategy = settings.aggregation.strategy;
+  options.optimizer.server_learning_rate = settings.aggregation.server_learning_rate;
+  options.optimizer.momentum = settings.aggregation.momentum;
+  options.optimizer.beta1 = settings.aggregation.beta1;
+  options.optimizer.beta2 = settings.aggregation.beta2;
+  options.optimizer.tau = settings.aggregation.tau;
+  const FederationSettings& federation = settings.federation;
+  if (federation.clients_per_round > 0) {
+    options.max_cohort =
+        static_cast<int64_t>(std::ceil(static_cast<double>(federation.clients_per_round) * (1 + federation.over_selection)));
+  } else {
+    options.max_cohort = settings.partition.clients > 0 ? settings.partition.clients : kUnknownCohort;
+  }
+  return options;
+}
+
+std::function<double(int64_t)> MakeLearningRate(const Settings& settings) {
+  return [training = settings.training, rounds = settings.federation.rounds](int64_t round) {
+    return LearningRateAt(training, rounds, round);
+  };
+}
+
+}  // namespace fedwatt
