@@ -1,4 +1,4 @@
-// The bytes in which models and updates travel and lie on disk. docs/protocol.md, "Container", gives them byte for byte.
+// The bytes in which models and updates travel and lie on disk. docs/container.md gives them byte for byte.
 #ifndef FEDWATT_MODEL_CONTAINER_H_
 #define FEDWATT_MODEL_CONTAINER_H_
 
@@ -20,8 +20,8 @@ enum class ContainerKind : uint8_t {
 
 struct ContainerHeader {
   ContainerKind kind = ContainerKind::kModel;
-  std::string codec;      // the pipeline that made the payload, as in `compression.uplink`; [1, 1024] bytes
-  Digest layout_digest;
+  std::string codec;      // the pipeline that made the payload, as in `compression.uplink`; [1, 1024] printable ASCII characters, no space
+  Digest layout_digest;    // kUpdate; WriteContainer takes the layout's own for kModel
   ParameterLayout layout;  // kModel only; its digest equals layout_digest
 };
 
@@ -35,8 +35,9 @@ std::string WriteContainer(const ContainerHeader& header, std::string_view paylo
 
 // Parses bytes that may be hostile: at most `max_bytes` long, nothing is allocated that the bytes do not hold.
 // Errors: DATA_LOSS  truncated, wrong magic, wrong checksum, trailing bytes
-//         INVALID_ARGUMENT  well-formed but not valid (unknown kind or version, bad layout)
+//         INVALID_ARGUMENT  well-formed but not valid (unknown kind or version, bad codec spelling or layout)
 //         RESOURCE_EXHAUSTED  longer than max_bytes
+// each with RejectionOf() garbage, truncated or oversize.
 absl::StatusOr<ContainerView> ParseContainer(std::string_view bytes, int64_t max_bytes);
 
 }  // namespace fedwatt

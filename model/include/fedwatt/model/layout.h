@@ -41,7 +41,8 @@ class ParameterLayout {
   // An empty layout, equal to no model's.
   ParameterLayout() = default;
 
-  // Errors: INVALID_ARGUMENT  empty or repeated name, bad shape, integer outside kLocal, beyond a limit above
+  // Errors: INVALID_ARGUMENT  empty or repeated name, bad shape, integer outside kLocal, no values at all,
+  //                           beyond a limit above
   static absl::StatusOr<ParameterLayout> Create(std::vector<LayoutEntry> entries);
 
   const std::vector<LayoutEntry>& entries() const { return entries_; }
@@ -49,7 +50,8 @@ class ParameterLayout {
   int64_t offset(size_t i) const { return offsets_[i]; }
   // Values of all entries but kLocal ones: the length of every flat vector of this model.
   int64_t value_count() const { return value_count_; }
-  // SHA-256 over names, dtypes, kinds and shapes in order; equal digests mean interchangeable vectors.
+  // SHA-256 over, for each entry in order, name length (u32), name, dtype (u8), kind (u8), rank (u8), dimensions (u64 each);
+  // little-endian. Equal digests mean interchangeable vectors.
   const Digest& digest() const { return digest_; }
 
   friend bool operator==(const ParameterLayout& a, const ParameterLayout& b) { return a.entries_ == b.entries_; }

@@ -14,9 +14,9 @@ namespace fedwatt {
 
 // Names a built-in (or registered) architecture, or a TorchScript archive by digest.
 struct ArchitectureSpec {
-  std::string name;                            // "mlp_2nn"; "torchscript" for an archive
-  std::vector<int64_t> input_shape;            // of one example, e.g. {1, 28, 28}; {80} for 80 tokens
-  int64_t output_count = 0;                    // classes, vocabulary size, or regression outputs
+  std::string name;                            // "mlp_2nn"; "torchscript" for an archive; not empty
+  std::vector<int64_t> input_shape;            // of one example, e.g. {1, 28, 28}; {80} for 80 tokens; [1, 8] dimensions >= 1
+  int64_t output_count = 0;                    // classes, vocabulary size, or regression outputs; >= 1
   std::map<std::string, std::string> options;  // architecture's own, e.g. {"dropout", "0.5"}; unknown ones are refused
   Digest archive_digest;                       // TorchScript only
 };
@@ -29,7 +29,7 @@ struct TrainingRecipe {
   double momentum = 0;               // [0, 1)
   double weight_decay = 0;           // >= 0, L2
   double proximal_mu = 0;            // FedProx (Li et al. 2020, arXiv 1812.06127): adds mu/2 |w - w_global|^2
-  int32_t threads = 1;               // kernel threads; anything but 1 makes bits depend on the machine
+  int32_t threads = 1;               // kernel threads, [1, 1024]; anything but 1 makes bits depend on the machine
   std::string loss = "cross_entropy";  // see LossNames() in model/torch: cross_entropy, mean_squared_error
 };
 
@@ -41,10 +41,10 @@ struct FitSpec {
 
 // Beyond any of these an update is refused, never clamped.
 struct UpdateLimits {
-  double max_abs = 64;                   // of any one value of a delta
+  double max_abs = 64;                   // of any one value of a delta; > 0
   double max_norm = 0;                   // L2 of the delta; 0 = no bound
-  int64_t max_example_count = 1 << 20;   // per update
-  int64_t max_update_bytes = 1 << 30;    // of an encoded update container
+  int64_t max_example_count = 1 << 20;   // per update; >= 1
+  int64_t max_update_bytes = 1 << 30;    // of an encoded update container; >= 1
 };
 
 struct Plan {
