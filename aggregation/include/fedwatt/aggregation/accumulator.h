@@ -19,7 +19,7 @@ namespace fedwatt {
 
 struct AccumulatorOptions {
   ParameterLayout layout;
-  double max_abs = 64;                  // values beyond are refused, never clamped; > 0, finite
+  double max_abs = 64;                  // values beyond are refused, never clamped; a normal float32 > 0
   int64_t max_total_weight = 1 << 30;   // sum of example_count over a round; [1, 2^40]
 };
 
@@ -36,13 +36,14 @@ class Accumulator {
  public:
   virtual ~Accumulator() = default;
 
-  // Adds one update. Nothing changes on error.
+  // Adds one update. Nothing changes on error; errors about the update carry RejectionOf().
   // Errors: INVALID_ARGUMENT  wrong length, non-finite value, value beyond max_abs, example_count < 1, bad coverage
   //         RESOURCE_EXHAUSTED  the round's weight would pass max_total_weight
   virtual absl::Status Accumulate(const ClientUpdate& update) = 0;
 
-  // Adds everything `other` holds; `other` is of the same kind and options.
+  // Adds everything `other` holds; `other` is of the same kind and options, and another object.
   // Errors: INVALID_ARGUMENT  it is not
+  //         RESOURCE_EXHAUSTED  the round's weight would pass max_total_weight
   virtual absl::Status Merge(const Accumulator& other) = 0;
 
   // The state as bytes, and back. Restore replaces this accumulator's state.

@@ -19,9 +19,9 @@ namespace fedwatt {
 
 struct ServerOptimizerOptions {
   ParameterLayout layout;
-  double server_learning_rate = 0;  // 0 takes the optimizer's own default
+  double server_learning_rate = 0;  // >= 0; 0 takes the default: sgd and momentum 1, the others 0.01
   double momentum = 0.9;            // sgd with momentum; [0, 1)
-  double beta1 = 0.9;               // adam, yogi (and first moment of adagrad); [0, 1)
+  double beta1 = 0.9;               // first moment of adam, yogi, adagrad; [0, 1)
   double beta2 = 0.99;              // adam, yogi; [0, 1)
   double tau = 1e-3;                // adaptivity; > 0
 };
@@ -31,7 +31,7 @@ struct ServerOptimizerOptions {
 class ServerOptimizer {
  public:
   virtual ~ServerOptimizer() = default;
-  // Errors: INVALID_ARGUMENT  wrong length
+  // Nothing moves on error. Errors: INVALID_ARGUMENT  wrong length, bad uncovered ranges, a value that is not finite
   virtual absl::Status Step(absl::Span<float> global, const MeanDelta& delta) = 0;
   virtual std::string Save() const = 0;
   // Errors: DATA_LOSS  damaged; INVALID_ARGUMENT  of another optimizer or layout

@@ -1,0 +1,20 @@
+// The two loops in which an update is folded into integer sums. Same bits on every machine: vector width changes nothing.
+#ifndef FEDWATT_AGGREGATION_FIXED_POINT_H_
+#define FEDWATT_AGGREGATION_FIXED_POINT_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace fedwatt::internal {
+
+// The largest |value|, or infinity or NaN when one is not finite.
+float MaxMagnitude(absl::Span<const float> values);
+
+// sums[i] += round(double(values[i]) * factor), halves to even. `max_magnitude` >= every |values[i]|;
+// max_magnitude * factor <= 2^62.
+void AddScaled(absl::Span<const float> values, double factor, float max_magnitude, absl::Span<int64_t> sums);
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_AGGREGATION_FIXED_POINT_H_
