@@ -1,8 +1,7 @@
 #include "fixed_point.h"
 
-#include <algorithm>
 #include <bit>
-#include <cmath>
+#include <cstddef>
 
 #include "fedwatt/base/status_macros.h"
 
@@ -20,6 +19,9 @@ namespace {
 // and there is no vector instruction from double to int64 before AVX-512.
 constexpr double kShift = 0x1.8p52;
 constexpr double kShiftLimit = 0x1p51;
+constexpr int64_t kShiftBits = std::bit_cast<int64_t>(kShift);
+// The same at 32 bits higher, for the upper part of larger numbers.
+constexpr double kHighShift = 0x1.8p84;
 
 FEDWATT_CLONES int32_t MaxMagnitudeBits(const float* values, size_t count) {
   int32_t most = 0;
@@ -31,9 +33,20 @@ FEDWATT_CLONES int32_t MaxMagnitudeBits(const float* values, size_t count) {
 }
 
 FEDWATT_CLONES void AddSmall(const float* __restrict values, double factor, int64_t* __restrict sums, size_t count) {
-  constexpr int64_t shift_bits = std::bit_cast<int64_t>(kShift);
   for (size_t i = 0; i < count; ++i) {
-    sums[i] += std::bit_cast<int64_t>(static_cast<double>(values[i]) * factor + kShift) - shift_bits;
+    sums[i] += std::bit_cast<int64_t>(static_cast<double>(values[i]) * factor + kShift) - kShiftBits;
+  }
+}
+
+// In two parts: the multiple of 2^32 nearest to the product, and the rest, which is exact and at most 2^31. The first part is even, so
+// rounding the rest to even rounds the whole to even.
+FEDWATT_CLONES void AddLarge(const float* __restrict values, double factor, int64_t* __restrict sums, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const double product = static_cast<double>(values[i]) * factor;
+    const double high = (product + kHighShift) - kHighShift;
+    const int64_t high_part = std::bit_cast<int64_t>(high * 0x1p-32 + kShift) - kShiftBits;
+    const int64_t low_part = std::bit_cast<int64_t>((product - high) + kShift) - kShiftBits;
+    sums[i] += high_part * (int64_t{1} << 32) + low_part;
   }
 }
 
@@ -46,11 +59,8 @@ float MaxMagnitude(absl::Span<const float> values) {
 
 void AddScaled(absl::Span<const float> values, double factor, float max_magnitude, absl::Span<int64_t> sums) {
   FEDWATT_CHECK(values.size() == sums.size());
-  if (max_magnitude * factor <= kShiftLimit) {
-    AddSmall(values.data(), factor, sums.data(), values.size());
-    return;
-  }
-  for (size_t i = 0; i < values.size(); ++i) sums[i] += std::llrint(static_cast<double>(values[i]) * factor);
+  auto* add = max_magnitude * factor <= kShiftLimit ? AddSmall : AddLarge;
+  add(values.data(), factor, sums.data(), values.size());
 }
 
 }  // namespace fedwatt::internal
