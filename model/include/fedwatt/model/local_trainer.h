@@ -54,6 +54,9 @@ class LocalTrainer {
   // Of the model this trainer was made for.
   virtual const ParameterLayout& layout() const = 0;
 
+  // Multiply-adds of one example's forward pass, for simulated devices. The default, one per value, is right for dense networks.
+  virtual double MacsPerExample() const { return static_cast<double>(layout().value_count()); }
+
   // Trains from `global` on `data` and writes the trained model into `local`; both have layout().value_count() values and may
   // not overlap. `seed` fixes the order of examples and dropout: the same arguments give the same bits on the same machine and build.
   // Errors: INVALID_ARGUMENT  recipe or data do not fit the model

@@ -26,6 +26,7 @@ struct RoundRecord {
   std::string reason;  // when abandoned
   absl::Time started_at, finished_at;
   double wall_seconds = 0, select_seconds = 0, collect_seconds = 0, aggregate_seconds = 0, evaluate_seconds = 0;
+  std::optional<double> virtual_seconds;  // simulation: what the round would have taken on the simulated devices
   int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
   std::map<std::string, int64_t> rejections;
   int64_t train_examples = 0;

@@ -1,0 +1,533 @@
+#include "fedwatt/simulation/fleet.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <map>
+#include <queue>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "fedwatt/base/process.h"
+#include "fedwatt/base/random.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/round/participant.h"
+#include "worker_pool.h"
+
+namespace fedwatt {
+namespace {
+
+// Central evaluation is cut into pieces of fixed size, so that its sums do not depend on the number of workers.
+constexpr int64_t kEvaluationPiece = 1000;
+
+struct TimedEvent {
+  absl::Time at;
+  int64_t sequence;  // first in, first out among equals
+  Event event;
+};
+struct Later {
+  bool operator()(const TimedEvent& a, const TimedEvent& b) const {
+    return a.at != b.at ? a.at > b.at : a.sequence > b.sequence;
+  }
+};
+
+// What the fleet knows of one attempt.
+struct FleetAttempt {
+  int64_t round = 0;
+  int64_t partition = 0;
+  double download_seconds = 0, train_seconds = 0, upload_seconds = 0;  // virtual, by device class
+  // Filled when the work was really done.
+  bool ran = false;
+  double cpu_seconds = 0;
+  double loss = 0;
+  int64_t example_count = 0;
+  bool completed = true;
+  int64_t update_bytes = 0;
+};
+
+struct FoldDone {
+  std::string attempt;
+  absl::Status status;
+  FleetAttempt result;
+};
+
+struct Worker {
+  std::unique_ptr<LocalTrainer> trainer;
+  std::unique_ptr<Accumulator> accumulator;
+  ParticipantScratch scratch;
+  std::vector<float> decoded;
+};
+
+EnergyReading Generic(Power power, double seconds) {
+  EnergyReading reading;
+  reading.energy = reading.low = reading.high = power * absl::Seconds(seconds);
+  reading.tier = EnergyTier::kGeneric;
+  reading.source = "device_class";
+  reading.domain = "device";
+  reading.window = absl::Seconds(seconds);
+  return reading;
+}
+
+PhaseSpan Span(Phase phase, double seconds, double cpu_seconds, Power power) {
+  return PhaseSpan{phase, absl::Seconds(seconds), absl::Seconds(cpu_seconds), Generic(power, seconds)};
+}
+
+class FleetImpl final : public Fleet {
+ public:
+  FleetImpl(FleetOptions options, Engine engine, GlobalModel model, std::vector<Worker> workers, std::vector<HeldOutSplit> members)
+      : options_(std::move(options)),
+        engine_(std::move(engine)),
+        model_(std::move(model)),
+        workers_(std::move(workers)),
+        members_(std::move(members)),
+        pool_(static_cast<int64_t>(workers_.size())) {}
+
+  const GlobalModel& model() const override { return model_; }
+
+  absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
+    RefreshHeldModel();
+    for (size_t i = 0; i < members_.size(); ++i) {
+      Schedule(clock_.Now(), MemberJoined{static_cast<int64_t>(i), absl::StrCat("member-", i)});
+    }
+    stop_ = stop;
+    while (!finished_ && status_.ok()) {
+      if (TellStop()) continue;
+      if (std::optional<FoldDone> done = TakeFinishedFold(/*wait=*/false)) {
+        FinishFold(*std::move(done));
+      } else if (!queue_.empty() && (outstanding_folds_ == 0 || !std::holds_alternative<Tick>(queue_.top().event))) {
+        TimedEvent next = queue_.top();
+        queue_.pop();
+        clock_.AdvanceTo(next.at);
+        Take(next.event);
+      } else if (outstanding_folds_ > 0) {
+        // Virtual time stands still while real work is done; a deadline is not passed meanwhile.
+        std::optional<FoldDone> done = TakeFinishedFold(/*wait=*/true);
+        TellStop();  // before work that the stop cut short is counted
+        FinishFold(*std::move(done));
+      } else {
+        status_ = absl::InternalError("the fleet has nothing left to do, and is not finished");
+      }
+    }
+    while (outstanding_folds_ > 0) FinishFold(*TakeFinishedFold(/*wait=*/true));
+    FEDWATT_RETURN_IF_ERROR(status_);
+    outcome_.model = *model_.published();
+    return outcome_;
+  }
+
+ private:
+  // True when the engine was told just now.
+  bool TellStop() {
+    if (!stop_.stop_requested() || stop_told_) return false;
+    stop_told_ = true;
+    Take(StopRequested{"stopped"});
+    return true;
+  }
+
+  void Schedule(absl::Time at, Event event) { queue_.push(TimedEvent{at, sequence_++, std::move(event)}); }
+
+  void Take(const Event& event) {
+    for (Effect& effect : engine_.Handle(event, clock_.Now())) {
+      if (!status_.ok()) return;
+      std::visit([this](auto& e) { Execute(e); }, effect);
+    }
+  }
+
+  const DeviceClass& DeviceOf(int64_t partition) const {
+    return options_.devices[static_cast<size_t>(partition) % options_.devices.size()];
+  }
+
+  void RefreshHeldModel() {
+    held_ = std::make_shared<DecodedModel>(DecodedModel{model_.layout(), *model_.published()});
+  }
+
+  Plan PlanFor(int64_t round) const {
+    Plan plan = model_.plan();
+    if (options_.client_learning_rate_at) plan.recipe.client_learning_rate = options_.client_learning_rate_at(round);
+    return plan;
+  }
+
+  // ---- Effects
+
+  void Execute(StartAttempt& start) {
+    if (round_ != start.round) {
+      round_ = start.round;
+      round_plan_ = std::make_shared<const Plan>(PlanFor(start.round));
+      real_start_ = real_collect_ = RealClock().Monotonic();
+      real_started_at_ = RealClock().Now();
+      cpu_start_ = ProcessCpuTime();
+      if (options_.server_meter != nullptr) (void)options_.server_meter->Read();  // opens the round's window
+      arrivals_.clear();
+    }
+    FleetAttempt attempt;
+    attempt.round = start.round;
+    attempt.partition = start.partition;
+    const DeviceClass& device = DeviceOf(start.partition);
+    const Dataset& data = members_[static_cast<size_t>(start.partition)].train;
+    const TrainingRecipe& recipe = round_plan_->recipe;
+    const double examples = recipe.local_steps > 0
+                                ? static_cast<double>(recipe.local_steps) * std::min<double>(recipe.batch_size, static_cast<double>(data.size()))
+                                : static_cast<double>(recipe.local_epochs) * static_cast<double>(data.size());
+    // Forward once, backward twice.
+    attempt.train_seconds = 3 * examples * workers_[0].trainer->MacsPerExample() / device.macs_per_second;
+    attempt.download_seconds = static_cast<double>(model_.blob()->size()) / device.downlink_bytes_per_second;
+    attempt.upload_seconds = static_cast<double>(4 * model_.layout().value_count()) / device.uplink_bytes_per_second;
+    const double seconds = attempt.download_seconds + attempt.train_seconds + attempt.upload_seconds;
+
+    Random random(DeriveSeed("dropout", {options_.engine.seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
+    if (random.Uniform() < device.dropout_fraction) {
+      Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected});
+    } else if (options_.arrival_shuffle_seed != 0) {
+      Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
+      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt});
+    } else {
+      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt});
+    }
+    attempts_[start.attempt] = attempt;
+  }
+
+  void Execute(Fold& fold) {
+    ++outstanding_folds_;
+    pool_.Submit([this, id = fold.attempt, attempt = attempts_.at(fold.attempt), held = held_, plan = round_plan_](int64_t worker) {
+      FoldDone done{id, absl::OkStatus(), attempt};
+      done.status = TrainAndFold(*plan, *held, workers_[static_cast<size_t>(worker)], done.result);
+      absl::MutexLock lock(&mutex_);
+      finished_folds_.push_back(std::move(done));
+    });
+  }
+
+  absl::Status TrainAndFold(const Plan& plan, const DecodedModel& held, Worker& worker, FleetAttempt& attempt) {
+    const absl::Duration cpu = ThreadCpuTime();
+    absl::StatusOr<AttemptResult> trained =
+        RunAttempt(plan, attempt.round, attempt.partition, held, members_[static_cast<size_t>(attempt.partition)].train, *worker.trainer,
+                   TrainingControl{.stop = stop_}, /*tracker=*/nullptr, worker.scratch);
+    attempt.ran = true;
+    attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
+    if (!trained.ok()) return WithRejection(trained.status(), Rejection::kClientError);
+    attempt.loss = trained->train_loss;
+    attempt.example_count = trained->example_count;
+    attempt.completed = trained->completed;
+    attempt.update_bytes = static_cast<int64_t>(trained->update.size());
+    return FoldUpdate(plan, model_.layout(), trained->update, trained->example_count, attempt.round, attempt.partition, *worker.accumulator,
+                      worker.decoded);
+  }
+
+  std::optional<FoldDone> TakeFinishedFold(bool wait) {
+    absl::MutexLock lock(&mutex_);
+    if (wait) mutex_.Await(absl::Condition(+[](std::deque<FoldDone>* folds) { return !folds->empty(); }, &finished_folds_));
+    if (finished_folds_.empty()) return std::nullopt;
+    FoldDone done = std::move(finished_folds_.front());
+    finished_folds_.pop_front();
+    return done;
+  }
+
+  void FinishFold(FoldDone done) {
+    --outstanding_folds_;
+    if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
+    const int64_t example_count = done.result.example_count;
+    attempts_[done.attempt] = std::move(done.result);
+    Take(FoldFinished{done.attempt, done.status, example_count});
+  }
+
+  void Execute(EndAttempt& end) {
+    auto it = attempts_.find(end.attempt);
+    const FleetAttempt& attempt = it->second;
+    const DeviceClass& device = DeviceOf(end.partition);
+    const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
+    AttemptRecord record;
+    record.round = end.round;
+    record.client = end.client;
+    record.partition = end.partition;
+    record.attempt = end.attempt;
+    record.outcome = end.outcome;
+    if (end.reason.has_value()) record.reason = std::string(RejectionName(*end.reason));
+    record.fit = round_plan_->fit;
+    record.fit_parameter_count = model_.layout().value_count();
+    record.completed_work = attempt.completed;
+    record.downlink_payload_bytes = static_cast<int64_t>(model_.blob()->size());
+    record.codec_uplink = round_plan_->uplink_codec;
+    record.codec_downlink = round_plan_->downlink_codec;
+    record.phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
+                     Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
+    if (attempt.ran) {
+      record.train_examples = attempt.example_count;
+      record.train_loss = attempt.loss;
+      record.uplink_payload_bytes = attempt.update_bytes;
+      record.phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
+    }
+    Note(end, record);
+    if (options_.record != nullptr) Keep(options_.record->WriteAttempt(record));
+    attempts_.erase(it);
+  }
+
+  // Adds an attempt to the figures of its round. Sums over accepted attempts are made in Totals(), in order of partition.
+  void Note(const EndAttempt& end, AttemptRecord& record) {
+    arrivals_[end.partition] = record;
+    downlink_bytes_ += *record.downlink_payload_bytes;
+    downlink_count_ += 1;
+    if (record.uplink_payload_bytes.has_value()) {
+      uplink_bytes_ += *record.uplink_payload_bytes;
+      uplink_count_ += 1;
+    }
+  }
+
+  void Totals(RoundRecord& record) {
+    double loss_sum = 0;
+    for (const auto& [partition, attempt] : arrivals_) {
+      Energy energy;
+      for (const PhaseSpan& span : attempt.phases) energy += *span.energy.energy;
+      if (attempt.outcome != "accepted") {
+        record.client_energy_wasted = record.client_energy_wasted.value_or(Energy()) + energy;
+        continue;
+      }
+      record.client_energy = record.client_energy.value_or(Energy()) + energy;
+      record.client_energy_by_tier[EnergyTier::kGeneric] += energy;
+      ++record.client_energy_clients;
+      record.client_energy_tier = EnergyTier::kGeneric;
+      record.client_train_seconds += absl::ToDoubleSeconds(attempt.phases[1].wall);
+      record.client_cpu_seconds += absl::ToDoubleSeconds(attempt.phases[1].cpu);
+      loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
+    }
+    record.client_energy_low = record.client_energy_high = record.client_energy;
+    if (record.train_examples > 0) record.train_loss = loss_sum / static_cast<double>(record.train_examples);
+    record.uplink_payload_bytes = uplink_bytes_;
+    record.downlink_payload_bytes = downlink_bytes_;
+    record.uplink_dense_bytes = 4 * model_.layout().value_count() * uplink_count_;
+    record.downlink_dense_bytes = 4 * model_.layout().value_count() * downlink_count_;
+    uplink_bytes_ = downlink_bytes_ = uplink_count_ = downlink_count_ = 0;
+
+    // The engine counts virtual time; the record's walls are this machine's.
+    record.virtual_seconds = record.wall_seconds;
+    const absl::Duration now = RealClock().Monotonic();
+    record.started_at = real_started_at_;
+    record.finished_at = RealClock().Now();
+    record.wall_seconds = absl::ToDoubleSeconds(now - real_start_);
+    record.select_seconds = absl::ToDoubleSeconds(real_collect_ - real_start_);
+    record.collect_seconds = collect_seconds_;
+    record.aggregate_seconds = aggregate_seconds_;
+    record.evaluate_seconds = evaluate_seconds_;
+    evaluate_seconds_ = 0;
+    record.server_cpu_seconds = absl::ToDoubleSeconds(ProcessCpuTime() - cpu_start_) - record.client_cpu_seconds;
+    if (options_.server_meter != nullptr) record.server_energy = options_.server_meter->Read();
+    record.peak_rss_bytes = PeakResidentBytes();
+  }
+
+  void Execute(Aggregate& aggregate) {
+    const absl::Duration start = RealClock().Monotonic();
+    collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
+    absl::Status status = MergeAndStep(aggregate.round);
+    for (Worker& worker : workers_) worker.accumulator->Reset();
+    if (status.ok()) RefreshHeldModel();
+    aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
+    Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
+  }
+
+  absl::Status MergeAndStep(int64_t round) {
+    Accumulator& sum = *workers_[0].accumulator;
+    for (size_t i = 1; i < workers_.size(); ++i) FEDWATT_RETURN_IF_ERROR(sum.Merge(*workers_[i].accumulator));
+    FEDWATT_ASSIGN_OR_RETURN(MeanDelta mean, sum.Report());
+    return model_.Step(mean, round);
+  }
+
+  // Scores the held model on several datasets at once; one result each, in order.
+  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces) {
+    std::vector<absl::StatusOr<EvaluationResult>> results(pieces.size(), absl::UnknownError("not scored"));
+    absl::Mutex mutex;
+    int64_t left = static_cast<int64_t>(pieces.size());
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      pool_.Submit([&, i](int64_t worker) {
+        absl::StatusOr<EvaluationResult> result =
+            workers_[static_cast<size_t>(worker)].trainer->Evaluate(held_->values, *pieces[i], model_.plan().recipe.loss);
+        absl::MutexLock lock(&mutex);
+        results[i] = std::move(result);
+        --left;
+      });
+    }
+    absl::MutexLock lock(&mutex);
+    mutex.Await(absl::Condition(+[](int64_t* count) { return *count == 0; }, &left));
+    std::vector<EvaluationResult> scored;
+    for (auto& result : results) {
+      FEDWATT_RETURN_IF_ERROR(result.status());
+      scored.push_back(*result);
+    }
+    return scored;
+  }
+
+  static EvaluationResult Sum(const std::vector<EvaluationResult>& parts) {
+    EvaluationResult sum;
+    double loss = 0, right = 0;
+    for (const EvaluationResult& part : parts) {
+      const double count = static_cast<double>(part.example_count);
+      sum.example_count += part.example_count;
+      loss += part.mean_loss * count;
+      right += std::round(part.accuracy * count);
+      sum.has_accuracy = sum.has_accuracy && part.has_accuracy;
+    }
+    if (sum.example_count > 0) {
+      sum.mean_loss = loss / static_cast<double>(sum.example_count);
+      sum.accuracy = right / static_cast<double>(sum.example_count);
+    }
+    return sum;
+  }
+
+  void Execute(Evaluate& evaluate) {
+    const absl::Duration start = RealClock().Monotonic();
+    EvaluateFinished finished;
+    if (options_.test.has_value()) {
+      if (test_pieces_.empty()) {
+        for (int64_t begin = 0; begin < options_.test->size(); begin += kEvaluationPiece) {
+          std::vector<int32_t> indices;
+          for (int64_t i = begin; i < std::min(begin + kEvaluationPiece, options_.test->size()); ++i) indices.push_back(static_cast<int32_t>(i));
+          absl::StatusOr<Dataset> piece = options_.test->Subset(std::move(indices));
+          FEDWATT_CHECK(piece.ok());
+          test_pieces_.push_back(*std::move(piece));
+        }
+      }
+      std::vector<const Dataset*> pieces;
+      for (const Dataset& piece : test_pieces_) pieces.push_back(&piece);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces);
+      if (!scored.ok()) return Keep(Annotate(scored.status(), "central evaluation"));
+      EvaluationResult sum = Sum(*scored);
+      if (sum.has_accuracy) finished.accuracy = sum.accuracy;
+      finished.loss = sum.mean_loss;
+      finished.examples = sum.example_count;
+    }
+    std::vector<const Dataset*> held_out;
+    for (int64_t partition : evaluate.partitions) {
+      const HeldOutSplit& member = members_[static_cast<size_t>(partition)];
+      if (member.held_out.has_value()) held_out.push_back(&*member.held_out);
+    }
+    if (!held_out.empty()) {
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out);
+      if (scored.ok()) {
+        EvaluationResult sum = Sum(*scored);
+        if (sum.has_accuracy) finished.federated_accuracy = sum.accuracy;
+        finished.federated_loss = sum.mean_loss;
+        finished.federated_examples = sum.example_count;
+      } else {
+        Log(options_.log, LogLevel::kWarning, absl::StrCat("federated evaluation: ", scored.status().message()));
+      }
+    }
+    evaluate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
+    Schedule(clock_.Now(), finished);
+  }
+
+  void Execute(Publish& publish) {
+    absl::Status stored = absl::OkStatus();
+    if (options_.archive != nullptr) stored = options_.archive->Save(publish.record.round, *model_.blob(), publish.record.eval_accuracy);
+    Totals(publish.record);
+    if (stored.ok() && options_.record != nullptr) stored = options_.record->WriteRound(publish.record);
+    ++outcome_.rounds_committed;
+    if (options_.on_round) options_.on_round(publish.record);
+    Schedule(clock_.Now(), PublishFinished{stored});
+  }
+
+  void Execute(Abandon& abandon) {
+    for (Worker& worker : workers_) worker.accumulator->Reset();
+    Totals(abandon.record);
+    if (options_.record != nullptr) Keep(options_.record->WriteRound(abandon.record));
+    if (options_.on_round) options_.on_round(abandon.record);
+  }
+
+  void Execute(SetTimer& timer) { Schedule(timer.at, Tick{}); }
+
+  void Execute(Finish& finish) {
+    finished_ = true;
+    outcome_.reason = finish.reason;
+    outcome_.target_reached = finish.target_reached;
+    Keep(finish.status);
+  }
+
+  void Keep(absl::Status status) { status_.Update(std::move(status)); }
+
+  FleetOptions options_;
+  Engine engine_;
+  GlobalModel model_;
+  std::vector<Worker> workers_;
+  std::vector<HeldOutSplit> members_;
+  std::vector<Dataset> test_pieces_;
+
+  VirtualClock clock_;
+  std::priority_queue<TimedEvent, std::vector<TimedEvent>, Later> queue_;
+  int64_t sequence_ = 0;
+  std::map<std::string, FleetAttempt> attempts_;
+  std::shared_ptr<const DecodedModel> held_;
+  std::stop_token stop_;
+  bool stop_told_ = false;
+  bool finished_ = false;
+  absl::Status status_;
+  FleetOutcome outcome_;
+
+  // The round under way.
+  int64_t round_ = 0;
+  std::shared_ptr<const Plan> round_plan_;
+  std::map<int64_t, AttemptRecord> arrivals_;  // by partition
+  int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_count_ = 0, downlink_count_ = 0;
+  absl::Duration real_start_, real_collect_;
+  absl::Time real_started_at_;
+  absl::Duration cpu_start_;
+  double collect_seconds_ = 0, aggregate_seconds_ = 0, evaluate_seconds_ = 0;
+
+  int64_t outstanding_folds_ = 0;
+  absl::Mutex mutex_;
+  std::deque<FoldDone> finished_folds_ ABSL_GUARDED_BY(mutex_);
+
+  internal::WorkerPool pool_;  // last: its threads use all of the above
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
+  if (options.partitions.empty()) return absl::InvalidArgumentError("fleet: no partitions, so nobody to train");
+  if (options.workers < 0) return absl::InvalidArgumentError(absl::StrCat("fleet: workers: expected at least 0, got ", options.workers));
+  if (!options.trainer_factory) return absl::InvalidArgumentError("fleet: no trainer factory");
+  if (options.devices.empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass("server_core"));
+    options.devices = {device};
+  }
+  if (options.workers == 0) options.workers = std::max(1u, std::thread::hardware_concurrency());
+
+  std::vector<HeldOutSplit> members;
+  for (size_t i = 0; i < options.partitions.size(); ++i) {
+    FEDWATT_ASSIGN_OR_RETURN(HeldOutSplit split,
+                             SplitHeldOut(options.partitions[i], options.held_out_fraction, options.engine.seed, static_cast<int64_t>(i)));
+    members.push_back(std::move(split));
+  }
+
+  std::vector<Worker> workers(static_cast<size_t>(options.workers));
+  for (Worker& worker : workers) {
+    FEDWATT_ASSIGN_OR_RETURN(worker.trainer, options.trainer_factory(options.model.plan.architecture));
+  }
+  options.model.layout = workers[0].trainer->layout();
+  if (options.initial_model.empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(options.initial_model, workers[0].trainer->InitialModel(InitialModelSeed(options.engine.seed)));
+  }
+  options.engine.wait_for_clients = std::min(options.engine.wait_for_clients, static_cast<int64_t>(options.partitions.size()));
+  FEDWATT_ASSIGN_OR_RETURN(Engine engine, Engine::Create(options.engine));
+  FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options.model, std::move(options.initial_model)));
+  for (Worker& worker : workers) {
+    FEDWATT_ASSIGN_OR_RETURN(worker.accumulator, model.NewAccumulator());
+  }
+  if (options.server_meter != nullptr) FEDWATT_RETURN_IF_ERROR(options.server_meter->Start());
+  return std::make_unique<FleetImpl>(std::move(options), std::move(engine), std::move(model), std::move(workers), std::move(members));
+}
+
+std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed) {
+  std::vector<DeviceClass> devices;
+  if (mix.empty() || members < 1) return devices;
+  double total = 0;
+  for (const auto& [device, share] : mix) total += share;
+  // Exact shares, then a shuffle: drawing each would leave small fleets with luck instead of the mix asked for.
+  double cumulative = 0;
+  for (const auto& [device, share] : mix) {
+    cumulative += share;
+    const int64_t until = std::llround(cumulative / total * static_cast<double>(members));
+    while (static_cast<int64_t>(devices.size()) < until) devices.push_back(device);
+  }
+  Random random(DeriveSeed("devices", {seed}));
+  random.Shuffle(devices);
+  return devices;
+}
+
+}  // namespace fedwatt
