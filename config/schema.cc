@@ -172,7 +172,7 @@ Key DurationKey(std::string name, Access<absl::Duration> access, std::string hel
 }
 
 Key IntegerListKey(std::string name, Access<std::vector<int64_t>> access, std::string help) {
-  const std::string type = "array of 1 to 8 integers >= 1, such as [1,28,28]";
+  const std::string type = "array of at most 8 integers >= 1, such as [1,28,28]";
   return {std::move(name), type, std::move(help), false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* array = node.as_array();
