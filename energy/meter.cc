@@ -1,0 +1,50 @@
+#include "fedwatt/energy/meter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+
+namespace internal {
+void InstallMeters(MeterRegistry& registry);
+}  // namespace internal
+
+MeterRegistry& Meters() {
+  static auto* registry = [] {
+    auto* made = new MeterRegistry("meter");
+    internal::InstallMeters(*made);
+    return made;
+  }();
+  return *registry;
+}
+
+absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options) {
+  MeterChoice choice;
+  if (name == "none") return choice;
+  if (name != "auto") {
+    FEDWATT_ASSIGN_OR_RETURN(MeterEntry entry, Meters().Find(name));
+    FEDWATT_ASSIGN_OR_RETURN(choice.meter, entry.create(options));
+    return choice;
+  }
+
+  std::vector<std::pair<std::string, MeterEntry>> candidates;
+  for (const std::string& candidate : Meters().Names()) {
+    FEDWATT_ASSIGN_OR_RETURN(MeterEntry entry, Meters().Find(candidate));
+    if (entry.preference >= 0) candidates.emplace_back(candidate, std::move(entry));
+  }
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const auto& a, const auto& b) { return a.second.preference > b.second.preference; });
+  for (const auto& [candidate, entry] : candidates) {
+    absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
+    if (meter.ok()) {
+      choice.meter = *std::move(meter);
+      break;
+    }
+    choice.refused.push_back({candidate, std::string(meter.status().message())});
+  }
+  return choice;
+}
+
+}  // namespace fedwatt

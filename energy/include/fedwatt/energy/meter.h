@@ -19,6 +19,9 @@ struct MeterOptions {
   const Clock* clock = &RealClock();  // must outlive the meter
   // Watts of one busy core, for the generic model; <= 0 takes the built-in table's value.
   double watts_per_core = 0;
+  // The joules of the calling thread alone: for several participants in one process, each on a thread of its own. A meter that
+  // only knows more than that (package, process) refuses to be created. Start and Read then belong to one and the same thread.
+  bool thread_scope = false;
 };
 
 // Measures windows: Start, then Read any number of times; each Read covers the time since the one before.
@@ -35,10 +38,11 @@ class Meter {
   virtual EnergyReading Read() = 0;
 };
 
-// Errors from Create say why the meter is not available here: UNIMPLEMENTED  no such hardware; PERMISSION_DENIED
+// Errors from Create say why the meter is not available here: UNIMPLEMENTED  no such hardware, or it cannot cover the scope asked for;
+// PERMISSION_DENIED, with the remedy; UNAVAILABLE  the source is there but unreadable; INVALID_ARGUMENT  a bad option
 struct MeterEntry {
   std::function<absl::StatusOr<std::unique_ptr<Meter>>(const MeterOptions&)> create;
-  int preference = 0;  // `auto` tries the highest first
+  int preference = 0;  // `auto` tries the highest first, and never a negative one
 };
 using MeterRegistry = Registry<MeterEntry>;
 MeterRegistry& Meters();

@@ -29,7 +29,7 @@ class Energy {
   int64_t microjoules_ = 0;
 };
 constexpr Energy Microjoules(int64_t value) { return Energy(value); }
-// Rounds to the nearest microjoule. `value` is finite and below 9e12.
+// Rounds to the nearest microjoule, halves away from zero. `value` is finite and within (-9e12, 9e12): aborts otherwise.
 Energy Joules(double value);
 
 class Power {
@@ -45,7 +45,7 @@ class Power {
 };
 constexpr Power Watts(double value) { return Power(value); }
 Energy operator*(Power power, absl::Duration span);
-// `span` > 0.
+// `span` > 0: aborts otherwise.
 Power operator/(Energy energy, absl::Duration span);
 
 // How a number of joules came about, best first. The order is the ranking: "worst tier" is the greatest.
@@ -53,6 +53,7 @@ enum class EnergyTier : uint8_t { kWall, kDevice, kComponent, kCalibratedHere, k
 
 // "wall", "device", "component", "calibrated_here", "calibrated_class", "generic", "missing": the run record's spelling.
 std::string_view EnergyTierName(EnergyTier tier);
+// Errors: INVALID_ARGUMENT, with the known names
 absl::StatusOr<EnergyTier> ParseEnergyTier(std::string_view name);
 inline EnergyTier WorseTier(EnergyTier a, EnergyTier b) { return a > b ? a : b; }
 // False for wall, device and component: those were metered.
@@ -72,7 +73,8 @@ struct EnergyReading {
   bool missing() const { return !energy.has_value(); }
 };
 
-// The sum over consecutive windows: energies add, the tier is the worst. Missing plus anything is missing.
+// The sum over consecutive windows: energies, both ends of the interval and windows add, the tier is the worst; source and domain are
+// each name once, joined by '+'. Missing plus anything is missing, over the whole window.
 EnergyReading AddWindows(const EnergyReading& a, const EnergyReading& b);
 
 }  // namespace fedwatt
