@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Writes the golden files beside it, from the documents alone: an independent second implementation of docs/container.md and of the codecs.
+
+Run it and look at `git diff`: a changed file means changed bytes on the wire, which need a new version or a new name.
+"""
+import hashlib
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).parent
+MASK = (1 << 64) - 1
+PARAMETER, AVERAGED, LOCAL = 1, 2, 3
+FLOAT32, INT64 = 1, 2
+ENTRIES = [("fc.weight", (2, 3), PARAMETER, FLOAT32), ("bn.running_mean", (2,), AVERAGED, FLOAT32),
+           ("bn.num_batches_tracked", (), LOCAL, INT64), ("fc.bias", (2,), PARAMETER, FLOAT32)]
+MODEL_VALUES = [0.5, -1.25, 3.0, 0.0, 0.1, -0.1, 1000.0, 1e-40, -2.75, 0.25]
+CODEC_VALUES = [((i * 37) % 101 - 50) / 64 for i in range(300)]
+SEED = 42
+
+
+def f32(value):
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return struct.pack("<I", crc ^ 0xFFFFFFFF)
+
+
+def floats(values):
+    return b"".join(struct.pack("<f", value) for value in values)
+
+
+def entry_bytes(name, shape, kind, dtype):
+    return struct.pack("<I", len(name)) + name.encode() + bytes([dtype, kind, len(shape)]) + b"".join(struct.pack("<Q", d) for d in shape)
+
+
+def layout_bytes():
+    return b"".join(entry_bytes(*entry) for entry in ENTRIES)
+
+
+def layout_digest():
+    return hashlib.sha256(layout_bytes()).digest()
+
+
+def model_digest():
+    stream, offset = b"", 0
+    for name, shape, kind, dtype in ENTRIES:
+        if kind == LOCAL:
+            continue
+        count = 1
+        for dimension in shape:
+            count *= dimension
+        stream += struct.pack("<I", len(name)) + name.encode() + bytes([dtype, len(shape)]) + b"".join(struct.pack("<Q", d) for d in shape)
+        stream += floats(MODEL_VALUES[offset:offset + count])
+        offset += count
+    return hashlib.sha256(stream).digest()
+
+
+def container(kind, codec, payload):
+    fields = layout_digest() + struct.pack("<H", len(codec)) + codec.encode()
+    if kind == 1:
+        fields += struct.pack("<I", len(ENTRIES)) + layout_bytes()
+    header = b"\x89FWT" + struct.pack("<HBBIQ", 1, kind, 0, 20 + len(fields) + 4, len(payload)) + fields
+    return header + crc32c(header) + payload + crc32c(payload)
+
+
+def xoshiro(seed):
+    state = []
+    for _ in range(4):
+        seed = (seed + 0x9E3779B97F4A7C15) & MASK
+        z = seed
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        state.append(z ^ (z >> 31))
+    rotl = lambda x, k: ((x << k) | (x >> (64 - k))) & MASK
+    while True:
+        yield (rotl((state[1] * 5) & MASK, 7) * 9) & MASK
+        t = (state[1] << 17) & MASK
+        state[2] ^= state[0]
+        state[3] ^= state[1]
+        state[1] ^= state[2]
+        state[0] ^= state[3]
+        state[2] ^= t
+        state[3] = rotl(state[3], 45)
+
+
+def bfloat16(values):
+    out = b""
+    for value in values:
+        bits = struct.unpack("<I", struct.pack("<f", value))[0]
+        upper, lower = bits >> 16, bits & 0xFFFF
+        if lower > 0x8000 or (lower == 0x8000 and upper & 1):
+            upper += 1
+        out += struct.pack("<H", upper)
+    return out
+
+
+def int8(values, block=256):
+    random, scales, codes = xoshiro(SEED), b"", b""
+    for begin in range(0, len(values), block):
+        part = values[begin:begin + block]
+        most = max(abs(v) for v in part)
+        scale = f32(most / 127)
+        if scale * 127 < most:
+            scale = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", scale))[0] + 1))[0]
+        scales += struct.pack("<f", scale)
+        inverse = 1.0 / scale
+        word = 0
+        for i, value in enumerate(part):
+            word = next(random) if i % 2 == 0 else word >> 32
+            u = ((word & 0xFFFFFFFF) + 0.5) / 2 ** 32
+            codes += struct.pack("<b", max(-127, min(127, int(value * inverse + (128 + u)) - 128)))
+    return scales + codes
+
+
+def write(name, data):
+    digits = data.hex()
+    (HERE / name).write_text("\n".join(digits[i:i + 96] for i in range(0, len(digits), 96)) + "\n")
+
+
+write("layout_digest.hex", layout_digest())
+write("model_digest.hex", model_digest())
+write("container_model.hex", container(1, "float32", floats(MODEL_VALUES)))
+write("container_update.hex", container(2, "float32", floats(MODEL_VALUES)))
+write("codec_float32.hex", floats(CODEC_VALUES))
+write("codec_bfloat16.hex", bfloat16(CODEC_VALUES))
+write("codec_int8.hex", int8(CODEC_VALUES))
