@@ -1,0 +1,234 @@
+#include "fedwatt/rpc/conversion.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+namespace {
+
+constexpr int64_t kMaxSpanSeconds = 315576000000;  // google.protobuf.Duration's own limit
+
+absl::StatusOr<Digest> DigestFromProto(const std::string& raw, const char* field) {
+  absl::StatusOr<Digest> digest = Digest::FromRaw(raw);
+  if (!digest.ok()) return Annotate(digest.status(), field);
+  return digest;
+}
+
+}  // namespace
+
+google::protobuf::Duration ToProto(absl::Duration span) {
+  google::protobuf::Duration proto;
+  if (span >= absl::Seconds(kMaxSpanSeconds) || span <= -absl::Seconds(kMaxSpanSeconds)) {
+    proto.set_seconds(span > absl::ZeroDuration() ? kMaxSpanSeconds : -kMaxSpanSeconds);
+    return proto;
+  }
+  proto.set_seconds(absl::IDivDuration(span, absl::Seconds(1), &span));
+  proto.set_nanos(static_cast<int32_t>(absl::IDivDuration(span, absl::Nanoseconds(1), &span)));
+  return proto;
+}
+
+absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& span) {
+  const int64_t seconds = span.seconds();
+  const int32_t nanos = span.nanos();
+  if (seconds < -kMaxSpanSeconds || seconds > kMaxSpanSeconds || nanos <= -1000000000 || nanos >= 1000000000 ||
+      (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("duration: ", seconds, " s and ", nanos, " ns do not make a span"));
+  }
+  if (seconds == kMaxSpanSeconds) return absl::InfiniteDuration();
+  if (seconds == -kMaxSpanSeconds) return -absl::InfiniteDuration();
+  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
+}
+
+google::protobuf::Timestamp ToProto(absl::Time time) {
+  google::protobuf::Timestamp proto;
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  proto.set_seconds(seconds);
+  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  return proto;
+}
+
+absl::StatusOr<absl::Time> FromProto(const google::protobuf::Timestamp& time) {
+  // Years 1 to 9999.
+  if (time.seconds() < -62135596800 || time.seconds() > 253402300799 || time.nanos() < 0 || time.nanos() >= 1000000000) {
+    return absl::InvalidArgumentError(absl::StrCat("timestamp: ", time.seconds(), " s and ", time.nanos(), " ns do not make a time"));
+  }
+  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+}
+
+// Numbers are the same on both sides; the tests hold them together.
+v1::RejectionReason ToProto(Rejection rejection) { return static_cast<v1::RejectionReason>(rejection); }
+
+absl::StatusOr<Rejection> FromProto(v1::RejectionReason reason) {
+  if (reason == v1::REJECTION_REASON_UNSPECIFIED || !v1::RejectionReason_IsValid(reason)) {
+    return absl::InvalidArgumentError(absl::StrCat("rejection: unknown value ", static_cast<int>(reason)));
+  }
+  return static_cast<Rejection>(reason);
+}
+
+// Ours count from 0, the wire's from 1.
+v1::EnergyTier ToProto(EnergyTier tier) { return static_cast<v1::EnergyTier>(static_cast<int>(tier) + 1); }
+
+absl::StatusOr<EnergyTier> FromProto(v1::EnergyTier tier) {
+  if (tier == v1::ENERGY_TIER_UNSPECIFIED || !v1::EnergyTier_IsValid(tier)) {
+    return absl::InvalidArgumentError(absl::StrCat("energy tier: unknown value ", static_cast<int>(tier)));
+  }
+  return static_cast<EnergyTier>(tier - 1);
+}
+
+v1::Phase ToProto(Phase phase) { return static_cast<v1::Phase>(static_cast<int>(phase) + 1); }
+
+absl::StatusOr<Phase> FromProto(v1::Phase phase) {
+  if (phase == v1::PHASE_UNSPECIFIED || !v1::Phase_IsValid(phase)) {
+    return absl::InvalidArgumentError(absl::StrCat("phase: unknown value ", static_cast<int>(phase)));
+  }
+  return static_cast<Phase>(phase - 1);
+}
+
+v1::EnergyReading ToProto(const EnergyReading& reading) {
+  v1::EnergyReading proto;
+  if (reading.energy) proto.set_energy_uj(reading.energy->microjoules());
+  if (reading.low) proto.set_low_energy_uj(reading.low->microjoules());
+  if (reading.high) proto.set_high_energy_uj(reading.high->microjoules());
+  proto.set_tier(ToProto(reading.tier));
+  proto.set_source(reading.source);
+  proto.set_domain(reading.domain);
+  *proto.mutable_window_duration() = ToProto(reading.window);
+  return proto;
+}
+
+absl::StatusOr<EnergyReading> FromProto(const v1::EnergyReading& proto) {
+  EnergyReading reading;
+  FEDWATT_ASSIGN_OR_RETURN(reading.tier, FromProto(proto.tier()));
+  if (proto.has_energy_uj() == (reading.tier == EnergyTier::kMissing)) {
+    return absl::InvalidArgumentError(absl::StrCat("energy: tier ", std::string(EnergyTierName(reading.tier)), " with",
+                                                   proto.has_energy_uj() ? "" : "out", " a value"));
+  }
+  if (proto.has_energy_uj()) reading.energy = Microjoules(proto.energy_uj());
+  if (proto.has_low_energy_uj()) reading.low = Microjoules(proto.low_energy_uj());
+  if (proto.has_high_energy_uj()) reading.high = Microjoules(proto.high_energy_uj());
+  // 1e18 uJ is a gigawatt for 1000 seconds; more would only serve to overflow sums.
+  for (const std::optional<Energy>& energy : {reading.energy, reading.low, reading.high}) {
+    if (energy && (energy->microjoules() < 0 || energy->microjoules() > int64_t{1000000000000000000})) {
+      return absl::InvalidArgumentError(absl::StrCat("energy: ", energy->microjoules(), " uJ, expected [0, 1e18]"));
+    }
+  }
+  if (reading.low && reading.high && *reading.low > *reading.high) {
+    return absl::InvalidArgumentError("energy: the interval's low end is above its high end");
+  }
+  reading.source = proto.source();
+  reading.domain = proto.domain();
+  FEDWATT_ASSIGN_OR_RETURN(reading.window, FromProto(proto.window_duration()));
+  return reading;
+}
+
+v1::PhaseSpan ToProto(const PhaseSpan& span) {
+  v1::PhaseSpan proto;
+  proto.set_phase(ToProto(span.phase));
+  *proto.mutable_wall_duration() = ToProto(span.wall);
+  *proto.mutable_cpu_duration() = ToProto(span.cpu);
+  *proto.mutable_energy() = ToProto(span.energy);
+  return proto;
+}
+
+absl::StatusOr<PhaseSpan> FromProto(const v1::PhaseSpan& proto) {
+  PhaseSpan span;
+  FEDWATT_ASSIGN_OR_RETURN(span.phase, FromProto(proto.phase()));
+  FEDWATT_ASSIGN_OR_RETURN(span.wall, FromProto(proto.wall_duration()));
+  FEDWATT_ASSIGN_OR_RETURN(span.cpu, FromProto(proto.cpu_duration()));
+  if (span.wall < absl::ZeroDuration() || span.cpu < absl::ZeroDuration() || span.wall == absl::InfiniteDuration() ||
+      span.cpu == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("phase ", std::string(PhaseName(span.phase)), ": negative or infinite time"));
+  }
+  if (proto.has_energy()) {
+    FEDWATT_ASSIGN_OR_RETURN(span.energy, FromProto(proto.energy()));
+  }
+  return span;
+}
+
+absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::RepeatedPtrField<v1::PhaseSpan>& protos) {
+  std::vector<PhaseSpan> spans;
+  for (const v1::PhaseSpan& proto : protos) {
+    FEDWATT_ASSIGN_OR_RETURN(PhaseSpan span, FromProto(proto));
+    for (const PhaseSpan& earlier : spans) {
+      if (earlier.phase == span.phase) {
+        return absl::InvalidArgumentError(absl::StrCat("phase ", std::string(PhaseName(span.phase)), " is reported twice"));
+      }
+    }
+    spans.push_back(std::move(span));
+  }
+  return spans;
+}
+
+v1::Plan ToProto(const Plan& plan) {
+  v1::Plan proto;
+  proto.set_run_id(plan.run_id);
+  v1::ArchitectureSpec& architecture = *proto.mutable_architecture();
+  architecture.set_name(plan.architecture.name);
+  architecture.mutable_input_shape()->Assign(plan.architecture.input_shape.begin(), plan.architecture.input_shape.end());
+  architecture.set_output_count(plan.architecture.output_count);
+  for (const auto& [key, value] : plan.architecture.options) (*architecture.mutable_options())[key] = value;
+  if (plan.architecture.archive_digest != Digest()) architecture.set_archive_digest(plan.architecture.archive_digest.Raw());
+  proto.set_layout_digest(plan.layout_digest.Raw());
+  v1::TrainingRecipe& recipe = *proto.mutable_recipe();
+  recipe.set_local_epochs(plan.recipe.local_epochs);
+  recipe.set_local_steps(plan.recipe.local_steps);
+  recipe.set_batch_size(plan.recipe.batch_size);
+  recipe.set_client_learning_rate(plan.recipe.client_learning_rate);
+  recipe.set_momentum(plan.recipe.momentum);
+  recipe.set_weight_decay(plan.recipe.weight_decay);
+  recipe.set_proximal_mu(plan.recipe.proximal_mu);
+  recipe.set_thread_count(plan.recipe.threads);
+  recipe.set_loss(plan.recipe.loss);
+  proto.mutable_fit()->set_width_fraction(plan.fit.width_fraction);
+  proto.mutable_fit()->set_number_format(plan.fit.number_format);
+  proto.set_uplink_codec(plan.uplink_codec);
+  proto.set_downlink_codec(plan.downlink_codec);
+  v1::UpdateLimits& limits = *proto.mutable_limits();
+  limits.set_max_abs(plan.limits.max_abs);
+  limits.set_max_norm(plan.limits.max_norm);
+  limits.set_max_example_count(plan.limits.max_example_count);
+  limits.set_max_update_bytes(plan.limits.max_update_bytes);
+  proto.set_clip_norm(plan.clip_norm);
+  proto.set_seed(static_cast<int64_t>(plan.seed));
+  return proto;
+}
+
+absl::StatusOr<Plan> FromProto(const v1::Plan& proto) {
+  Plan plan;
+  plan.run_id = proto.run_id();
+  const v1::ArchitectureSpec& architecture = proto.architecture();
+  plan.architecture.name = architecture.name();
+  plan.architecture.input_shape.assign(architecture.input_shape().begin(), architecture.input_shape().end());
+  plan.architecture.output_count = architecture.output_count();
+  plan.architecture.options = {architecture.options().begin(), architecture.options().end()};
+  if (!architecture.archive_digest().empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(plan.architecture.archive_digest, DigestFromProto(architecture.archive_digest(), "plan.architecture.archive_digest"));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(plan.layout_digest, DigestFromProto(proto.layout_digest(), "plan.layout_digest"));
+  const v1::TrainingRecipe& recipe = proto.recipe();
+  plan.recipe.local_epochs = recipe.local_epochs();
+  plan.recipe.local_steps = recipe.local_steps();
+  plan.recipe.batch_size = recipe.batch_size();
+  plan.recipe.client_learning_rate = recipe.client_learning_rate();
+  plan.recipe.momentum = recipe.momentum();
+  plan.recipe.weight_decay = recipe.weight_decay();
+  plan.recipe.proximal_mu = recipe.proximal_mu();
+  plan.recipe.threads = recipe.thread_count();
+  plan.recipe.loss = recipe.loss();
+  plan.fit.width_fraction = proto.fit().width_fraction();
+  plan.fit.number_format = proto.fit().number_format();
+  plan.uplink_codec = proto.uplink_codec();
+  plan.downlink_codec = proto.downlink_codec();
+  plan.limits.max_abs = proto.limits().max_abs();
+  plan.limits.max_norm = proto.limits().max_norm();
+  plan.limits.max_example_count = proto.limits().max_example_count();
+  plan.limits.max_update_bytes = proto.limits().max_update_bytes();
+  plan.clip_norm = proto.clip_norm();
+  plan.seed = static_cast<uint64_t>(proto.seed());
+  FEDWATT_RETURN_IF_ERROR(ValidatePlan(plan));
+  return plan;
+}
+
+}  // namespace fedwatt

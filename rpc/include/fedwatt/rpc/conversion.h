@@ -1,0 +1,49 @@
+// Messages to the types of the rooms below, and back. What comes from the wire is checked: an unspecified or unknown enum value, a digest
+// of another length or a span that is no span is INVALID_ARGUMENT, naming the field.
+#ifndef FEDWATT_RPC_CONVERSION_H_
+#define FEDWATT_RPC_CONVERSION_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fedwatt/energy/phase_tracker.h"
+#include "fedwatt/energy/quantities.h"
+#include "fedwatt/model/plan.h"
+#include "fedwatt/model/rejection.h"
+#include "fedwatt/v1/energy.pb.h"
+#include "fedwatt/v1/error.pb.h"
+#include "fedwatt/v1/plan.pb.h"
+#include "google/protobuf/timestamp.pb.h"
+
+namespace fedwatt {
+
+// Infinite spans become the longest that the message holds (10,000 years) and come back as infinite.
+google::protobuf::Duration ToProto(absl::Duration span);
+absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& span);
+google::protobuf::Timestamp ToProto(absl::Time time);
+absl::StatusOr<absl::Time> FromProto(const google::protobuf::Timestamp& time);
+
+v1::RejectionReason ToProto(Rejection rejection);
+absl::StatusOr<Rejection> FromProto(v1::RejectionReason reason);
+v1::EnergyTier ToProto(EnergyTier tier);
+absl::StatusOr<EnergyTier> FromProto(v1::EnergyTier tier);
+v1::Phase ToProto(Phase phase);
+absl::StatusOr<Phase> FromProto(v1::Phase phase);
+
+v1::EnergyReading ToProto(const EnergyReading& reading);
+// Also INVALID_ARGUMENT: negative joules, low above high, tier and presence that contradict each other.
+absl::StatusOr<EnergyReading> FromProto(const v1::EnergyReading& reading);
+
+v1::PhaseSpan ToProto(const PhaseSpan& span);
+absl::StatusOr<PhaseSpan> FromProto(const v1::PhaseSpan& span);
+// Also INVALID_ARGUMENT: a phase twice, or more spans than there are phases.
+absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::RepeatedPtrField<v1::PhaseSpan>& spans);
+
+v1::Plan ToProto(const Plan& plan);
+// The result has passed ValidatePlan().
+absl::StatusOr<Plan> FromProto(const v1::Plan& plan);
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_RPC_CONVERSION_H_
