@@ -51,6 +51,8 @@ class Dataset {
 
   int64_t size() const { return static_cast<int64_t>(indices_.size()); }
   const ExampleStore& store() const { return *store_; }
+  // For those who remember a dataset and must know whether its store still lives.
+  const std::shared_ptr<const ExampleStore>& shared_store() const { return store_; }
   const std::vector<int32_t>& indices() const { return indices_; }
 
   // Example `i`'s inputs as floats (bytes normalised, tokens converted) into `out` of store().input_size() elements.

@@ -1,0 +1,49 @@
+// Training and scoring with LibTorch, behind types that are free of it.
+#ifndef FEDWATT_MODEL_TORCH_TORCH_TRAINER_H_
+#define FEDWATT_MODEL_TORCH_TORCH_TRAINER_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fedwatt/model/local_trainer.h"
+#include "fedwatt/model/plan.h"
+
+namespace fedwatt {
+
+// Sets the threads of both kernel libraries: ATen's and, where it is the BLAS in use, OpenBLAS's (which ATen's own setting does not
+// reach). Call once, at the start of the process, before any trainer exists. A trainer adjusts them again when its recipe
+// asks for another number. Also makes an OpenBLAS that does not know this processor choose its kernels anew (sets OPENBLAS_CORETYPE
+// unless it is set). Errors: INVALID_ARGUMENT  threads outside [1, 1024].
+absl::Status ConfigureKernels(int threads);
+
+// What decides the bits of a trained model, for the run summary: "libtorch", "cpu_capability", "aten_threads", "blas", "blas_core",
+// "blas_threads". A key is absent when the library does not say.
+std::map<std::string, std::string> KernelFacts();
+
+// False when matrix products run on the reference BLAS, about 20 times slower.
+bool BlasIsOptimised();
+
+// A trainer for a registered architecture. SGD as in PyTorch: g = gradient + weight_decay * w + proximal_mu * (w - w_global);
+// v = momentum * v + g, from v = 0 in every call; w -= client_learning_rate * v. Each epoch visits the examples in a fresh seeded order.
+// Examples are kept as float tensors between calls in a cache of at most 1 GiB that all trainers of the process share.
+// Trainers in different threads may run at once, and give the bits they would give alone.
+// Errors: NOT_FOUND  unknown architecture; INVALID_ARGUMENT  shape, counts or options do not suit it.
+absl::StatusOr<std::unique_ptr<LocalTrainer>> MakeTorchTrainer(const ArchitectureSpec& spec);
+
+// The names that TrainingRecipe::loss may have. Next-character prediction is "cross_entropy" over the last position.
+std::vector<std::string> LossNames();
+
+// Writes `model` as a TorchScript archive (atomically): parameters under their layout names ("fc1.weight" is `weight` of submodule
+// `fc1`), and `forward` in evaluation mode: [batch, input_shape...] float32 as the dataset normalises them, or int64 tokens
+// [batch, length], to [batch, output_count] logits. Python's torch.jit.load reads it.
+// Errors: INVALID_ARGUMENT  `model` has another length than the layout; otherwise as MakeTorchTrainer and WriteFileAtomically
+absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path);
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_MODEL_TORCH_TORCH_TRAINER_H_

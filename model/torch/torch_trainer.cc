@@ -1,0 +1,55 @@
+#include "fedwatt/model/torch/torch_trainer.h"
+
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+#include "layer_model.h"
+
+namespace fedwatt {
+
+absl::StatusOr<std::unique_ptr<LocalTrainer>> MakeTorchTrainer(const ArchitectureSpec& spec) {
+  FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
+  return internal::CatchTorch([&]() -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    return internal::MakeSgdTrainer(internal::MakeLayerModel(spec, std::move(network)));
+  });
+}
+
+absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path) {
+  FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
+  const ParameterLayout& layout = network.layout;
+  if (static_cast<int64_t>(model.size()) != layout.value_count()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model vector has ", model.size(), " values, the layout has ", layout.value_count()));
+  }
+  std::string bytes;
+  FEDWATT_RETURN_IF_ERROR(internal::CatchTorch([&] {
+    torch::jit::Module root(spec.name);
+    std::map<std::string, torch::jit::Module> submodules;
+    for (size_t i = 0; i < layout.entries().size(); ++i) {
+      const LayoutEntry& entry = layout.entries()[i];
+      const size_t dot = entry.name.find('.');
+      const std::string owner = entry.name.substr(0, dot);
+      auto [it, added] = submodules.try_emplace(owner, owner);
+      // The archive holds whole storages, so each parameter gets its own.
+      const at::Tensor values =
+          at::from_blob(const_cast<float*>(model.data()) + layout.offset(i), entry.shape, at::kFloat).clone().set_requires_grad(true);
+      it->second.register_parameter(entry.name.substr(dot + 1), values, /*is_buffer=*/false);
+    }
+    for (auto& [name, submodule] : submodules) {
+      submodule.register_attribute("training", c10::BoolType::get(), false);  // Python's Module.eval() and .training want it
+      root.register_module(name, submodule);
+    }
+    root.register_attribute("training", c10::BoolType::get(), false);
+    root.define(internal::ForwardSource(network));
+    std::ostringstream out;
+    root.save(out);
+    bytes = std::move(out).str();
+    return absl::OkStatus();
+  }));
+  return WriteFileAtomically(path, bytes);
+}
+
+}  // namespace fedwatt
