@@ -1,0 +1,396 @@
+#include "fedwatt/round/engine.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+EngineOptions SmallRun() {
+  EngineOptions options;
+  options.run_id = "run";
+  options.rounds = 2;
+  options.clients_per_round = 2;
+  options.wait_for_clients = 3;
+  options.quorum = 0.5;
+  options.deadline = absl::Seconds(60);
+  return options;
+}
+
+// Drives an engine by hand and sorts what it asks for.
+class Driver {
+ public:
+  explicit Driver(EngineOptions options) : engine_(*Engine::Create(std::move(options))) {}
+
+  Effects Send(Event event, absl::Duration after = absl::ZeroDuration()) {
+    now_ += after;
+    Effects effects = engine_.Handle(event, now_);
+    for (const Effect& effect : effects) {
+      if (const auto* start = std::get_if<StartAttempt>(&effect)) started.push_back(*start);
+      if (const auto* fold = std::get_if<Fold>(&effect)) folds.push_back(fold->attempt);
+      if (const auto* end = std::get_if<EndAttempt>(&effect)) ended.push_back(*end);
+      if (const auto* publish = std::get_if<Publish>(&effect)) published.push_back(publish->record);
+      if (const auto* abandon = std::get_if<Abandon>(&effect)) abandoned.push_back(abandon->record);
+      if (const auto* finish = std::get_if<Finish>(&effect)) finished = *finish;
+      if (std::holds_alternative<Aggregate>(effect)) ++aggregates;
+      if (const auto* evaluate = std::get_if<Evaluate>(&effect)) evaluated = *evaluate;
+    }
+    return effects;
+  }
+  void Join(int count) {
+    for (int i = 0; i < count; ++i) Send(MemberJoined{i, absl::StrCat("client-", i)});
+  }
+  void Accept(const std::string& attempt, int64_t examples = 10) {
+    Send(UpdateArrived{attempt});
+    Send(FoldFinished{attempt, absl::OkStatus(), examples});
+  }
+  void Commit(double accuracy = 0.5) {
+    Send(AggregateFinished{absl::OkStatus(), "digest"});
+    EvaluateFinished evaluation;
+    evaluation.accuracy = accuracy;
+    Send(evaluation);
+    Send(PublishFinished{absl::OkStatus()});
+  }
+  std::vector<std::string> OutcomesOf(const std::string& attempt) const {
+    std::vector<std::string> outcomes;
+    for (const EndAttempt& end : ended) {
+      if (end.attempt == attempt) outcomes.push_back(end.outcome);
+    }
+    return outcomes;
+  }
+
+  const Engine& engine() const { return engine_; }
+  std::vector<StartAttempt> started;
+  std::vector<std::string> folds;
+  std::vector<EndAttempt> ended;
+  std::vector<RoundRecord> published, abandoned;
+  std::optional<Evaluate> evaluated;
+  std::optional<Finish> finished;
+  int aggregates = 0;
+
+ private:
+  Engine engine_;
+  absl::Time now_ = absl::FromUnixSeconds(1000);
+};
+
+TEST(EngineTest, WaitsForTheCompanyBeforeTheFirstRound) {
+  Driver driver(SmallRun());
+  driver.Join(2);
+  EXPECT_THAT(driver.started, SizeIs(0));
+  driver.Send(MemberJoined{2, "client-2"});
+  EXPECT_THAT(driver.started, SizeIs(2));
+  EXPECT_EQ(driver.engine().Snapshot().phase, RoundPhase::kCollect);
+}
+
+TEST(EngineTest, RunsTwoRoundsToTheEnd) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt, 30);
+  EXPECT_EQ(driver.aggregates, 0);
+  driver.Accept(driver.started[1].attempt, 12);
+  EXPECT_EQ(driver.aggregates, 1);
+  driver.Commit();
+  ASSERT_THAT(driver.published, SizeIs(1));
+  EXPECT_EQ(driver.published[0].train_examples, 42);
+  EXPECT_EQ(driver.published[0].clients_completed, 2);
+  EXPECT_EQ(driver.published[0].model_digest, "digest");
+  ASSERT_THAT(driver.started, SizeIs(4));
+  EXPECT_NE(driver.started[2].attempt, driver.started[0].attempt);
+  driver.Accept(driver.started[2].attempt);
+  driver.Accept(driver.started[3].attempt);
+  driver.Commit();
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_FALSE(driver.finished->target_reached);
+  EXPECT_THAT(driver.engine().finished(), true);
+}
+
+TEST(EngineTest, SelectionDoesNotDependOnOrderOfArrival) {
+  EngineOptions options = SmallRun();
+  options.wait_for_clients = 20;
+  options.clients_per_round = 7;
+  Driver forwards(options), backwards(options);
+  for (int i = 0; i < 20; ++i) forwards.Send(MemberJoined{i, "a"});
+  for (int i = 19; i >= 0; --i) backwards.Send(MemberJoined{i, "a"});
+  ASSERT_THAT(forwards.started, SizeIs(7));
+  for (int i = 0; i < 7; ++i) EXPECT_EQ(forwards.started[i].partition, backwards.started[i].partition);
+}
+
+TEST(EngineTest, CommitsAtTheDeadlineWithAQuorum) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Send(Tick{}, absl::Seconds(59));
+  EXPECT_EQ(driver.aggregates, 0);
+  driver.Send(Tick{}, absl::Seconds(1));
+  EXPECT_EQ(driver.aggregates, 1);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[1].attempt), ElementsAre("late"));
+  driver.Commit();
+  EXPECT_EQ(driver.published[0].clients_late, 1);
+  EXPECT_EQ(driver.published[0].rejections.at("late"), 1);
+}
+
+TEST(EngineTest, AbandonsBelowQuorumAndGoesOn) {
+  EngineOptions options = SmallRun();
+  options.quorum = 1;
+  Driver driver(options);
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Send(Tick{}, absl::Seconds(60));
+  ASSERT_THAT(driver.abandoned, SizeIs(1));
+  EXPECT_THAT(driver.abandoned[0].reason, HasSubstr("1 accepted, 2 needed"));
+  EXPECT_THAT(driver.started, SizeIs(4));
+  EXPECT_EQ(driver.started[2].round, 2);
+}
+
+TEST(EngineTest, AFoldUnderWayAtTheDeadlineIsAwaited) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Send(UpdateArrived{driver.started[1].attempt});
+  driver.Send(Tick{}, absl::Seconds(60));
+  EXPECT_EQ(driver.aggregates, 0);
+  driver.Send(FoldFinished{driver.started[1].attempt, absl::OkStatus(), 10});
+  EXPECT_EQ(driver.aggregates, 1);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[1].attempt), ElementsAre("accepted"));
+}
+
+TEST(EngineTest, ARefusedUpdateCostsItsSenderAndNotTheRound) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Send(UpdateArrived{driver.started[0].attempt});
+  driver.Send(FoldFinished{driver.started[0].attempt, WithRejection(absl::InvalidArgumentError("NaN"), Rejection::kNotFinite)});
+  driver.Accept(driver.started[1].attempt);
+  EXPECT_EQ(driver.aggregates, 1);
+  driver.Commit();
+  EXPECT_EQ(driver.published[0].clients_rejected, 1);
+  EXPECT_EQ(driver.published[0].rejections.at("not_finite"), 1);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[0].attempt), ElementsAre("rejected"));
+}
+
+TEST(EngineTest, OverSelectionKeepsSparesUntilTheAimIsSure) {
+  EngineOptions options = SmallRun();
+  options.over_selection = 0.5;
+  Driver driver(options);
+  driver.Join(3);
+  ASSERT_THAT(driver.started, SizeIs(3));
+  for (const StartAttempt& start : driver.started) driver.Send(UpdateArrived{start.attempt});
+  EXPECT_THAT(driver.folds, SizeIs(2));  // the third is a spare
+  driver.Send(FoldFinished{driver.folds[0], WithRejection(absl::InvalidArgumentError("bad"), Rejection::kGarbage)});
+  ASSERT_THAT(driver.folds, SizeIs(3));  // and is needed now
+  driver.Send(FoldFinished{driver.folds[1], absl::OkStatus(), 10});
+  driver.Send(FoldFinished{driver.folds[2], absl::OkStatus(), 10});
+  EXPECT_EQ(driver.aggregates, 1);
+}
+
+TEST(EngineTest, SurplusUpdatesAreCancelledNotCountedAgainstAnyone) {
+  EngineOptions options = SmallRun();
+  options.over_selection = 0.5;
+  Driver driver(options);
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  EXPECT_EQ(driver.aggregates, 1);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[2].attempt), ElementsAre("cancelled"));
+  driver.Commit();
+  EXPECT_EQ(driver.published[0].clients_late, 0);
+  EXPECT_TRUE(driver.published[0].rejections.empty());
+}
+
+TEST(EngineTest, ALostMemberEndsItsAttemptOnceAndFreesTheRound) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Send(MemberLeft{driver.started[1].partition});
+  EXPECT_EQ(driver.aggregates, 1);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[1].attempt), ElementsAre("dropped"));
+  driver.Send(AttemptFailed{driver.started[1].attempt, Rejection::kClientError});
+  EXPECT_THAT(driver.OutcomesOf(driver.started[1].attempt), ElementsAre("dropped"));
+}
+
+TEST(EngineTest, EverythingThatComesTwiceOrTooLateIsHarmless) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[0].attempt);
+  driver.Send(UpdateArrived{"nonsense"});
+  driver.Send(FoldFinished{"nonsense", absl::OkStatus(), 5});
+  driver.Send(AggregateFinished{absl::OkStatus(), "x"});
+  driver.Send(PublishFinished{absl::OkStatus()});
+  EXPECT_EQ(driver.engine().Snapshot().accepted, 1);
+  EXPECT_EQ(driver.aggregates, 0);
+  EXPECT_THAT(driver.OutcomesOf(driver.started[0].attempt), ElementsAre("accepted"));
+}
+
+TEST(EngineTest, StopsAtTheTarget) {
+  EngineOptions options = SmallRun();
+  options.target_accuracy = 0.8;
+  Driver driver(options);
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  driver.Commit(0.8);
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_TRUE(driver.finished->target_reached);
+}
+
+TEST(EngineTest, EvaluatesWhenDueAndAlwaysInTheLastRound) {
+  EngineOptions options = SmallRun();
+  options.evaluate_every = 5;
+  Driver driver(options);
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  EXPECT_FALSE(driver.evaluated.has_value());
+  driver.Send(PublishFinished{absl::OkStatus()});
+  driver.Accept(driver.started[2].attempt);
+  driver.Accept(driver.started[3].attempt);
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  ASSERT_TRUE(driver.evaluated.has_value());
+  EXPECT_EQ(driver.evaluated->round, 2);
+  EXPECT_THAT(driver.evaluated->partitions, SizeIs(2));
+}
+
+TEST(EngineTest, StopAbandonsTheOpenRoundAndFinishes) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Send(StopRequested{"SIGTERM"});
+  EXPECT_THAT(driver.abandoned, SizeIs(1));
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_EQ(driver.finished->reason, "SIGTERM");
+  EXPECT_THAT(driver.ended, SizeIs(2));
+}
+
+TEST(EngineTest, StopDuringACommitFinishesTheCommitFirst) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  driver.Send(StopRequested{"SIGTERM"});
+  EXPECT_FALSE(driver.finished.has_value());
+  driver.Commit();
+  EXPECT_THAT(driver.published, SizeIs(1));
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_EQ(driver.finished->reason, "SIGTERM");
+}
+
+TEST(EngineTest, AModelThatCouldNotBeStoredEndsTheRun) {
+  Driver driver(SmallRun());
+  driver.Join(3);
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  driver.Send(EvaluateFinished{});
+  driver.Send(PublishFinished{absl::ResourceExhaustedError("disk full")});
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_THAT(driver.finished->status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("disk full")));
+}
+
+TEST(EngineTest, ContinuesWithTheNextRoundAndTellsEarlierAttemptsApart) {
+  EngineOptions options = SmallRun();
+  Driver first(options);
+  first.Join(3);
+  options.incarnation = 1;
+  Driver second(options);
+  second.Join(3);
+  EXPECT_EQ(first.started[0].partition, second.started[0].partition);
+  EXPECT_NE(first.started[0].attempt, second.started[0].attempt);
+  options.next_round = 3;  // beyond the last
+  Driver done(options);
+  done.Send(Tick{});
+  EXPECT_TRUE(done.finished.has_value());
+}
+
+// Seeded hostile histories: whatever comes in whatever order, the engine keeps its promises.
+class EngineFuzzTest : public ::testing::TestWithParam<uint64_t> {};
+
+TEST_P(EngineFuzzTest, KeepsItsPromises) {
+  Random random(GetParam());
+  EngineOptions options = SmallRun();
+  options.rounds = 6;
+  options.clients_per_round = 1 + static_cast<int64_t>(random.Below(4));
+  options.over_selection = random.Uniform();
+  Driver driver(options);
+  std::set<std::string> in_fold;
+  bool aggregating = false, evaluating = false, publishing = false;
+  size_t seen_starts = 0;
+  for (int step = 0; step < 600 && !driver.finished.has_value(); ++step) {
+    Event event = Tick{};
+    const std::string attempt = driver.started.empty() ? "none" : driver.started[random.Below(driver.started.size())].attempt;
+    switch (random.Below(8)) {
+      case 0: event = MemberJoined{static_cast<int64_t>(random.Below(6)), "c"}; break;
+      case 1: if (random.Below(4) == 0) event = MemberLeft{static_cast<int64_t>(random.Below(6))}; break;
+      case 2: event = UpdateArrived{attempt}; break;
+      case 3: event = AttemptFailed{attempt, Rejection::kClientError}; break;
+      case 4:
+        if (!in_fold.empty()) {
+          const std::string folded = *in_fold.begin();
+          in_fold.erase(folded);
+          event = FoldFinished{folded, random.Below(3) == 0 ? absl::InvalidArgumentError("bad") : absl::OkStatus(), 1};
+        }
+        break;
+      case 5: if (aggregating) { event = AggregateFinished{absl::OkStatus(), "d"}; aggregating = false; } break;
+      case 6: if (evaluating) { event = EvaluateFinished{}; evaluating = false; } break;
+      case 7: if (publishing) { event = PublishFinished{absl::OkStatus()}; publishing = false; } break;
+    }
+    for (const Effect& effect : driver.Send(event, absl::Seconds(random.Below(10)))) {
+      if (const auto* fold = std::get_if<Fold>(&effect)) in_fold.insert(fold->attempt);
+      if (std::holds_alternative<Aggregate>(effect)) {
+        EXPECT_TRUE(in_fold.empty()) << "aggregated while an update was being added";
+        aggregating = true;
+      }
+      if (std::holds_alternative<Evaluate>(effect)) evaluating = true;
+      if (std::holds_alternative<Publish>(effect)) publishing = true;
+    }
+    seen_starts = driver.started.size();
+  }
+  // Nobody is ended twice, nobody is accepted beyond the aim, nobody unknown is ended.
+  std::map<std::string, int> ends;
+  std::map<int64_t, int64_t> accepted;
+  for (const EndAttempt& end : driver.ended) {
+    EXPECT_EQ(++ends[end.attempt], 1) << end.attempt;
+    if (end.outcome == "accepted") {
+      EXPECT_LE(++accepted[end.round], options.clients_per_round);
+    }
+  }
+  EXPECT_LE(ends.size(), seen_starts);
+  for (const RoundRecord& record : driver.published) EXPECT_GE(record.clients_completed, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, EngineFuzzTest, ::testing::Range<uint64_t>(1, 200));
+
+TEST(EngineOptionsTest, RefusesEveryBadValueByName) {
+  const auto refused = [](auto change, std::string_view name) {
+    EngineOptions options = SmallRun();
+    change(options);
+    EXPECT_THAT(Engine::Create(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(std::string(name))));
+  };
+  refused([](EngineOptions& o) { o.run_id = ""; }, "id");
+  refused([](EngineOptions& o) { o.rounds = 0; }, "rounds");
+  refused([](EngineOptions& o) { o.clients_per_round = -1; }, "clients_per_round");
+  refused([](EngineOptions& o) { o.wait_for_clients = 0; }, "wait_for_clients");
+  for (double bad : {0.0, -1.0, 1.01, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    refused([bad](EngineOptions& o) { o.quorum = bad; }, "quorum");
+    refused([bad](EngineOptions& o) { o.target_accuracy = bad; }, "target_accuracy");
+  }
+  refused([](EngineOptions& o) { o.deadline = absl::ZeroDuration(); }, "deadline");
+  refused([](EngineOptions& o) { o.over_selection = std::numeric_limits<double>::quiet_NaN(); }, "over_selection");
+  refused([](EngineOptions& o) { o.evaluate_every = 0; }, "evaluate_every");
+  EngineOptions unknown = SmallRun();
+  unknown.selection_policy = "unifrom";
+  EXPECT_THAT(Engine::Create(unknown), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'uniform'")));
+}
+
+}  // namespace
+}  // namespace fedwatt

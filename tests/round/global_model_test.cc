@@ -1,0 +1,136 @@
+#include "fedwatt/round/global_model.h"
+
+#include <cmath>
+#include <limits>
+
+#include "fedwatt/model/container.h"
+#include "fedwatt/model/rejection.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+struct World {
+  ParameterLayout layout = *ParameterLayout::Create({{"w", {2}, EntryKind::kParameter, Dtype::kFloat32}, {"b", {1}, EntryKind::kParameter, Dtype::kFloat32}});
+  GlobalModelOptions options;
+  World() {
+    options.plan.run_id = "run";
+    options.plan.architecture = {.name = "logistic", .input_shape = {2}, .output_count = 1};
+    options.layout = layout;
+    options.max_cohort = 2;
+    options.plan.layout_digest = layout.digest();
+  }
+  std::string Update(std::vector<float> delta) const {
+    ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = "float32", .layout_digest = layout.digest(), .layout = {}};
+    return WriteContainer(header, {reinterpret_cast<const char*>(delta.data()), delta.size() * 4});
+  }
+};
+
+TEST(GlobalModelTest, MovesByTheWeightedMean) {
+  World world;
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  std::vector<float> scratch;
+  ASSERT_THAT(FoldUpdate(model.plan(), world.layout, world.Update({1, 0, -1}), 1, 1, 0, *sum, scratch), IsOk());
+  ASSERT_THAT(FoldUpdate(model.plan(), world.layout, world.Update({0, 4, -1}), 3, 1, 1, *sum, scratch), IsOk());
+  ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
+  ASSERT_THAT(model.Step(mean, 1), IsOk());
+  EXPECT_THAT(*model.published(), ElementsAre(1.25f, 5.0f, 2.0f));
+  EXPECT_EQ(model.published_digest(), ModelDigest(world.layout, *model.published()));
+  EXPECT_EQ(model.blob_digest(), Sha256(*model.blob()));
+}
+
+TEST(GlobalModelTest, ALossyDownlinkPublishesWhatClientsHoldAndKeepsItsOwn) {
+  World world;
+  world.options.plan.downlink_codec = "bfloat16";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
+  // A step below bfloat16's resolution at 1: seen only when it has been taken often enough.
+  MeanDelta small{.values = {0.001f, 0, 0}, .uncovered = {}, .update_count = 1, .total_weight = 1};
+  for (int i = 1; i <= 3; ++i) ASSERT_THAT(model.Step(small, i), IsOk());
+  EXPECT_EQ((*model.published())[0], 1.0f);
+  for (int i = 4; i <= 5; ++i) ASSERT_THAT(model.Step(small, i), IsOk());
+  EXPECT_GT((*model.published())[0], 1.0f);
+}
+
+TEST(GlobalModelTest, SavesAndGoesOnBitForBit) {
+  World world;
+  world.options.strategy = "fedadam";
+  ASSERT_OK_AND_ASSIGN(GlobalModel a, GlobalModel::Create(world.options, {1, 2, 3}));
+  MeanDelta delta{.values = {0.5f, -0.25f, 0.125f}, .uncovered = {}, .update_count = 1, .total_weight = 1};
+  ASSERT_THAT(a.Step(delta, 1), IsOk());
+  ASSERT_OK_AND_ASSIGN(GlobalModel b, GlobalModel::Create(world.options, {9, 9, 9}));
+  ASSERT_THAT(b.Restore(a.Save()), IsOk());
+  EXPECT_EQ(a.blob_digest(), b.blob_digest());
+  ASSERT_THAT(a.Step(delta, 2), IsOk());
+  ASSERT_THAT(b.Step(delta, 2), IsOk());
+  EXPECT_EQ(a.published_digest(), b.published_digest());
+}
+
+TEST(GlobalModelTest, RefusesDamagedAndForeignStates) {
+  World world;
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
+  const std::string state = model.Save();
+  for (size_t i = 0; i < state.size(); ++i) {
+    std::string damaged = state;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    EXPECT_THAT(model.Restore(damaged), StatusIs(absl::StatusCode::kDataLoss, ::testing::_)) << i;
+    EXPECT_FALSE(model.Restore(state.substr(0, i)).ok()) << i;
+  }
+  World other;
+  other.options.strategy = "fedavgm";
+  ASSERT_OK_AND_ASSIGN(GlobalModel foreign, GlobalModel::Create(other.options, {1, 2, 3}));
+  EXPECT_THAT(foreign.Restore(state), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fedavg")));
+}
+
+TEST(GlobalModelTest, RefusesBadOptions) {
+  World world;
+  EXPECT_THAT(GlobalModel::Create(world.options, {1, 2}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("2 values")));
+  world.options.strategy = "fedavgg";
+  EXPECT_THAT(GlobalModel::Create(world.options, {1, 2, 3}), StatusIs(absl::StatusCode::kNotFound, HasSubstr("fedavg")));
+}
+
+TEST(FoldUpdateTest, NamesEveryReasonAndTouchesNothing) {
+  World world;
+  world.options.plan.limits.max_update_bytes = 1000;
+  world.options.plan.limits.max_norm = 10;
+  world.options.plan.limits.max_example_count = 100;
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  std::vector<float> scratch;
+  const auto reason = [&](const std::string& bytes, int64_t examples = 1) {
+    absl::Status status = FoldUpdate(model.plan(), world.layout, bytes, examples, 1, 0, *sum, scratch);
+    EXPECT_FALSE(status.ok());
+    EXPECT_EQ(sum->update_count(), 0);
+    std::optional<Rejection> rejection = RejectionOf(status);
+    return rejection.has_value() ? std::string(RejectionName(*rejection)) : "none: " + status.ToString();
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::string good = world.Update({1, 1, 1});
+  EXPECT_EQ(reason("this is no container at all, but it is long enough to hold one's head......................"), "garbage");
+  EXPECT_EQ(reason(good.substr(0, good.size() / 2)), "truncated");
+  EXPECT_EQ(reason(std::string(1001, 'x')), "oversize");
+  EXPECT_EQ(reason(world.Update({1, nan, 1})), "not_finite");
+  EXPECT_EQ(reason(world.Update({1, -std::numeric_limits<float>::infinity(), 1})), "not_finite");
+  EXPECT_EQ(reason(world.Update({65, 0, 0})), "value_too_large");
+  EXPECT_EQ(reason(world.Update({8, 8, 8})), "norm_too_large");
+  EXPECT_EQ(reason(world.Update({1, 1})), "wrong_codec");
+  EXPECT_EQ(reason(good, 0), "bad_weight");
+  EXPECT_EQ(reason(good, 101), "bad_weight");
+  std::string flipped = good;
+  flipped[flipped.size() - 6] ^= 1;
+  EXPECT_EQ(reason(flipped), "garbage");
+  ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = "float32", .layout_digest = Sha256("another"), .layout = {}};
+  EXPECT_EQ(reason(WriteContainer(header, std::string(12, '\0'))), "wrong_layout");
+  header.layout_digest = world.layout.digest();
+  header.codec = "int8";
+  EXPECT_EQ(reason(WriteContainer(header, std::string(12, '\0'))), "wrong_codec");
+  EXPECT_THAT(FoldUpdate(model.plan(), world.layout, good, 1, 1, 0, *sum, scratch), IsOk());
+}
+
+}  // namespace
+}  // namespace fedwatt

@@ -1,0 +1,244 @@
+#include "fedwatt/simulation/fleet.h"
+
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "tests/testing/logistic_trainer.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::LogisticTrainer;
+using ::fedwatt::testing::MakeBlobs;
+using ::fedwatt::testing::StatusIs;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr int64_t kMembers = 12;
+
+DeviceClass Device(double macs_per_second) {
+  DeviceClass device;
+  device.name = "test";
+  device.macs_per_second = macs_per_second;
+  device.active_power = Watts(4);
+  device.idle_power = Watts(1);
+  device.uplink_bytes_per_second = 1e6;
+  device.downlink_bytes_per_second = 1e6;
+  return device;
+}
+
+FleetOptions SmallFleet(int64_t workers = 1) {
+  FleetOptions options;
+  options.engine.run_id = "test-run";
+  options.engine.seed = 7;
+  options.engine.rounds = 4;
+  options.engine.clients_per_round = 5;
+  options.engine.wait_for_clients = kMembers;
+  options.model.plan.run_id = "test-run";
+  options.model.plan.seed = 7;
+  options.model.plan.architecture = {.name = "logistic", .input_shape = {6}, .output_count = 3};
+  options.model.plan.recipe.batch_size = 4;
+  options.model.max_cohort = 5;
+  options.trainer_factory = LogisticTrainer::Make;
+  for (int64_t i = 0; i < kMembers; ++i) options.partitions.push_back(MakeBlobs(20 + i, 6, 3, 100 + static_cast<uint64_t>(i)));
+  options.test = MakeBlobs(300, 6, 3, 999);
+  options.devices = {Device(1e4)};
+  options.workers = workers;
+  return options;
+}
+
+struct Result {
+  FleetOutcome outcome;
+  std::vector<RoundRecord> rounds;
+};
+
+Result RunFleet(FleetOptions options) {
+  Result result;
+  options.on_round = [&](const RoundRecord& record) { result.rounds.push_back(record); };
+  absl::StatusOr<std::unique_ptr<Fleet>> fleet = Fleet::Create(std::move(options));
+  EXPECT_THAT(fleet, IsOk());
+  absl::StatusOr<FleetOutcome> outcome = (*fleet)->Run({});
+  EXPECT_THAT(outcome, IsOk());
+  if (outcome.ok()) result.outcome = *std::move(outcome);
+  return result;
+}
+
+std::vector<std::string> Digests(const Result& result) {
+  std::vector<std::string> digests;
+  for (const RoundRecord& round : result.rounds) digests.push_back(round.model_digest);
+  return digests;
+}
+
+TEST(FleetTest, Learns) {
+  const Result result = RunFleet(SmallFleet());
+  ASSERT_THAT(result.rounds, SizeIs(4));
+  EXPECT_EQ(result.outcome.rounds_committed, 4);
+  EXPECT_GT(*result.rounds.back().eval_accuracy, 0.9);
+  EXPECT_LT(*result.rounds.back().train_loss, *result.rounds.front().train_loss);
+  EXPECT_EQ(*result.rounds.back().eval_examples, 300);
+  EXPECT_EQ(result.rounds[0].clients_completed, 5);
+}
+
+TEST(FleetTest, CommitsTheSameBitsWithAnyNumberOfWorkers) {
+  const Result one = RunFleet(SmallFleet(1));
+  EXPECT_EQ(Digests(one), Digests(RunFleet(SmallFleet(2))));
+  EXPECT_EQ(Digests(one), Digests(RunFleet(SmallFleet(5))));
+}
+
+TEST(FleetTest, CommitsTheSameBitsInAnyOrderOfArrival) {
+  const Result plain = RunFleet(SmallFleet());
+  for (uint64_t shuffle : {1, 2, 3}) {
+    FleetOptions options = SmallFleet();
+    options.arrival_shuffle_seed = shuffle;
+    EXPECT_EQ(Digests(plain), Digests(RunFleet(std::move(options))));
+  }
+}
+
+TEST(FleetTest, AnotherSeedGivesOtherModels) {
+  FleetOptions options = SmallFleet();
+  options.engine.seed = options.model.plan.seed = 8;
+  EXPECT_NE(Digests(RunFleet(SmallFleet())), Digests(RunFleet(std::move(options))));
+}
+
+TEST(FleetTest, CountsPayloadAndModelledJoulesAndNoWireBytes) {
+  const Result result = RunFleet(SmallFleet());
+  const RoundRecord& round = result.rounds[0];
+  const int64_t values = 3 * 6 + 3;
+  EXPECT_EQ(round.uplink_dense_bytes, 5 * 4 * values);
+  EXPECT_EQ(round.downlink_dense_bytes, 5 * 4 * values);
+  EXPECT_GT(round.uplink_payload_bytes, round.uplink_dense_bytes);  // a header each
+  EXPECT_FALSE(round.uplink_wire_bytes.has_value());
+  EXPECT_FALSE(round.downlink_wire_bytes.has_value());
+  EXPECT_EQ(round.client_energy_tier, EnergyTier::kGeneric);
+  EXPECT_EQ(round.client_energy_clients, 5);
+  // Each client: 3 * examples * 21 multiply-adds at 1e4 a second and 5 W, plus its transfers at 1 W.
+  double joules = 0;
+  joules += 3.0 * static_cast<double>(round.train_examples) * values / 1e4 * 5;
+  const double model_bytes = static_cast<double>(round.downlink_payload_bytes) / 5;
+  joules += 5 * (model_bytes + 4 * values) / 1e6 * 1;
+  EXPECT_NEAR(round.client_energy->joules(), joules, 1e-4);
+  EXPECT_FALSE(round.client_energy_wasted.has_value());
+}
+
+TEST(FleetTest, SlowDevicesMissTheDeadlineAndTheirJoulesAreWasted) {
+  FleetOptions options = SmallFleet();
+  options.devices = {Device(1e4), Device(1e2)};  // odd members are a hundred times slower
+  options.engine.clients_per_round = 0;
+  options.engine.deadline = absl::Seconds(2);
+  options.model.max_cohort = kMembers;
+  const Result result = RunFleet(std::move(options));
+  EXPECT_EQ(result.rounds[0].clients_completed, kMembers / 2);
+  EXPECT_EQ(result.rounds[0].clients_late, kMembers / 2);
+  EXPECT_EQ(result.rounds[0].rejections.at("late"), kMembers / 2);
+  EXPECT_GT(result.rounds[0].client_energy_wasted->microjoules(), 0);
+  EXPECT_DOUBLE_EQ(*result.rounds[0].virtual_seconds, 2);
+}
+
+TEST(FleetTest, DropoutsAreDroppedTheRoundGoesOn) {
+  FleetOptions options = SmallFleet();
+  DeviceClass unreliable = Device(1e4);
+  unreliable.dropout_fraction = 0.4;
+  options.devices = {unreliable};
+  options.engine.rounds = 20;
+  options.engine.quorum = 0.2;
+  const Result result = RunFleet(std::move(options));
+  int64_t dropped = 0, completed = 0;
+  for (const RoundRecord& round : result.rounds) {
+    dropped += round.clients_dropped;
+    completed += round.clients_completed;
+  }
+  EXPECT_EQ(dropped + completed, 100);
+  EXPECT_NEAR(static_cast<double>(dropped), 40, 20);  // four deviations
+}
+
+// Fails for one member only.
+class FailingTrainer : public LogisticTrainer {
+ public:
+  using LogisticTrainer::LogisticTrainer;
+  absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
+                                       const TrainingControl& control, absl::Span<float> local) override {
+    if (data.size() == 20) return absl::AbortedError("the loss is not a number");
+    absl::StatusOr<TrainingResult> result = LogisticTrainer::Train(global, data, recipe, seed, control, local);
+    if (data.size() == 21) local[0] = std::nanf("");
+    return result;
+  }
+};
+
+TEST(FleetTest, AFailingMemberAndAPoisonedUpdateCostOnlyTheirSenders) {
+  FleetOptions options = SmallFleet();
+  options.engine.clients_per_round = 0;
+  options.model.max_cohort = kMembers;
+  options.trainer_factory = [](const ArchitectureSpec&) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    return std::make_unique<FailingTrainer>(6, 3);
+  };
+  const Result result = RunFleet(std::move(options));
+  ASSERT_THAT(result.rounds, SizeIs(4));
+  for (const RoundRecord& round : result.rounds) {
+    EXPECT_TRUE(round.committed);
+    EXPECT_EQ(round.clients_completed, kMembers - 2);
+    EXPECT_EQ(round.rejections.at("client_error"), 1);
+    EXPECT_EQ(round.rejections.at("not_finite"), 1);
+  }
+}
+
+TEST(FleetTest, StopsWhenAsked) {
+  FleetOptions options = SmallFleet(2);
+  options.engine.rounds = 1000000;
+  std::stop_source source;
+  int seen = 0;
+  options.on_round = [&](const RoundRecord&) {
+    if (++seen == 3) source.request_stop();
+  };
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(options)));
+  ASSERT_OK_AND_ASSIGN(FleetOutcome outcome, fleet->Run(source.get_token()));
+  EXPECT_EQ(outcome.reason, "stopped");
+  EXPECT_LE(outcome.rounds_committed, 4);
+}
+
+TEST(FleetTest, EndsAtTheTarget) {
+  FleetOptions options = SmallFleet();
+  options.engine.rounds = 1000;
+  options.engine.target_accuracy = 0.9;
+  const Result result = RunFleet(std::move(options));
+  EXPECT_TRUE(result.outcome.target_reached);
+  EXPECT_GE(*result.rounds.back().eval_accuracy, 0.9);
+  EXPECT_LT(result.rounds.size(), 100u);
+}
+
+TEST(FleetTest, FederatedEvaluationUsesWhatMembersHeldBack) {
+  FleetOptions options = SmallFleet();
+  options.test = std::nullopt;
+  options.held_out_fraction = 0.25;
+  const Result result = RunFleet(std::move(options));
+  EXPECT_FALSE(result.rounds[0].eval_accuracy.has_value());
+  ASSERT_TRUE(result.rounds.back().federated_eval_accuracy.has_value());
+  EXPECT_GT(*result.rounds.back().federated_eval_accuracy, 0.8);
+  EXPECT_GT(*result.rounds.back().federated_eval_examples, 20);
+  EXPECT_LT(*result.rounds.back().federated_eval_examples, 50);
+}
+
+TEST(FleetTest, RefusesWhatCannotRun) {
+  FleetOptions empty = SmallFleet();
+  empty.partitions.clear();
+  EXPECT_THAT(Fleet::Create(std::move(empty)).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("partitions")));
+  FleetOptions hollow = SmallFleet();
+  hollow.partitions[3] = Dataset();
+  EXPECT_THAT(Fleet::Create(std::move(hollow)).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no examples")));
+  FleetOptions negative = SmallFleet();
+  negative.workers = -1;
+  EXPECT_THAT(Fleet::Create(std::move(negative)).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("workers")));
+}
+
+TEST(MixDevicesTest, KeepsSharesExactly) {
+  DeviceClass fast = Device(1), slow = Device(2);
+  const std::vector<DeviceClass> devices = MixDevices({{fast, 3}, {slow, 1}}, 20, 1);
+  ASSERT_THAT(devices, SizeIs(20));
+  EXPECT_EQ(std::count_if(devices.begin(), devices.end(), [](const DeviceClass& d) { return d.macs_per_second == 1; }), 15);
+}
+
+}  // namespace
+}  // namespace fedwatt
