@@ -1,0 +1,207 @@
+// What every registered meter promises, and how one is chosen.
+#include "fedwatt/energy/meter.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/energy/fake_root.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::FakeRoot;
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class MeterContractTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  // A root with every source a meter could want.
+  MeterContractTest() {
+    root_.Write("proc/cpuinfo", "model name\t: Test CPU\n");
+    root_.Write("sys/class/powercap/intel-rapl:0/name", "package-0\n");
+    root_.Write("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "262143328850\n");
+    Tick();
+    options_.root = root_.path();
+    options_.clock = &clock_;
+  }
+  // Time passes, and every counter moves.
+  void Tick() {
+    clock_.Advance(absl::Seconds(1));
+    counter_uj_ += 3000000;
+    root_.Write("sys/class/powercap/intel-rapl:0/energy_uj", absl::StrCat(counter_uj_, "\n"));
+  }
+  absl::StatusOr<std::unique_ptr<Meter>> Create() {
+    auto entry = Meters().Find(GetParam());
+    if (!entry.ok()) return entry.status();
+    return entry->create(options_);
+  }
+  void ExpectWhole(const Meter& meter, const EnergyReading& reading) {
+    if (reading.missing()) {
+      EXPECT_FALSE(reading.low.has_value());
+      EXPECT_FALSE(reading.high.has_value());
+      EXPECT_EQ(reading.tier, EnergyTier::kMissing);
+      EXPECT_EQ(reading.source, "");
+      return;
+    }
+    ASSERT_TRUE(reading.low.has_value() && reading.high.has_value());
+    EXPECT_GE(*reading.low, Energy());
+    EXPECT_LE(*reading.low, *reading.energy);
+    EXPECT_LE(*reading.energy, *reading.high);
+    EXPECT_EQ(reading.tier, meter.tier());
+    EXPECT_EQ(reading.source, meter.name());
+    EXPECT_NE(reading.domain, "");
+  }
+
+  FakeRoot root_;
+  VirtualClock clock_;
+  int64_t counter_uj_ = 0;
+  MeterOptions options_;
+};
+
+TEST_P(MeterContractTest, SaysWhatItIs) {
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  EXPECT_EQ(meter->name(), GetParam());
+  EXPECT_NE(meter->tier(), EnergyTier::kMissing);
+  EXPECT_THAT(meter->Describe(), HasSubstr(GetParam()));
+  EXPECT_EQ(meter->Describe().find('\n'), std::string::npos);
+}
+
+TEST_P(MeterContractTest, ReadsConsecutiveWindowsThatAdd) {
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  ASSERT_THAT(meter->Start(), IsOk());
+  EnergyReading sum;
+  int64_t microjoules = 0;
+  for (int i = 0; i < 3; ++i) {
+    Tick();
+    EnergyReading reading = meter->Read();
+    ASSERT_FALSE(reading.missing());
+    ExpectWhole(*meter, reading);
+    EXPECT_EQ(reading.window, absl::Seconds(1));
+    microjoules += reading.energy->microjoules();
+    sum = i == 0 ? reading : AddWindows(sum, reading);
+  }
+  ExpectWhole(*meter, sum);
+  EXPECT_EQ(sum.energy, Microjoules(microjoules));
+  EXPECT_EQ(sum.window, absl::Seconds(3));
+}
+
+TEST_P(MeterContractTest, ReadBeforeStartIsMissing) {
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  Tick();
+  EnergyReading reading = meter->Read();
+  EXPECT_TRUE(reading.missing());
+  ExpectWhole(*meter, reading);
+}
+
+TEST_P(MeterContractTest, StartAgainForgetsTheTimeBefore) {
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  ASSERT_THAT(meter->Start(), IsOk());
+  for (int i = 0; i < 5; ++i) Tick();
+  ASSERT_THAT(meter->Start(), IsOk());
+  Tick();
+  EnergyReading reading = meter->Read();
+  ASSERT_FALSE(reading.missing());
+  EXPECT_EQ(reading.window, absl::Seconds(1));
+  EXPECT_LE(*reading.energy, Joules(10));  // one second's worth, not six
+}
+
+TEST_P(MeterContractTest, RefusesByNameOrWorksUnderAnEmptyRoot) {
+  FakeRoot empty;
+  for (const std::string& root : {empty.path(), empty.path() + "/absent"}) {
+    options_.root = root;
+    absl::StatusOr<std::unique_ptr<Meter>> meter = Create();
+    if (!meter.ok()) {
+      EXPECT_TRUE(absl::IsUnimplemented(meter.status()) || absl::IsPermissionDenied(meter.status())) << meter.status();
+      EXPECT_NE(meter.status().message(), "");
+      continue;
+    }
+    ASSERT_THAT((*meter)->Start(), IsOk());
+    Tick();
+    ExpectWhole(**meter, (*meter)->Read());
+  }
+}
+
+TEST_P(MeterContractTest, IsNeverZeroWhenItsSourceGoes) {
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  ASSERT_THAT(meter->Start(), IsOk());
+  root_.Remove("sys");
+  root_.Remove("proc");
+  for (int i = 0; i < 2; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    EnergyReading reading = meter->Read();
+    ExpectWhole(*meter, reading);
+    EXPECT_EQ(reading.window, absl::Seconds(1));
+    if (!reading.missing()) {
+      EXPECT_GT(*reading.energy, Energy());
+    }
+  }
+}
+
+TEST_P(MeterContractTest, CoversOneThreadOrRefuses) {
+  options_.thread_scope = true;
+  absl::StatusOr<std::unique_ptr<Meter>> meter = Create();
+  if (!meter.ok()) {
+    EXPECT_THAT(meter, StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("thread")));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MeterContractTest, ::testing::ValuesIn(Meters().Names()), [](const auto& info) { return info.param; });
+
+TEST(FakeMeterTest, IsExact) {
+  VirtualClock clock;
+  MeterOptions options;
+  options.clock = &clock;
+  options.watts_per_core = 2.5;
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("fake", options));
+  ASSERT_THAT(choice.meter->Start(), IsOk());
+  clock.Advance(absl::Seconds(4));
+  EXPECT_EQ(choice.meter->Read().energy, Joules(10));
+  EXPECT_EQ(choice.meter->Read().energy, Joules(0));
+}
+
+TEST(ChooseMeterTest, KnowsItsMeters) { EXPECT_THAT(Meters().Names(), ElementsAre("cpu_time", "fake", "rapl")); }
+
+TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
+  FakeRoot empty;
+  MeterOptions options;
+  options.root = empty.path();
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
+  ASSERT_NE(choice.meter, nullptr);
+  EXPECT_EQ(choice.meter->name(), "cpu_time");
+  ASSERT_EQ(choice.refused.size(), 1u);
+  EXPECT_EQ(choice.refused[0].name, "rapl");
+  EXPECT_THAT(choice.refused[0].reason, HasSubstr("no RAPL package"));
+}
+
+TEST(ChooseMeterTest, AutoNeverInventsJoules) {
+  MeterOptions options;
+  options.root = "/nonexistent";
+  options.watts_per_core = 1e9;  // even when every other meter refuses
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
+  EXPECT_EQ(choice.meter, nullptr);
+  ASSERT_EQ(choice.refused.size(), 2u);
+  EXPECT_EQ(choice.refused[0].name, "rapl");  // in the order tried
+  EXPECT_EQ(choice.refused[1].name, "cpu_time");
+}
+
+TEST(ChooseMeterTest, NoneIsNoMeter) {
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("none", {}));
+  EXPECT_EQ(choice.meter, nullptr);
+  EXPECT_TRUE(choice.refused.empty());
+}
+
+TEST(ChooseMeterTest, ReturnsTheErrorOfAMeterAskedForByName) {
+  FakeRoot empty;
+  MeterOptions options;
+  options.root = empty.path();
+  EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no RAPL package")));
+  EXPECT_THAT(ChooseMeter("rapel", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'rapl'?")));
+  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: cpu_time, fake, rapl")));
+}
+
+}  // namespace
+}  // namespace fedwatt

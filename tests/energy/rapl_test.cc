@@ -1,0 +1,265 @@
+// The powercap meter on folders that the test builds: no hardware, no privilege.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/energy/meter.h"
+#include "tests/energy/fake_root.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::FakeRoot;
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// (2^32 - 1) units of 2^-14 J: what common Intel parts report. The counter wraps one unit, 61 uJ, later.
+constexpr int64_t kRange = 262143328850;
+constexpr int64_t kModulus = kRange + 61;
+
+class RaplTest : public ::testing::Test {
+ protected:
+  void Zone(const std::string& zone, const std::string& name, int64_t counter_uj, int64_t range_uj = kRange) {
+    root_.Write(Path(zone, "name"), name + "\n");
+    root_.Write(Path(zone, "max_energy_range_uj"), absl::StrCat(range_uj, "\n"));
+    Count(zone, counter_uj);
+  }
+  void Count(const std::string& zone, int64_t counter_uj) { root_.Write(Path(zone, "energy_uj"), absl::StrCat(counter_uj, "\n")); }
+  static std::string Path(const std::string& zone, const std::string& file) { return "sys/class/powercap/" + zone + "/" + file; }
+
+  absl::StatusOr<std::unique_ptr<Meter>> Create() {
+    MeterOptions options;
+    options.root = root_.path();
+    options.clock = &clock_;
+    auto entry = Meters().Find("rapl");
+    if (!entry.ok()) return entry.status();
+    return entry->create(options);
+  }
+  std::unique_ptr<Meter> Started() {
+    auto meter = Create();
+    EXPECT_THAT(meter, IsOk());
+    if (!meter.ok()) return nullptr;
+    EXPECT_THAT((*meter)->Start(), IsOk());
+    return *std::move(meter);
+  }
+  EnergyReading ReadAfter(Meter& meter, absl::Duration span = absl::Seconds(1)) {
+    clock_.Advance(span);
+    return meter.Read();
+  }
+
+  FakeRoot root_;
+  VirtualClock clock_;
+};
+
+TEST_F(RaplTest, BooksTheDifferenceOfTheCounter) {
+  Zone("intel-rapl:0", "package-0", 5000000);
+  auto meter = Started();
+  Count("intel-rapl:0", 17000003);
+  EnergyReading reading = ReadAfter(*meter, absl::Seconds(2));
+  EXPECT_EQ(reading.energy, Microjoules(12000003));  // the first sample is the origin, never energy
+  EXPECT_EQ(reading.low, reading.energy);
+  EXPECT_EQ(reading.high, reading.energy);
+  EXPECT_EQ(reading.tier, EnergyTier::kComponent);
+  EXPECT_EQ(reading.source, "rapl");
+  EXPECT_EQ(reading.domain, "package-0");
+  EXPECT_EQ(reading.window, absl::Seconds(2));
+  Count("intel-rapl:0", 17000010);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(7));
+}
+
+TEST_F(RaplTest, AddsPackagesAndNothingElse) {
+  Zone("intel-rapl", "", 0);  // the control type itself
+  Zone("intel-rapl:0", "psys", 0);
+  Zone("intel-rapl:1", "package-0", 0);
+  Zone("intel-rapl:1:0", "core", 0);
+  Zone("intel-rapl:1:1", "dram", 0);
+  Zone("intel-rapl:2", "package-1-die-0", 0);
+  Zone("intel-rapl:3", "package-0", 0);  // the same package a second time
+  Zone("intel-rapl-mmio:0", "package-0", 0);
+  Zone("dtpm:0", "package-9", 0);
+  auto meter = Started();
+  Count("intel-rapl:0", 1000000);
+  Count("intel-rapl:1", 200000);
+  Count("intel-rapl:1:0", 30000);
+  Count("intel-rapl:1:1", 4000);
+  Count("intel-rapl:2", 50);
+  Count("intel-rapl:3", 600000);
+  Count("intel-rapl-mmio:0", 200000);
+  Count("dtpm:0", 7000000);
+  EnergyReading reading = ReadAfter(*meter);
+  EXPECT_EQ(reading.energy, Microjoules(200050));
+  EXPECT_EQ(reading.domain, "package-0+package-1-die-0");
+  EXPECT_THAT(meter->Describe(), HasSubstr("package-0+package-1-die-0"));
+}
+
+TEST_F(RaplTest, FallsBackToMmioWhereItIsTheOnlyDoor) {
+  Zone("intel-rapl-mmio:0", "package-0", 10);
+  auto meter = Started();
+  Count("intel-rapl-mmio:0", 1010);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(1000));
+}
+
+TEST_F(RaplTest, UnwrapsAtOneUnitAboveTheRange) {
+  Zone("intel-rapl:0", "package-0", kModulus - 1000);
+  auto meter = Started();
+  Count("intel-rapl:0", 500);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(1500));
+  Count("intel-rapl:0", kModulus - 100);  // nearly a full turn in a second: more than a package can draw
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  Count("intel-rapl:0", 0);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(100));
+}
+
+TEST_F(RaplTest, CallsAResetMissingAndGoesOn) {
+  Zone("intel-rapl:0", "package-0", 90000000);
+  auto meter = Started();
+  Count("intel-rapl:0", 1000);
+  EnergyReading reset = ReadAfter(*meter);
+  EXPECT_TRUE(reset.missing());
+  EXPECT_EQ(reset.tier, EnergyTier::kMissing);
+  EXPECT_EQ(reset.source, "");
+  EXPECT_EQ(reset.window, absl::Seconds(1));
+  Count("intel-rapl:0", 3000);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(2000));
+}
+
+TEST_F(RaplTest, CallsAnImplausibleJumpMissing) {
+  Zone("intel-rapl:0", "package-0", 0);
+  auto meter = Started();
+  Count("intel-rapl:0", 1009000000);  // 1009 W, within the counter's refresh slack of 1000 W
+  EXPECT_EQ(ReadAfter(*meter).energy, Joules(1009));
+  Count("intel-rapl:0", 1009000000 + 1011000000);
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+}
+
+TEST_F(RaplTest, CallsAFrozenCounterMissingButNotAShortWindow) {
+  Zone("intel-rapl:0", "package-0", 42);
+  auto meter = Started();
+  EXPECT_EQ(ReadAfter(*meter, absl::Microseconds(300)).energy, Microjoules(0));  // shorter than the counter's refresh
+  EXPECT_TRUE(ReadAfter(*meter, absl::Milliseconds(100)).missing());
+}
+
+TEST_F(RaplTest, WidensTheIntervalWhenWholeWrapsMayHide) {
+  Zone("intel-rapl:0", "package-0", 0);
+  auto meter = Started();
+  Count("intel-rapl:0", 30000000000);
+  // 600 s at 1000 W is 2.3 turns: up to two whole ones can hide behind 30 kJ.
+  EnergyReading reading = ReadAfter(*meter, absl::Minutes(10));
+  EXPECT_EQ(reading.energy, Joules(30000));
+  EXPECT_EQ(reading.low, Joules(30000));
+  EXPECT_EQ(reading.high, Microjoules(30000000000 + 2 * kModulus));
+}
+
+TEST_F(RaplTest, LosesTheWindowsOnBothSidesOfAFailedRead) {
+  Zone("intel-rapl:0", "package-0", 100);
+  Zone("intel-rapl:1", "package-1", 100);
+  auto meter = Started();
+  root_.Remove(Path("intel-rapl:1", "energy_uj"));
+  Count("intel-rapl:0", 200);
+  EXPECT_TRUE(ReadAfter(*meter).missing());  // one package is not the sum of two
+  Count("intel-rapl:1", 300);
+  EnergyReading after = ReadAfter(*meter, absl::Seconds(3));
+  EXPECT_TRUE(after.missing());
+  EXPECT_EQ(after.window, absl::Seconds(3));
+  Count("intel-rapl:0", 205);
+  Count("intel-rapl:1", 306);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(11));
+}
+
+TEST_F(RaplTest, CallsGarbageMissing) {
+  Zone("intel-rapl:0", "package-0", 100);
+  auto meter = Started();
+  for (const char* text : {"", "\n", "garbage", "12x", "-5", "1e6", "99999999999999999999999", "0x10"}) {
+    root_.Write(Path("intel-rapl:0", "energy_uj"), text);
+    EXPECT_TRUE(ReadAfter(*meter).missing()) << text;
+  }
+  root_.Remove(Path("intel-rapl:0", "energy_uj"));
+  std::filesystem::create_directory(root_.At(Path("intel-rapl:0", "energy_uj")));
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+}
+
+TEST_F(RaplTest, CannotUnwrapWithoutARange) {
+  for (const char* range : {"", "0", "-1", "many", "9223372036854775807"}) {
+    Zone("intel-rapl:0", "package-0", kRange - 10);
+    root_.Write(Path("intel-rapl:0", "max_energy_range_uj"), range);
+    auto meter = Started();
+    Count("intel-rapl:0", kRange);
+    EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(10)) << range;
+    Count("intel-rapl:0", 20);
+    EXPECT_TRUE(ReadAfter(*meter).missing()) << range;
+    EXPECT_THAT(meter->Describe(), HasSubstr("wrap limit unknown"));
+  }
+}
+
+TEST_F(RaplTest, TakesCountersUpToTheEndOf64Bits) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  Zone("intel-rapl:0", "package-0", kMost - 5);
+  auto meter = Started();
+  Count("intel-rapl:0", kMost);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(5));
+  Count("intel-rapl:0", 0);  // above the range already: no wrap explains this
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+}
+
+TEST_F(RaplTest, StatesTheWrapLimit) {
+  Zone("intel-rapl:0", "package-0", 0);
+  Zone("intel-rapl:1", "package-1", 0, 65532610987);
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  EXPECT_THAT(meter->Describe(), HasSubstr("at least every 66 s"));  // 65.5 kJ at 1000 W, the shorter of the two
+}
+
+TEST_F(RaplTest, RefusesByNameWhereThereIsNoPackage) {
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr("no RAPL package"), HasSubstr(root_.path()))));
+  Zone("intel-rapl:0", "psys", 0);
+  Zone("intel-rapl:1:0", "package-0", 0);
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no RAPL package")));
+}
+
+TEST_F(RaplTest, RefusesAnUnreadableCounter) {
+  Zone("intel-rapl:0", "package-0", 0);
+  root_.Write(Path("intel-rapl:0", "energy_uj"), "garbage\1");
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kUnavailable, AllOf(HasSubstr("package-0"), HasSubstr("garbage\\x01"))));
+  root_.Remove(Path("intel-rapl:0", "energy_uj"));
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("energy_uj")));
+}
+
+TEST_F(RaplTest, NamesAPermissionProblemAndItsRemedy) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  Zone("intel-rapl:0", "package-0", 0);
+  const std::string counter = root_.At(Path("intel-rapl:0", "energy_uj"));
+  auto meter = Started();
+  ASSERT_EQ(::chmod(counter.c_str(), 0), 0);
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kPermissionDenied, AllOf(HasSubstr(counter), HasSubstr("sudo chmod a+r"))));
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+}
+
+TEST_F(RaplTest, RefusesToCoverOneThread) {
+  Zone("intel-rapl:0", "package-0", 0);
+  MeterOptions options;
+  options.root = root_.path();
+  options.thread_scope = true;
+  EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("thread")));
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
+  ASSERT_NE(choice.meter, nullptr);
+  EXPECT_EQ(choice.meter->name(), "cpu_time");
+}
+
+TEST_F(RaplTest, IsPreferredWhereItWorks) {
+  Zone("intel-rapl:0", "package-0", 0);
+  MeterOptions options;
+  options.root = root_.path() + "/";
+  ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
+  ASSERT_NE(choice.meter, nullptr);
+  EXPECT_EQ(choice.meter->name(), "rapl");
+  EXPECT_TRUE(choice.refused.empty());
+}
+
+}  // namespace
+}  // namespace fedwatt
