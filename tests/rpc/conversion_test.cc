@@ -1,0 +1,209 @@
+#include "fedwatt/rpc/conversion.h"
+
+#include <limits>
+
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::HasSubstr;
+
+// Every field differs from its default and from every other, so a forgotten or swapped one shows.
+Plan FullPlan() {
+  Plan plan;
+  plan.run_id = "run-7";
+  plan.architecture = {"mlp_2nn", {1, 28, 29}, 11, {{"dropout", "0.5"}, {"width", "3"}}, Sha256("archive")};
+  plan.layout_digest = Sha256("layout");
+  plan.recipe = {3, 5, 17, 0.03, 0.9, 0.0004, 0.25, 2, "mean_squared_error"};
+  plan.fit = {0.5, "bfloat16"};
+  plan.uplink_codec = "int8";
+  plan.downlink_codec = "bfloat16";
+  plan.limits = {8.5, 12.5, 4321, 987654321};
+  plan.clip_norm = 2.5;
+  plan.seed = 0xfedcba9876543210u;
+  return plan;
+}
+
+TEST(ConversionTest, PlanKeepsEveryField) {
+  const Plan plan = FullPlan();
+  ASSERT_OK_AND_ASSIGN(Plan back, FromProto(ToProto(plan)));
+  EXPECT_EQ(back.run_id, plan.run_id);
+  EXPECT_EQ(back.architecture.name, plan.architecture.name);
+  EXPECT_EQ(back.architecture.input_shape, plan.architecture.input_shape);
+  EXPECT_EQ(back.architecture.output_count, plan.architecture.output_count);
+  EXPECT_EQ(back.architecture.options, plan.architecture.options);
+  EXPECT_EQ(back.architecture.archive_digest, plan.architecture.archive_digest);
+  EXPECT_EQ(back.layout_digest, plan.layout_digest);
+  EXPECT_EQ(back.recipe.local_epochs, 3);
+  EXPECT_EQ(back.recipe.local_steps, 5);
+  EXPECT_EQ(back.recipe.batch_size, 17);
+  EXPECT_EQ(back.recipe.client_learning_rate, 0.03);
+  EXPECT_EQ(back.recipe.momentum, 0.9);
+  EXPECT_EQ(back.recipe.weight_decay, 0.0004);
+  EXPECT_EQ(back.recipe.proximal_mu, 0.25);
+  EXPECT_EQ(back.recipe.threads, 2);
+  EXPECT_EQ(back.recipe.loss, "mean_squared_error");
+  EXPECT_EQ(back.fit.width_fraction, 0.5);
+  EXPECT_EQ(back.fit.number_format, "bfloat16");
+  EXPECT_EQ(back.uplink_codec, "int8");
+  EXPECT_EQ(back.downlink_codec, "bfloat16");
+  EXPECT_EQ(back.limits.max_abs, 8.5);
+  EXPECT_EQ(back.limits.max_norm, 12.5);
+  EXPECT_EQ(back.limits.max_example_count, 4321);
+  EXPECT_EQ(back.limits.max_update_bytes, 987654321);
+  EXPECT_EQ(back.clip_norm, 2.5);
+  EXPECT_EQ(back.seed, 0xfedcba9876543210u);
+}
+
+// A field added to the proto and forgotten here shows as one that a full plan leaves unset.
+TEST(ConversionTest, PlanFillsEveryFieldOfTheMessage) {
+  const v1::Plan proto = ToProto(FullPlan());
+  for (const google::protobuf::Message* message :
+       {static_cast<const google::protobuf::Message*>(&proto), static_cast<const google::protobuf::Message*>(&proto.architecture()),
+        static_cast<const google::protobuf::Message*>(&proto.recipe()), static_cast<const google::protobuf::Message*>(&proto.fit()),
+        static_cast<const google::protobuf::Message*>(&proto.limits())}) {
+    std::vector<const google::protobuf::FieldDescriptor*> set;
+    message->GetReflection()->ListFields(*message, &set);
+    EXPECT_EQ(static_cast<int>(set.size()), message->GetDescriptor()->field_count()) << message->GetDescriptor()->full_name();
+  }
+}
+
+TEST(ConversionTest, PlanFromTheWireIsChecked) {
+  v1::Plan proto = ToProto(FullPlan());
+  proto.mutable_recipe()->set_client_learning_rate(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("learning_rate")));
+  proto = ToProto(FullPlan());
+  proto.set_layout_digest("short");
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("plan.layout_digest")));
+  EXPECT_THAT(FromProto(v1::Plan()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("")));
+}
+
+TEST(ConversionTest, RejectionNumbersAreTheWires) {
+  for (Rejection rejection : AllRejections()) {
+    ASSERT_OK_AND_ASSIGN(Rejection back, FromProto(ToProto(rejection)));
+    EXPECT_EQ(back, rejection);
+    // REJECTION_REASON_WRONG_LAYOUT <-> wrong_layout.
+    std::string name = v1::RejectionReason_Name(ToProto(rejection)).substr(std::string("REJECTION_REASON_").size());
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    EXPECT_EQ(name, RejectionName(rejection));
+  }
+  EXPECT_EQ(static_cast<size_t>(v1::RejectionReason_descriptor()->value_count()), AllRejections().size() + 1);
+  EXPECT_FALSE(FromProto(v1::REJECTION_REASON_UNSPECIFIED).ok());
+  EXPECT_FALSE(FromProto(static_cast<v1::RejectionReason>(18)).ok());
+  EXPECT_FALSE(FromProto(static_cast<v1::RejectionReason>(-1)).ok());
+}
+
+TEST(ConversionTest, TiersAndPhasesHaveTheRecordsNames) {
+  for (int i = 1; i < v1::EnergyTier_ARRAYSIZE; ++i) {
+    ASSERT_OK_AND_ASSIGN(EnergyTier tier, FromProto(static_cast<v1::EnergyTier>(i)));
+    EXPECT_EQ(ToProto(tier), i);
+    std::string name = v1::EnergyTier_Name(i).substr(std::string("ENERGY_TIER_").size());
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    EXPECT_EQ(name, EnergyTierName(tier));
+  }
+  for (int i = 1; i < v1::Phase_ARRAYSIZE; ++i) {
+    ASSERT_OK_AND_ASSIGN(Phase phase, FromProto(static_cast<v1::Phase>(i)));
+    EXPECT_EQ(ToProto(phase), i);
+    std::string name = v1::Phase_Name(i).substr(std::string("PHASE_").size());
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    EXPECT_EQ(name, PhaseName(phase));
+  }
+  EXPECT_FALSE(FromProto(v1::ENERGY_TIER_UNSPECIFIED).ok());
+  EXPECT_FALSE(FromProto(static_cast<v1::EnergyTier>(8)).ok());
+  EXPECT_FALSE(FromProto(v1::PHASE_UNSPECIFIED).ok());
+  EXPECT_FALSE(FromProto(static_cast<v1::Phase>(13)).ok());
+}
+
+TEST(ConversionTest, EnergyKeepsValuesAndAbsence) {
+  EnergyReading reading{Microjoules(5), Microjoules(3), Microjoules(9), EnergyTier::kComponent, "rapl", "package-0", absl::Milliseconds(1500)};
+  ASSERT_OK_AND_ASSIGN(EnergyReading back, FromProto(ToProto(reading)));
+  EXPECT_EQ(back.energy, reading.energy);
+  EXPECT_EQ(back.low, reading.low);
+  EXPECT_EQ(back.high, reading.high);
+  EXPECT_EQ(back.tier, reading.tier);
+  EXPECT_EQ(back.source, "rapl");
+  EXPECT_EQ(back.domain, "package-0");
+  EXPECT_EQ(back.window, absl::Milliseconds(1500));
+  ASSERT_OK_AND_ASSIGN(back, FromProto(ToProto(EnergyReading())));
+  EXPECT_TRUE(back.missing());
+  EXPECT_FALSE(back.low.has_value());
+  // Measured zero stays a measurement.
+  reading.energy = reading.low = reading.high = Microjoules(0);
+  ASSERT_OK_AND_ASSIGN(back, FromProto(ToProto(reading)));
+  EXPECT_EQ(back.energy, Microjoules(0));
+}
+
+TEST(ConversionTest, EnergyThatContradictsItselfIsRefused) {
+  v1::EnergyReading proto = ToProto(EnergyReading());
+  proto.set_energy_uj(5);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("missing")));
+  proto.set_tier(v1::ENERGY_TIER_WALL);
+  EXPECT_THAT(FromProto(proto), IsOk());
+  proto.set_energy_uj(-1);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("-1 uJ")));
+  proto.set_energy_uj(std::numeric_limits<int64_t>::max());
+  EXPECT_FALSE(FromProto(proto).ok());
+  proto.set_energy_uj(5);
+  proto.set_low_energy_uj(7);
+  proto.set_high_energy_uj(6);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("low")));
+  proto.clear_high_energy_uj();
+  proto.clear_low_energy_uj();
+  proto.clear_energy_uj();
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("without")));
+}
+
+TEST(ConversionTest, PhasesKeepOrderAndRefuseRepeats) {
+  PhaseSpan train{Phase::kTrain, absl::Seconds(2), absl::Seconds(1), {Microjoules(4), {}, {}, EnergyTier::kGeneric, "cpu_time", "process", absl::Seconds(2)}};
+  PhaseSpan upload{Phase::kUpload, absl::Milliseconds(20), absl::Milliseconds(3), {}};
+  google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos;
+  *protos.Add() = ToProto(train);
+  *protos.Add() = ToProto(upload);
+  ASSERT_OK_AND_ASSIGN(std::vector<PhaseSpan> spans, FromProto(protos));
+  ASSERT_EQ(spans.size(), 2u);
+  EXPECT_EQ(spans[0].phase, Phase::kTrain);
+  EXPECT_EQ(spans[0].wall, absl::Seconds(2));
+  EXPECT_EQ(spans[0].cpu, absl::Seconds(1));
+  EXPECT_EQ(spans[0].energy.energy, Microjoules(4));
+  EXPECT_EQ(spans[1].phase, Phase::kUpload);
+  EXPECT_TRUE(spans[1].energy.missing());
+  *protos.Add() = ToProto(upload);
+  EXPECT_THAT(FromProto(protos), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("twice")));
+  v1::PhaseSpan negative = ToProto(train);
+  negative.mutable_wall_duration()->set_seconds(-1);
+  EXPECT_FALSE(FromProto(negative).ok());
+}
+
+TEST(ConversionTest, SpansAndTimes) {
+  for (absl::Duration span : {absl::ZeroDuration(), absl::Nanoseconds(1), absl::Nanoseconds(-1), absl::Milliseconds(-1500), absl::Hours(1000000),
+                              absl::InfiniteDuration(), -absl::InfiniteDuration()}) {
+    ASSERT_OK_AND_ASSIGN(absl::Duration back, FromProto(ToProto(span)));
+    EXPECT_EQ(back, span);
+  }
+  for (int64_t nanos : {int64_t{0}, int64_t{-1}, int64_t{1}, int64_t{1750000000123456789}, int64_t{-1750000000123456789}}) {
+    ASSERT_OK_AND_ASSIGN(absl::Time back, FromProto(ToProto(absl::FromUnixNanos(nanos))));
+    EXPECT_EQ(absl::ToUnixNanos(back), nanos);
+  }
+  google::protobuf::Duration odd;
+  odd.set_seconds(1);
+  odd.set_nanos(-1);
+  EXPECT_FALSE(FromProto(odd).ok());
+  odd.set_seconds(0);
+  odd.set_nanos(1000000000);
+  EXPECT_FALSE(FromProto(odd).ok());
+  odd.set_seconds(std::numeric_limits<int64_t>::max());
+  odd.set_nanos(0);
+  EXPECT_FALSE(FromProto(odd).ok());
+  google::protobuf::Timestamp time;
+  time.set_nanos(-1);
+  EXPECT_FALSE(FromProto(time).ok());
+  time.set_nanos(0);
+  time.set_seconds(std::numeric_limits<int64_t>::min());
+  EXPECT_FALSE(FromProto(time).ok());
+}
+
+}  // namespace
+}  // namespace fedwatt
