@@ -1,6 +1,7 @@
 // Local SGD over any trainable model.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -59,6 +60,21 @@ absl::Status ValidateRecipe(const TrainingRecipe& r) {
   if (!(r.proximal_mu >= 0 && std::isfinite(r.proximal_mu))) return OutOfRange("proximal_mu", "[0, infinity)", r.proximal_mu);
   if (r.threads < 1 || r.threads > 1024) return OutOfRange("threads", "[1, 1024]", r.threads);
   return absl::OkStatus();
+}
+
+// rows[i] = source[order[i]]; a plain copy, cheaper than index_select and its index tensor.
+at::Tensor Gather(const at::Tensor& source, absl::Span<const int64_t> order) {
+  std::vector<int64_t> shape = source.sizes().vec();
+  shape[0] = static_cast<int64_t>(order.size());
+  at::Tensor rows = at::empty(shape, source.options());
+  const size_t row_bytes = source.nbytes() / source.size(0);
+  const char* from = static_cast<const char*>(source.data_ptr());
+  char* to = static_cast<char*>(rows.data_ptr());
+  for (int64_t index : order) {
+    std::memcpy(to, from + index * row_bytes, row_bytes);
+    to += row_bytes;
+  }
+  return rows;
 }
 
 class SgdTrainer : public LocalTrainer {
@@ -136,7 +152,6 @@ class SgdTrainer : public LocalTrainer {
 
     Random random(DeriveSeed("shuffle", {seed}));
     std::vector<int64_t> order(count);
-    const at::Tensor order_tensor = at::from_blob(order.data(), {count}, at::kLong);
     const std::vector<at::Tensor>& parameters = model_->parameters();
 
     TrainingResult result;
@@ -153,9 +168,9 @@ class SgdTrainer : public LocalTrainer {
         random.Shuffle(order);
       }
       const int64_t size = std::min<int64_t>(recipe.batch_size, count - begin);
-      const at::Tensor batch = order_tensor.narrow(0, begin, size);
-      const at::Tensor output = model_->Forward(data.inputs.index_select(0, batch), /*training=*/true);
-      const at::Tensor mean_loss = loss.mean(output, data.targets.index_select(0, batch));
+      const absl::Span<const int64_t> batch = absl::MakeConstSpan(order).subspan(begin, size);
+      const at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
+      const at::Tensor mean_loss = loss.mean(output, Gather(data.targets, batch));
       const float value = mean_loss.item<float>();
       if (!std::isfinite(value)) {
         return absl::AbortedError(absl::StrCat("the loss became ", value, " at step ", step + 1, " of ", steps_planned,
