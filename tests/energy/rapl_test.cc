@@ -83,6 +83,7 @@ TEST_F(RaplTest, AddsPackagesAndNothingElse) {
   Zone("intel-rapl:2", "package-1-die-0", 0);
   Zone("intel-rapl:3", "package-0", 0);  // the same package a second time
   Zone("intel-rapl-mmio:0", "package-0", 0);
+  Zone("intel-rapl-mmio:1", "package-1", 0);  // the same die under the other door's name
   Zone("dtpm:0", "package-9", 0);
   auto meter = Started();
   Count("intel-rapl:0", 1000000);
@@ -92,6 +93,7 @@ TEST_F(RaplTest, AddsPackagesAndNothingElse) {
   Count("intel-rapl:2", 50);
   Count("intel-rapl:3", 600000);
   Count("intel-rapl-mmio:0", 200000);
+  Count("intel-rapl-mmio:1", 50);
   Count("dtpm:0", 7000000);
   EnergyReading reading = ReadAfter(*meter);
   EXPECT_EQ(reading.energy, Microjoules(200050));
