@@ -12,8 +12,9 @@
 namespace fedwatt {
 namespace {
 
-constexpr EnergyTier kTiers[] = {EnergyTier::kWall,            EnergyTier::kDevice,  EnergyTier::kComponent, EnergyTier::kCalibratedHere,
-                                 EnergyTier::kCalibratedClass, EnergyTier::kGeneric, EnergyTier::kMissing};
+constexpr EnergyTier kTiers[] = {
+    EnergyTier::kWall, EnergyTier::kDevice, EnergyTier::kComponent, EnergyTier::kCalibratedHere,
+    EnergyTier::kCalibratedClass, EnergyTier::kGeneric, EnergyTier::kMissing};
 
 // The '+'-separated names of both, each once, in order of first appearance: "a+b" and "b+c" give "a+b+c".
 std::string Union(const std::string& a, const std::string& b) {

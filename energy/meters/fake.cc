@@ -16,7 +16,9 @@ class FakeMeter : public Meter {
 
   std::string_view name() const override { return "fake"; }
   EnergyTier tier() const override { return EnergyTier::kGeneric; }
-  std::string Describe() const override { return absl::StrCat("fake: invented, ", power_.watts(), " W whatever the device does; for tests"); }
+  std::string Describe() const override {
+    return absl::StrCat("fake: invented, ", power_.watts(), " W whatever the device does; for tests");
+  }
 
   absl::Status Start() override {
     last_ = clock_->Monotonic();

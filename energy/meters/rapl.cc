@@ -41,7 +41,8 @@ absl::StatusOr<int64_t> ReadCount(const std::string& path) {
   FEDWATT_ASSIGN_OR_RETURN(std::string text, ReadFile(path, 4096));
   int64_t value;
   if (!absl::SimpleAtoi(text, &value) || value < 0) {
-    return absl::UnavailableError(absl::StrCat(path, ": expected a count of microjoules, got '", absl::CHexEscape(text.substr(0, 32)), "'"));
+    return absl::UnavailableError(
+        absl::StrCat(path, ": expected a count of microjoules, got '", absl::CHexEscape(text.substr(0, 32)), "'"));
   }
   return value;
 }
@@ -86,8 +87,8 @@ class RaplMeter : public Meter {
   std::string Describe() const override {
     int64_t modulus_uj = std::numeric_limits<int64_t>::max();
     for (const Package& package : packages_) modulus_uj = std::min(modulus_uj, package.modulus_uj);
-    return absl::StrCat("rapl: powercap counters of ", Domain(), "; CPU packages of the whole machine, all processes and idle power included,",
-                        " without DRAM, disks, network, mains adapter; ",
+    return absl::StrCat("rapl: powercap counters of ", Domain(), "; CPU packages of the whole machine, all processes and idle power",
+                        " included, without DRAM, disks, network, mains adapter; ",
                         modulus_uj > 0 ? absl::StrFormat("read at least every %.0f s, the shortest wrap at %.0f W a package",
                                                          static_cast<double>(modulus_uj) / 1e6 / kMaxPackageWatts, kMaxPackageWatts)
                                        : std::string("wrap limit unknown: a window with a wrap is missing"));
@@ -184,8 +185,8 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
   for (const auto& [name, folder] : folders) {
     Package package{name, folder + "/energy_uj"};
     if (absl::Status status = ReadCount(package.counter).status(); absl::IsPermissionDenied(status)) {
-      return absl::PermissionDeniedError(absl::StrCat(package.counter, " is readable by root only (CVE-2020-8694); allow it with: sudo chmod a+r ",
-                                                      powercap, "/*/energy_uj"));
+      return absl::PermissionDeniedError(absl::StrCat(
+          package.counter, " is readable by root only (CVE-2020-8694); allow it with: sudo chmod a+r ", powercap, "/*/energy_uj"));
     } else if (!status.ok()) {
       return absl::UnavailableError(absl::StrCat(name, ": ", status.message()));
     }

@@ -11,8 +11,9 @@ namespace {
 using ::fedwatt::testing::StatusIs;
 using ::testing::HasSubstr;
 
-constexpr EnergyTier kBestFirst[] = {EnergyTier::kWall,            EnergyTier::kDevice,  EnergyTier::kComponent, EnergyTier::kCalibratedHere,
-                                     EnergyTier::kCalibratedClass, EnergyTier::kGeneric, EnergyTier::kMissing};
+constexpr EnergyTier kBestFirst[] = {
+    EnergyTier::kWall, EnergyTier::kDevice, EnergyTier::kComponent, EnergyTier::kCalibratedHere,
+    EnergyTier::kCalibratedClass, EnergyTier::kGeneric, EnergyTier::kMissing};
 
 EnergyReading Reading(int64_t low, int64_t middle, int64_t high, EnergyTier tier, absl::Duration window) {
   EnergyReading reading;
