@@ -85,6 +85,60 @@ struct RunSummary {
   bool simulated = false;
 };
 
+// Sums over rounds. Missing is not zero: a nullable sum is null when no round measured it; the wire and server sums are null as soon as
+// one round lacks them, because nothing else would say that they are partial. client_energy counts what was metered, and
+// client_energy_clients against clients_completed says how much that is.
+struct RunTotals {
+  int64_t rounds = 0;            // finished, abandoned ones too
+  int64_t rounds_committed = 0;  // distinct: a round repeated after a crash counts once
+  double wall_seconds = 0, select_seconds = 0, collect_seconds = 0, aggregate_seconds = 0, evaluate_seconds = 0;
+  int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
+  std::map<std::string, int64_t> rejections;
+  int64_t train_examples = 0;
+  int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
+  std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
+  int64_t uplink_dense_bytes = 0, downlink_dense_bytes = 0;
+  std::optional<Energy> client_energy, client_energy_low, client_energy_high;
+  int64_t client_energy_clients = 0;
+  std::optional<Energy> client_energy_wasted;
+  EnergyTier client_energy_tier = EnergyTier::kMissing;
+  std::map<EnergyTier, Energy> client_energy_by_tier;
+  double client_train_seconds = 0, client_cpu_seconds = 0;
+  std::optional<Energy> server_energy;
+  EnergyTier server_energy_tier = EnergyTier::kMissing;
+  double server_cpu_seconds = 0;
+  std::optional<int64_t> peak_rss_bytes;  // the highest
+  std::optional<double> final_accuracy, best_accuracy;
+};
+RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
+
+// The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.
+std::optional<double> AccuracyOf(const RoundRecord& record);
+
+// All joules that clients spent in one round, wasted ones included: nullopt unless every accepted client metered and, where attempts
+// failed, their joules are known.
+std::optional<Energy> ClientEnergySpent(const RoundRecord& record);
+
+// What the first committed round that reached `target` had cost, all rounds before it included. Unset: not reached.
+struct TargetFigures {
+  std::optional<int64_t> rounds;
+  std::optional<Energy> client_energy;  // nullopt also when a round's ClientEnergySpent is
+  std::optional<int64_t> uplink_bytes, downlink_bytes;  // payload
+};
+TargetFigures FiguresToTarget(const std::vector<RoundRecord>& rounds, double target);
+
+// A whole run as it lies on disk.
+struct RunRecord {
+  std::vector<RoundRecord> rounds;
+  std::vector<AttemptRecord> attempts;
+  std::optional<RunSummary> summary;  // a run that was killed has none
+};
+
+// Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last line
+// without its line end (a run still being written) too.
+// Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what this version writes (file, line, field)
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+
 // Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already (a
 // restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off.
 // Owned by one thread.

@@ -1,0 +1,58 @@
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/report/run_record.h"
+#include "record_json.h"
+
+namespace fedwatt {
+namespace {
+
+// Calls `take(line, where)` for each whole line.
+template <typename Take>
+absl::Status ForEachLine(const std::string& path, Take take) {
+  FEDWATT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  int64_t number = 0;
+  for (size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+    ++number;
+    FEDWATT_RETURN_IF_ERROR(take(std::string_view(text).substr(at, end - at), absl::StrCat(path, ":", number)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+namespace internal {
+
+absl::StatusOr<std::vector<RoundRecord>> ReadRounds(const std::string& path) {
+  std::vector<RoundRecord> rounds;
+  FEDWATT_RETURN_IF_ERROR(ForEachLine(path, [&](std::string_view line, const std::string& where) -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(RoundRecord record, RoundFromJson(line, where));
+    rounds.push_back(std::move(record));
+    return absl::OkStatus();
+  }));
+  return rounds;
+}
+
+}  // namespace internal
+
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
+  RunRecord run;
+  FEDWATT_ASSIGN_OR_RETURN(run.rounds, internal::ReadRounds(directory + "/rounds.jsonl"));
+  std::error_code error;
+  if (const std::string path = directory + "/clients.jsonl"; std::filesystem::exists(path, error)) {
+    FEDWATT_RETURN_IF_ERROR(ForEachLine(path, [&](std::string_view line, const std::string& where) -> absl::Status {
+      FEDWATT_ASSIGN_OR_RETURN(AttemptRecord record, internal::AttemptFromJson(line, where));
+      run.attempts.push_back(std::move(record));
+      return absl::OkStatus();
+    }));
+  }
+  if (const std::string path = directory + "/summary.json"; std::filesystem::exists(path, error)) {
+    FEDWATT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    FEDWATT_ASSIGN_OR_RETURN(run.summary, internal::SummaryFromJson(text, path));
+  }
+  return run;
+}
+
+}  // namespace fedwatt

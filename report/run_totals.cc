@@ -1,0 +1,106 @@
+#include <algorithm>
+#include <set>
+
+#include "fedwatt/report/run_record.h"
+
+namespace fedwatt {
+namespace {
+
+template <typename T>
+void AddIfKnown(std::optional<T>& sum, const std::optional<T>& value) {
+  if (value) sum = sum ? *sum + *value : *value;
+}
+
+// Null as soon as one is.
+template <typename T>
+void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
+  if (first) sum = value;
+  else sum = sum && value ? std::optional<T>(*sum + *value) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<double> AccuracyOf(const RoundRecord& record) {
+  if (!record.committed) return std::nullopt;
+  return record.eval_accuracy ? record.eval_accuracy : record.federated_eval_accuracy;
+}
+
+std::optional<Energy> ClientEnergySpent(const RoundRecord& record) {
+  if (record.client_energy_clients < record.clients_completed) return std::nullopt;
+  const bool failures = record.clients_rejected + record.clients_late + record.clients_dropped > 0;
+  if (failures && !record.client_energy_wasted) return std::nullopt;
+  if (record.clients_completed > 0 && !record.client_energy) return std::nullopt;
+  return record.client_energy.value_or(Energy()) + record.client_energy_wasted.value_or(Energy());
+}
+
+RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
+  RunTotals t;
+  std::set<int64_t> committed;
+  bool interval = true;  // every round with joules states their interval
+  for (const RoundRecord& r : rounds) {
+    const bool first = t.rounds++ == 0;
+    if (r.committed) committed.insert(r.round);
+    t.wall_seconds += r.wall_seconds;
+    t.select_seconds += r.select_seconds;
+    t.collect_seconds += r.collect_seconds;
+    t.aggregate_seconds += r.aggregate_seconds;
+    t.evaluate_seconds += r.evaluate_seconds;
+    t.clients_selected += r.clients_selected;
+    t.clients_completed += r.clients_completed;
+    t.clients_rejected += r.clients_rejected;
+    t.clients_late += r.clients_late;
+    t.clients_dropped += r.clients_dropped;
+    for (const auto& [reason, count] : r.rejections) t.rejections[reason] += count;
+    t.train_examples += r.train_examples;
+    t.uplink_payload_bytes += r.uplink_payload_bytes;
+    t.downlink_payload_bytes += r.downlink_payload_bytes;
+    AddAll(first, t.uplink_wire_bytes, r.uplink_wire_bytes);
+    AddAll(first, t.downlink_wire_bytes, r.downlink_wire_bytes);
+    t.uplink_dense_bytes += r.uplink_dense_bytes;
+    t.downlink_dense_bytes += r.downlink_dense_bytes;
+    if (r.client_energy) {
+      interval = interval && r.client_energy_low && r.client_energy_high;
+      t.client_energy_tier = t.client_energy ? WorseTier(t.client_energy_tier, r.client_energy_tier) : r.client_energy_tier;
+    }
+    AddIfKnown(t.client_energy, r.client_energy);
+    AddIfKnown(t.client_energy_low, r.client_energy_low);
+    AddIfKnown(t.client_energy_high, r.client_energy_high);
+    t.client_energy_clients += r.client_energy_clients;
+    AddIfKnown(t.client_energy_wasted, r.client_energy_wasted);
+    for (const auto& [tier, energy] : r.client_energy_by_tier) t.client_energy_by_tier[tier] += energy;
+    t.client_train_seconds += r.client_train_seconds;
+    t.client_cpu_seconds += r.client_cpu_seconds;
+    AddAll(first, t.server_energy, r.server_energy.energy);
+    t.server_energy_tier = first ? r.server_energy.tier : WorseTier(t.server_energy_tier, r.server_energy.tier);
+    t.server_cpu_seconds += r.server_cpu_seconds;
+    if (r.peak_rss_bytes) t.peak_rss_bytes = std::max(t.peak_rss_bytes.value_or(0), *r.peak_rss_bytes);
+    if (const std::optional<double> accuracy = AccuracyOf(r)) {
+      t.final_accuracy = accuracy;
+      t.best_accuracy = std::max(t.best_accuracy.value_or(0), *accuracy);
+    }
+  }
+  if (!interval) t.client_energy_low = t.client_energy_high = std::nullopt;
+  t.rounds_committed = static_cast<int64_t>(committed.size());
+  return t;
+}
+
+TargetFigures FiguresToTarget(const std::vector<RoundRecord>& rounds, double target) {
+  TargetFigures figures;
+  std::optional<Energy> energy = Energy();
+  int64_t uplink = 0, downlink = 0;
+  for (const RoundRecord& r : rounds) {
+    AddAll(false, energy, ClientEnergySpent(r));
+    uplink += r.uplink_payload_bytes;
+    downlink += r.downlink_payload_bytes;
+    const std::optional<double> accuracy = AccuracyOf(r);
+    if (!accuracy || *accuracy < target) continue;
+    figures.rounds = r.round;
+    figures.client_energy = energy;
+    figures.uplink_bytes = uplink;
+    figures.downlink_bytes = downlink;
+    break;
+  }
+  return figures;
+}
+
+}  // namespace fedwatt
