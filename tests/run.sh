@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds one preset and runs every test.
+# usage: tests/run.sh [release | dev | asan-ubsan | clang]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+preset=${1:-release}
+jobs=$(nproc)
+
+summary=()
+step() {  # step NAME COMMAND...
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  "$@"
+  summary+=("$(printf '%-12s %4d s' "$name" $((SECONDS - start)))")
+}
+
+# The clang preset needs clang; the others what the tests need.
+packages=--tests
+[ "$preset" != clang ] || packages=--all
+
+step dependencies scripts/install_dependencies.sh "$packages" --yes
+step configure cmake --preset "$preset"
+step build cmake --build --preset "$preset" -j "$jobs"
+# Each public header compiles by itself.
+step headers cmake --build --preset "$preset" -j "$jobs" --target all_verify_interface_header_sets
+result=0
+step tests ctest --test-dir "build/$preset" --no-tests=error --output-on-failure -j "$jobs" || result=$?
+
+echo "== summary: preset $preset"
+printf '%s\n' "${summary[@]}"
+if [ "$result" -eq 0 ]; then
+  echo "All tests passed."
+else
+  echo "Some tests failed; again, alone: ctest --test-dir build/$preset --rerun-failed --output-on-failure"
+fi
+exit "$result"
