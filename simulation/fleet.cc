@@ -503,7 +503,8 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   if (options.initial_model.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(options.initial_model, workers[0].trainer->InitialModel(InitialModelSeed(options.engine.seed)));
   }
-  options.engine.wait_for_clients = std::min(options.engine.wait_for_clients, static_cast<int64_t>(options.partitions.size()));
+  // Everybody is there from the start; a first round of those who happened to be greeted first would be another federation.
+  options.engine.wait_for_clients = static_cast<int64_t>(options.partitions.size());
   FEDWATT_ASSIGN_OR_RETURN(Engine engine, Engine::Create(options.engine));
   FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options.model, std::move(options.initial_model)));
   for (Worker& worker : workers) {

@@ -26,7 +26,7 @@
 namespace fedwatt {
 
 struct FleetOptions {
-  EngineOptions engine;
+  EngineOptions engine;               // wait_for_clients is set to all members
   GlobalModelOptions model;           // its layout is filled from the trainer
   std::vector<float> initial_model;   // empty: the trainer's InitialModel(InitialModelSeed(seed))
   LocalTrainerFactory trainer_factory;

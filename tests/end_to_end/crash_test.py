@@ -1,0 +1,93 @@
+"""kill -9, at both ends."""
+
+import tempfile
+import time
+import unittest
+
+from federation import DATA, Federation, settings
+
+
+def flags(**more):
+    changes = dict(model__architecture="mlp_2nn", data__path=DATA, partition__kind="iid", partition__clients=4, federation__rounds=6,
+                   federation__clients_per_round=4, federation__wait_for_clients=4, training__local_steps=60, federation__quorum=0.5, seed=3)
+    changes.update(more)
+    return settings(**changes)
+
+
+def wait_for(condition, what, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+class CrashTest(unittest.TestCase):
+    def test_a_killed_coordinator_goes_on_where_it_was(self):
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(), 4) as federation:
+            federation.start()
+            record = federation.out / "rounds.jsonl"
+            wait_for(lambda: record.exists() and len(record.read_text().splitlines()) >= 2, "two rounds")
+            federation.server.kill()
+            before = federation.rounds()
+            address = federation.address
+            time.sleep(1)
+            self.assertTrue(all(client.child.poll() is None for client in federation.clients), "clients outlive the coordinator")
+            federation.start_server(listen=address)
+            federation.finish()
+            rounds = federation.rounds()
+            committed = [line["round"] for line in rounds if line["outcome"] == "committed"]
+            self.assertEqual(committed, [1, 2, 3, 4, 5, 6], "each round is committed once")
+            self.assertEqual(rounds[:len(before)], before)
+            self.assertEqual(len({line["run_id"] for line in rounds}), 1, "it is one run")
+            self.assertGreater(rounds[-1]["eval_accuracy"], 0.6)
+
+    def test_a_killed_client_costs_its_own_attempt_only(self):
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=3, training__local_steps=400), 4) as federation:
+            federation.start()
+            attempts = federation.out / "clients.jsonl"
+            wait_for(lambda: attempts.exists() and len(attempts.read_text().splitlines()) >= 1, "a first update")
+            federation.clients[2].kill()
+            federation.clients.pop(2)
+            federation.finish()
+            rounds = federation.rounds()
+            self.assertEqual([line["outcome"] for line in rounds], ["committed"] * 3)
+            self.assertEqual(rounds[-1]["clients_completed"], 3)
+            dropped = [line for line in federation.attempts() if line["outcome"] == "dropped"]
+            for line in dropped:
+                self.assertEqual(line["reason"], "disconnected")
+            self.assertLessEqual(sum(line["wall_seconds"] for line in rounds), 60, "nobody waited for the dead one until the deadline")
+
+    def test_a_client_started_again_takes_part_again(self):
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=5, training__local_steps=400), 4) as federation:
+            federation.start()
+            record = federation.out / "rounds.jsonl"
+            wait_for(lambda: record.exists() and len(record.read_text().splitlines()) >= 1, "a first round")
+            federation.clients[1].kill()
+            federation.clients.pop(1)
+            federation.start_client("1/4")
+            federation.finish()
+            self.assertEqual(federation.rounds()[-1]["clients_completed"], 4)
+
+    def test_a_second_coordinator_on_one_folder_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(), 4) as federation:
+            federation.start_server()
+            with Federation(folder, flags(), 4) as second:
+                second.server = None
+                from federation import BIN, Process
+                process = Process([BIN / "fedwatt-server", "--listen", "127.0.0.1:0", "--out", federation.out] + federation.flags,
+                                  f"{folder}/second.log")
+                self.assertNotEqual(process.wait(30), 0)
+                self.assertIn("lock", process.tail())
+
+    def test_sigterm_ends_the_run_in_order(self):
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=1000), 4) as federation:
+            federation.start()
+            record = federation.out / "rounds.jsonl"
+            wait_for(lambda: record.exists() and len(record.read_text().splitlines()) >= 1, "a first round")
+            federation.server.child.terminate()
+            federation.finish(60)
+            self.assertGreaterEqual(federation.summary()["rounds_committed"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
