@@ -3,11 +3,18 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "fedwatt/aggregation/server_optimizer.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/codec.h"
+#include "fedwatt/energy/device_class.h"
+#include "fedwatt/energy/meter.h"
+#include "fedwatt/round/selection.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -255,6 +262,17 @@ std::string ShowDeviceMix(const std::vector<DeviceShare>& mix) {
   });
 }
 
+// A name that another room knows. `check` asks that room, whose message lists what it knows.
+Key NameKey(std::string name, Access<std::string> access, std::string help, std::function<absl::Status(const std::string&)> check) {
+  Key key = NonEmptyKey(std::move(name), access, std::move(help));
+  key.check = [=](const Settings& settings) { return check(Get(access, settings)); };
+  return key;
+}
+
+absl::Status CheckMeter(const std::string& name) {
+  return name == "auto" || name == "none" ? absl::OkStatus() : Meters().Find(name).status();
+}
+
 // Reaches a field from a Settings.
 #define FIELD(type, path) static_cast<Access<type>>([](Settings& s) -> type& { return s.path; })
 
@@ -272,7 +290,7 @@ std::vector<Key> MakeSchema() {
 
   add(StringKey("data.path", FIELD(std::string, data.path), "file or folder of the training data"));
   add(StringKey("data.test_path", FIELD(std::string, data.test_path), "test data; empty = the format's own part, or a held-out fraction"));
-  add(StringChoiceKey("data.format", FIELD(std::string, data.format), {"idx", "cifar10", "csv", "text"}, "how the data is stored"));
+  add(StringChoiceKey("data.format", FIELD(std::string, data.format), Readers().Names(), "how the data is stored"));
   add(StringChoiceKey("data.normalization", FIELD(std::string, data.normalization), {"unit", "standard", "none"},
                       "unit = bytes / 255; standard = mean 0, deviation 1 per channel of the training part; none"));
   add(IntegerKey("data.sequence_length", FIELD(int64_t, data.sequence_length), Within(1, 65536), "text: characters per example"));
@@ -280,7 +298,7 @@ std::vector<Key> MakeSchema() {
                 "csv and text without a test part: fraction of examples kept for testing"));
   add(BoolKey("data.regression", FIELD(bool, data.regression), "csv: the last column is a number to predict, not a class"));
 
-  add(StringChoiceKey("partition.kind", FIELD(std::string, partition.kind), {"iid", "dirichlet", "label_shards", "natural"},
+  add(StringChoiceKey("partition.kind", FIELD(std::string, partition.kind), Partitioners().Names(),
                       "how the training data is cut into clients' parts"));
   add(NumberKey("partition.alpha", FIELD(double, partition.alpha), MoreThan(0), "dirichlet: concentration; small = very different clients"));
   add(IntegerKey("partition.clients", FIELD(int64_t, partition.clients), Within(0, 1e7),
@@ -326,7 +344,8 @@ std::vector<Key> MakeSchema() {
                  "kernel threads per trainer; anything but 1 makes results depend on the machine"));
   add(NonEmptyKey("training.loss", FIELD(std::string, training.recipe.loss), "loss by name: cross_entropy, mean_squared_error"));
 
-  add(NonEmptyKey("aggregation.strategy", FIELD(std::string, aggregation.strategy), "fedavg, fedavgm, fedadam, fedadagrad, fedyogi"));
+  add(NameKey("aggregation.strategy", FIELD(std::string, aggregation.strategy), absl::StrJoin(StrategyNames(), ", "),
+              [](const std::string& text) { return FindStrategy(text).status(); }));
   add(NumberKey("aggregation.server_learning_rate", FIELD(double, aggregation.server_learning_rate), AtLeast(0),
                 "the coordinator's step size; 0 = the strategy's own default"));
   add(NumberKey("aggregation.momentum", FIELD(double, aggregation.momentum), RightOpenUnit(), "fedavgm: server momentum"));
@@ -334,8 +353,10 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("aggregation.beta2", FIELD(double, aggregation.beta2), RightOpenUnit(), "adaptive strategies: second moment's decay"));
   add(NumberKey("aggregation.tau", FIELD(double, aggregation.tau), MoreThan(0), "adaptive strategies: degree of adaptivity"));
 
-  add(NonEmptyKey("compression.uplink", FIELD(std::string, compression.uplink), "codec of updates: float32, bfloat16, int8"));
-  add(NonEmptyKey("compression.downlink", FIELD(std::string, compression.downlink), "codec of the global model"));
+  const auto check_codec = [](const std::string& text) { return MakeCodec(text).status(); };
+  add(NameKey("compression.uplink", FIELD(std::string, compression.uplink),
+              absl::StrCat("codec of updates: ", absl::StrJoin(Codecs().Names(), ", "), "; options as name:key=value"), check_codec));
+  add(NameKey("compression.downlink", FIELD(std::string, compression.downlink), "codec of the global model", check_codec));
 
   add(NumberKey("privacy.clip_norm", FIELD(double, privacy.clip_norm), AtLeast(0), "clients scale updates down to this L2 norm; 0 = no clipping"));
   add(NumberKey("privacy.max_norm", FIELD(double, privacy.limits.max_norm), AtLeast(0), "updates of a greater L2 norm are refused; 0 = no bound"));
@@ -345,15 +366,25 @@ std::vector<Key> MakeSchema() {
   add(IntegerKey("privacy.max_update_bytes", FIELD(int64_t, privacy.limits.max_update_bytes), Within(1024, 1099511627776),
                  "greatest size of one encoded update"));
 
-  add(NonEmptyKey("selection.policy", FIELD(std::string, selection_policy), "how a round's clients are chosen"));
+  add(NameKey("selection.policy", FIELD(std::string, selection_policy),
+              absl::StrCat("how a round's clients are chosen: ", absl::StrJoin(SelectionPolicies().Names(), ", ")),
+              [](const std::string& text) { return SelectionPolicies().Find(text).status(); }));
   add(NonEmptyKey("fit.policy", FIELD(std::string, fit_policy), "how the model is fitted to a device; full = not at all"));
 
-  add(NonEmptyKey("energy.meter", FIELD(std::string, energy.meter), "auto (the best available), none, or a meter's name"));
+  add(NameKey("energy.meter", FIELD(std::string, energy.meter),
+              absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),
                 "estimating meters: watts of one busy core; 0 = the built-in table's value"));
-  add(TextKey("energy.device_class", "class, or mix such as \"phone:0.8,laptop:0.2\"", "fleet: what the simulated devices are",
-              [](Settings& settings, const std::string& text) { return ParseDeviceMix(text, settings.energy.device_mix); },
-              [](const Settings& settings) { return ShowDeviceMix(settings.energy.device_mix); }));
+  Key device_class = TextKey(
+      "energy.device_class", absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),
+      "fleet: what the simulated devices are",
+      [](Settings& settings, const std::string& text) { return ParseDeviceMix(text, settings.energy.device_mix); },
+      [](const Settings& settings) { return ShowDeviceMix(settings.energy.device_mix); });
+  device_class.check = [](const Settings& settings) {
+    for (const DeviceShare& share : settings.energy.device_mix) FEDWATT_RETURN_IF_ERROR(FindDeviceClass(share.name).status());
+    return absl::OkStatus();
+  };
+  add(std::move(device_class));
 
   add(NonEmptyKey("security.directory", FIELD(std::string, security.directory),
                   "certificates and tokens; default = \"security\" beside the configuration file, or in the working folder"));

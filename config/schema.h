@@ -20,6 +20,8 @@ struct Key {
   // Stores the node's value. Returns "" or what is expected instead.
   std::function<std::string(Settings&, const toml::node&)> set;
   std::function<std::string(const Settings&)> show;
+  // Asks the room that knows the names, after `set`; may be empty.
+  std::function<absl::Status(const Settings&)> check;
 };
 
 // In documentation order. `model.options` is a table: its members are not keys of their own.

@@ -67,6 +67,11 @@ class Merger {
     if (!expected.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(where, ": ", key.name, ": expected ", expected, ", got ", got));
     }
+    if (key.check) {
+      if (const absl::Status known = key.check(settings_); !known.ok()) {
+        return absl::InvalidArgumentError(absl::StrCat(where, ": ", key.name, ": ", known.message()));
+      }
+    }
     origins_[key.name] = where;
     return absl::OkStatus();
   }

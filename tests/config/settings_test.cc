@@ -256,13 +256,28 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"training.local_steps", "4294967297", "integer"}, BadValue{"model.input_shape", "28", "array"},
         BadValue{"model.input_shape", "[0]", "array"}, BadValue{"model.input_shape", "[1.5]", "array"},
         BadValue{"model.input_shape", "[1,", "array"}, BadValue{"model.options", "3", "table"},
-        BadValue{"model.architecture", "", "non-empty string"}, BadValue{"data.format", "parquet", "one of idx, cifar10, csv, text"},
+        BadValue{"model.architecture", "", "non-empty string"}, BadValue{"data.format", "parquet", "one of cifar10, csv, idx, text"},
         BadValue{"data.held_out_fraction", "1", "number in (0, 1)"}, BadValue{"data.regression", "yes", "true or false"},
         BadValue{"server.names", "[1]", "array of strings"}, BadValue{"client.partition", "8/8", "part of how many"},
         BadValue{"client.partition", "3", "part of how many"}, BadValue{"energy.device_class", "phone:0", "class, or mix"},
         BadValue{"energy.device_class", "phone:", "class, or mix"}, BadValue{"energy.device_class", "", "class, or mix"},
+        BadValue{"partition.kind", "none", "one of dirichlet, iid"},
         BadValue{"durability", "always", "one of update, round"}, BadValue{"seed", "-1", "integer >= 0"},
         BadValue{"simulation.workers", "-1", "integer"}, BadValue{"privacy.max_example_count", "2147483648", "integer"}));
+
+TEST_F(SettingsTest, NamesThatOtherRoomsKnowAreCheckedThere) {
+  const auto refused = [](const char* key, const char* value, const char* words) {
+    EXPECT_THAT(Set(key, value), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          AllOf(HasSubstr(absl::StrCat("flag --set: ", key, ": ")), HasSubstr(words))));
+  };
+  refused("aggregation.strategy", "fedavgg", "did you mean 'fedavg'?");
+  refused("compression.uplink", "int7", "did you mean 'int8'?");
+  refused("compression.downlink", "int7", "did you mean 'int8'?");
+  refused("energy.meter", "rapple", "unknown meter");
+  refused("energy.device_class", "phone:1,toaster:1", "toaster");
+  refused("selection.policy", "unifrom", "did you mean 'uniform'?");
+  for (const char* meter : {"auto", "none", "cpu_time"}) EXPECT_THAT(Set("energy.meter", meter), IsOk());
+}
 
 TEST_F(SettingsTest, WrongTypeInAFileNamesTheLine) {
   EXPECT_THAT(LoadText("[training]\nbatch_size = \"ten\"\n"),
