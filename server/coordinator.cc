@@ -1,0 +1,507 @@
+#include "coordinator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/process.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/rpc/chunks.h"
+#include "fedwatt/rpc/conversion.h"
+
+namespace fedwatt::internal {
+namespace {
+
+constexpr absl::Duration kSecond = absl::Seconds(1);
+
+// What two starts of one run must agree on, as lines "key=value". Recipe, deadlines, quorum and numbers of clients may change between starts.
+std::string SettingsText(const GlobalModelOptions& options) {
+  const Plan& plan = options.plan;
+  std::string text = absl::StrCat(
+      "model.architecture=", plan.architecture.name, "\nmodel.input_shape=", absl::StrJoin(plan.architecture.input_shape, ","),
+      "\nmodel.output_count=", plan.architecture.output_count, "\nmodel.layout=", options.layout.digest().Hex().substr(0, 16),
+      "\nmodel.archive=", plan.architecture.archive_digest.Hex().substr(0, 16), "\naggregation.strategy=", options.strategy,
+      "\naggregation.server_learning_rate=", options.optimizer.server_learning_rate, "\naggregation.momentum=", options.optimizer.momentum,
+      "\naggregation.beta1=", options.optimizer.beta1, "\naggregation.beta2=", options.optimizer.beta2, "\naggregation.tau=", options.optimizer.tau,
+      "\ncompression.uplink=", plan.uplink_codec, "\ncompression.downlink=", plan.downlink_codec, "\nseed=", plan.seed, "\n");
+  for (const auto& [key, value] : plan.architecture.options) absl::StrAppend(&text, "model.options.", key, "=", value, "\n");
+  return text;
+}
+
+v1::RetryWindow ToProto(const RetryWindow& window) {
+  v1::RetryWindow proto;
+  *proto.mutable_min_duration() = fedwatt::ToProto(window.min);
+  *proto.mutable_max_duration() = fedwatt::ToProto(window.max);
+  return proto;
+}
+
+int64_t FileBytes(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(size);
+}
+
+std::string RoundsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/rounds.jsonl"); }
+
+}  // namespace
+
+v1::RoundSummary SummaryOf(const RoundRecord& record) {
+  v1::RoundSummary summary;
+  summary.set_round(record.round);
+  summary.set_committed(record.committed);
+  summary.set_reason(record.reason);
+  *summary.mutable_start_time() = fedwatt::ToProto(record.started_at);
+  *summary.mutable_wall_duration() = fedwatt::ToProto(absl::Seconds(record.wall_seconds));
+  summary.set_selected_count(static_cast<int32_t>(record.clients_selected));
+  summary.set_completed_count(static_cast<int32_t>(record.clients_completed));
+  summary.set_rejected_count(static_cast<int32_t>(record.clients_rejected));
+  summary.set_late_count(static_cast<int32_t>(record.clients_late));
+  summary.set_dropped_count(static_cast<int32_t>(record.clients_dropped));
+  if (record.train_loss.has_value()) summary.set_train_loss(*record.train_loss);
+  if (record.eval_loss.has_value()) summary.set_eval_loss(*record.eval_loss);
+  if (record.eval_accuracy.has_value()) summary.set_eval_accuracy(*record.eval_accuracy);
+  summary.set_uplink_payload_bytes(record.uplink_payload_bytes);
+  summary.set_downlink_payload_bytes(record.downlink_payload_bytes);
+  if (record.uplink_wire_bytes.has_value()) summary.set_uplink_wire_bytes(*record.uplink_wire_bytes);
+  if (record.downlink_wire_bytes.has_value()) summary.set_downlink_wire_bytes(*record.downlink_wire_bytes);
+  summary.set_uplink_dense_bytes(record.uplink_dense_bytes);
+  summary.set_downlink_dense_bytes(record.downlink_dense_bytes);
+  if (record.client_energy.has_value()) summary.set_client_energy_uj(record.client_energy->microjoules());
+  summary.set_client_energy_tier(fedwatt::ToProto(record.client_energy_tier));
+  if (absl::StatusOr<Digest> digest = Digest::FromHex(record.model_digest); digest.ok()) summary.set_model_digest(digest->Raw());
+  return summary;
+}
+
+Coordinator::Coordinator(ServerOptions* options, Loop* loop, SecurityDirectory* security)
+    : options_(options), loop_(loop), security_(security), clock_(options->clock),
+      other_downloaded_bytes_(std::make_shared<std::atomic<int64_t>>(0)), evaluation_loop_(options->clock) {
+  *retry_.mutable_accepted() = ToProto(options->retry.accepted);
+  *retry_.mutable_not_now() = ToProto(options->retry.not_now);
+  start_time_ = clock_->Now();
+}
+
+Coordinator::~Coordinator() {
+  if (!evaluation_thread_.joinable()) return;
+  evaluation_thread_.request_stop();
+  evaluation_loop_.Post([] {});
+}
+
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* options, Loop* loop, SecurityDirectory* security) {
+  std::unique_ptr<Coordinator> self(new Coordinator(options, loop, security));
+  if (options->out_directory.empty()) return absl::InvalidArgumentError("out: the coordinator needs a folder for its record and its state");
+  if (options->archive != nullptr) {
+    self->archive_digest_ = Sha256(*options->archive);
+    options->model.plan.architecture.archive_digest = *self->archive_digest_;
+  }
+  if (FileBytes(RoundsFile(*options)) > 0 && !std::filesystem::exists(absl::StrCat(options->out_directory, "/state/fedwatt.db"))) {
+    return absl::FailedPreconditionError(absl::StrCat(options->out_directory, " holds the record of a run that is not a coordinator's; give another --out folder"));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(self->store_, Store::Open(options->out_directory, options->engine.run_id, SettingsText(options->model)));
+  const std::vector<StoredRound>& rounds = self->store_->rounds();
+
+  options->engine.run_id = self->store_->run_id();
+  options->engine.incarnation = self->store_->incarnation();
+  options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
+  options->engine.evaluates = options->engine.evaluates &&
+                              (options->federated_evaluation || (options->evaluation_trainer != nullptr && options->evaluation_data.has_value()));
+  options->model.plan.run_id = self->store_->run_id();
+  FEDWATT_ASSIGN_OR_RETURN(Engine engine, Engine::Create(options->engine));
+  self->engine_.emplace(std::move(engine));
+  FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options->model, std::move(options->initial_model)));
+  self->model_.emplace(std::move(model));
+  FEDWATT_ASSIGN_OR_RETURN(std::optional<std::string> state, self->store_->ReadModelState());
+  if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
+  self->plan_ = fedwatt::ToProto(self->model_->plan());
+
+  // A crash between a round's line and its commit left a line of a round that will be run again.
+  const int64_t keep = rounds.empty() ? 0 : rounds.back().rounds_file_bytes;
+  if (FileBytes(RoundsFile(*options)) > keep) {
+    std::error_code error;
+    std::filesystem::resize_file(RoundsFile(*options), static_cast<uintmax_t>(keep), error);
+    if (error) return ErrnoStatus(error.value(), "cutting rounds.jsonl at the last committed round");
+  }
+  FEDWATT_ASSIGN_OR_RETURN(self->writer_, RunRecordWriter::Open(options->out_directory));
+  for (const StoredRound& round : rounds) {
+    self->committed_rounds_ += round.committed;
+    if (round.accuracy.has_value()) self->best_accuracy_ = std::max(self->best_accuracy_.value_or(0), *round.accuracy);
+    v1::RoundSummary summary;
+    if (!summary.ParseFromString(round.summary)) return absl::DataLossError(absl::StrCat("state database: the summary of round ", round.round));
+    self->finished_rounds_.push_back(std::move(summary));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(ModelArchive archive, ModelArchive::Open(options->out_directory, self->best_accuracy_));
+  self->archive_.emplace(std::move(archive));
+
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int fold_threads = options->fold_threads > 0 ? options->fold_threads : std::clamp(cores, 1, 2);
+  self->pool_ = std::make_unique<FoldPool>(fold_threads, self->model_->plan(), self->model_->layout(),
+                                           [model = &*self->model_] { return model->NewAccumulator(); });
+  self->evaluation_thread_ = std::jthread([self = self.get()](std::stop_token stop) {
+    while (!stop.stop_requested()) self->evaluation_loop_.RunOnce(absl::Hours(1));
+  });
+  self->UpdateSnapshot();
+  return self;
+}
+
+void Coordinator::Start() {
+  if (options_->meter != nullptr) {
+    if (absl::Status started = options_->meter->Start(); !started.ok()) {
+      Log(options_->log, LogLevel::kWarning, absl::StrCat("the coordinator's meter does not start: ", started.ToString()));
+      options_->meter.reset();
+    }
+  }
+  cpu_at_round_start_ = ProcessCpuTime();
+  if (store_->incarnation() > 0) {
+    Log(options_->log, LogLevel::kInfo, absl::StrCat("run ", run_id(), " continues with round ", engine_->state().round));
+  }
+  // A run that had reached its target when it was started again has nothing left to do.
+  const std::vector<StoredRound>& rounds = store_->rounds();
+  const std::optional<double>& target = options_->engine.target_accuracy;
+  if (target.has_value() && !rounds.empty() && rounds.back().accuracy.value_or(0) >= *target) {
+    Execute(Finish{"target accuracy reached", true, absl::OkStatus()});
+    return;
+  }
+  EverySecond();
+  Feed(Tick{});
+}
+
+void Coordinator::Stop(const std::string& reason) {
+  stop_asked_ = true;
+  Feed(StopRequested{reason});
+}
+
+bool Coordinator::farewell_done() const {
+  return std::all_of(sessions_.begin(), sessions_.end(), [](const auto& entry) { return entry.second.told_finished; });
+}
+
+RunOutcome Coordinator::Close() {
+  FEDWATT_CHECK(finish_.has_value());
+  RunOutcome outcome{finish_->reason, finish_->target_reached, stop_asked_ && finish_->status.ok(), committed_rounds_, finish_->status};
+  RunSummary summary = options_->summary;
+  summary.run_id = run_id();
+  summary.model_path = archive_->last_path();
+  if (options_->on_finish) {
+    absl::StatusOr<std::string> path = options_->on_finish(*model_->published());
+    if (path.ok()) {
+      summary.model_path = *path;
+    } else {
+      Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", path.status().ToString()));
+      if (outcome.status.ok()) outcome.status = path.status();
+    }
+  }
+  if (absl::Status written = writer_->WriteSummary(summary); !written.ok() && outcome.status.ok()) outcome.status = written;
+  return outcome;
+}
+
+ServerSnapshot Coordinator::Snapshot() const {
+  absl::MutexLock lock(&snapshot_mutex_);
+  return snapshot_;
+}
+
+void Coordinator::UpdateSnapshot() {
+  ServerSnapshot snapshot{engine_->Snapshot(), run_id(), committed_rounds_, best_accuracy_};
+  absl::MutexLock lock(&snapshot_mutex_);
+  snapshot_ = std::move(snapshot);
+}
+
+void Coordinator::EverySecond() {
+  // A connection that closes takes its count along, so look often.
+  if (wire_counter_.has_value()) wire_counter_->Read();
+  std::vector<std::string> lapsed;
+  const absl::Duration now = clock_->Monotonic();
+  for (const auto& [id, session] : sessions_) {
+    if (!Busy(session) && now - session.last_seen > options_->session_duration) lapsed.push_back(id);
+  }
+  for (const std::string& id : lapsed) EndSession(id, "no call for too long");
+  if (options_->on_waiting && !finish_.has_value() && engine_->state().phase == RoundPhase::kIdle) options_->on_waiting(Snapshot());
+  loop_->After(kSecond, [this] { EverySecond(); });
+}
+
+// ---- Effects.
+
+void Coordinator::Feed(Event event) {
+  events_.push_back(std::move(event));
+  if (feeding_) return;  // an effect brought the event: its turn comes when the effects before it are done
+  feeding_ = true;
+  while (!events_.empty()) {
+    const Event next = std::move(events_.front());
+    events_.pop_front();
+    for (const Effect& effect : engine_->Handle(next, clock_->Now())) {
+      std::visit([this](const auto& one) { Execute(one); }, effect);
+    }
+  }
+  feeding_ = false;
+  UpdateSnapshot();
+}
+
+void Coordinator::Execute(const StartAttempt& effect) {
+  auto session_id = session_of_partition_.find(effect.partition);
+  if (session_id == session_of_partition_.end()) {
+    Feed(AttemptFailed{effect.attempt, Rejection::kDisconnected});
+    return;
+  }
+  if (options_->client_learning_rate_at) {
+    plan_.mutable_recipe()->set_client_learning_rate(options_->client_learning_rate_at(effect.round));
+  }
+  Session& session = sessions_.at(session_id->second);
+  OpenAttempt attempt;
+  attempt.round = effect.round;
+  attempt.partition = effect.partition;
+  attempt.pseudonym = session.pseudonym;
+  attempt.session = session.id;
+  attempt.deadline = effect.deadline;
+  attempt.assigned = clock_->Monotonic();
+  attempt.upload = std::make_shared<Upload>(absl::StrCat(store_->uploads_directory(), "/", effect.attempt, ".part"),
+                                            model_->plan().limits.max_update_bytes);
+  attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
+  open_.emplace(effect.attempt, std::move(attempt));
+  session.attempt = effect.attempt;
+  AnswerWait(session);
+}
+
+void Coordinator::Execute(const Fold& effect) {
+  const OpenAttempt& attempt = open_.at(effect.attempt);
+  const int64_t example_count = attempt.record.train_examples.value_or(0);
+  pool_->Fold({attempt.upload->path(), example_count, attempt.round, attempt.partition,
+               [this, id = effect.attempt, example_count, keep = attempt.upload](absl::Status status) {
+                 loop_->Post([this, id, example_count, status = std::move(status)] {
+                   if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
+                   Feed(FoldFinished{id, status, example_count});
+                 });
+               }});
+}
+
+void Coordinator::Execute(const EndAttempt& effect) {
+  auto node = open_.extract(effect.attempt);
+  if (node.empty()) return;  // the member was gone before the attempt could start
+  OpenAttempt& attempt = node.mapped();
+  const bool accepted = effect.outcome == "accepted";
+  attempt.upload->Close(accepted ? Rejection::kDuplicate : effect.reason.value_or(Rejection::kNotNeeded));
+
+  AttemptRecord& record = attempt.record;
+  record.round = effect.round;
+  record.client = effect.client;
+  record.partition = effect.partition;
+  record.attempt = effect.attempt;
+  record.outcome = effect.outcome;
+  record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
+  record.fit = model_->plan().fit;
+  record.fit_parameter_count = model_->layout().value_count();
+  record.codec_uplink = model_->plan().uplink_codec;
+  record.codec_downlink = model_->plan().downlink_codec;
+  // What moved is counted here; a client's own figures are only its view.
+  const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
+  record.uplink_payload_bytes = uploaded;
+  record.downlink_payload_bytes = downloaded;
+  const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
+  const double download_share = static_cast<double>(downloaded) / static_cast<double>(model_->blob()->size());
+  ledger_.Add(record, clock_->Monotonic() - attempt.assigned, std::llround(upload_share * static_cast<double>(DenseBytes())),
+              std::llround(download_share * static_cast<double>(DenseBytes())));
+  if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
+    Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
+  }
+
+  EndedAttempt ended;
+  ended.round = effect.round;
+  ended.partition = effect.partition;
+  ended.pseudonym = attempt.pseudonym;
+  ended.outcome = effect.outcome;
+  ended.reason = effect.reason;
+  ended.report_request = attempt.report_request;
+  ended.digest = attempt.upload->announced_digest();
+  ended.duplicate_noted = attempt.duplicate_noted;
+  if (accepted) {
+    ended.verdict.mutable_accepted()->set_round(effect.round);
+    ended.verdict.mutable_accepted()->set_durability(options_->durability);
+  } else if (effect.outcome == "late") {
+    ended.verdict.mutable_late()->set_round(effect.round);
+  } else {
+    ended.verdict.mutable_rejected()->set_reason(fedwatt::ToProto(effect.reason.value_or(Rejection::kNotNeeded)));
+    ended.verdict.mutable_rejected()->set_message(attempt.message);
+  }
+  *ended.verdict.mutable_retry() = retry_;
+  if (attempt.held.has_value()) {
+    *attempt.held->response = ended.verdict;
+    attempt.held->done(absl::OkStatus());
+  }
+  ended_.insert_or_assign(effect.attempt, std::move(ended));
+  ended_order_.push_back(effect.attempt);
+  // Late questions are answered for a while; memory stays bounded.
+  constexpr size_t kRememberedAttempts = 20000;
+  while (ended_order_.size() > kRememberedAttempts) {
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+  }
+
+  if (auto it = sessions_.find(attempt.session); it != sessions_.end()) {
+    Session& session = it->second;
+    if (session.attempt == effect.attempt) session.attempt.clear();
+    ++(accepted ? session.accepted_count : session.rejected_count);
+    AnswerWait(session);  // tells a working client that it may stop
+  }
+}
+
+void Coordinator::Execute(const Aggregate& effect) {
+  absl::Status status;
+  {
+    absl::StatusOr<MeanDelta> mean = pool_->Take();
+    status = mean.ok() ? model_->Step(*mean, effect.round) : mean.status();
+  }
+  if (!status.ok()) {
+    Log(options_->log, LogLevel::kError, absl::StrCat("round ", effect.round, ": ", status.ToString()));
+    // A step that failed may have moved the model half-way.
+    absl::StatusOr<std::optional<std::string>> state = store_->ReadModelState();
+    if (state.ok() && state->has_value()) {
+      if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(restored);
+    }
+  }
+  Feed(AggregateFinished{status, model_->published_digest().Hex()});
+}
+
+void Coordinator::Execute(const Evaluate& effect) {
+  evaluation_.emplace();
+  evaluation_->round = effect.round;
+  if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round);
+  if (options_->federated_evaluation) {
+    for (int64_t partition : effect.partitions) {
+      auto it = session_of_partition_.find(partition);
+      if (it == session_of_partition_.end()) continue;
+      Session& session = sessions_.at(it->second);
+      if (session.evaluation_example_count < 1) continue;
+      session.evaluation = absl::StrCat("e", effect.round, "-p", partition, "-", RandomId().substr(0, 12));
+      evaluation_->pending.emplace(session.evaluation, session.id);
+      AnswerWait(session);
+    }
+    evaluation_->timer = loop_->After(options_->federated_evaluation_timeout, [this, round = effect.round] {
+      if (!evaluation_.has_value() || evaluation_->round != round) return;
+      evaluation_->timer = 0;
+      for (const auto& [attempt, session] : std::exchange(evaluation_->pending, {})) {
+        if (auto it = sessions_.find(session); it != sessions_.end()) it->second.evaluation.clear();
+      }
+      FinishEvaluationIfComplete();
+    });
+  }
+  FinishEvaluationIfComplete();
+}
+
+void Coordinator::EvaluateCentrally(int64_t round) {
+  evaluation_->central_pending = true;
+  evaluation_loop_.Post([this, round, model = model_->published(), loss = model_->plan().recipe.loss] {
+    absl::StatusOr<EvaluationResult> result = options_->evaluation_trainer->Evaluate(*model, *options_->evaluation_data, loss);
+    loop_->Post([this, round, result = std::move(result)] {
+      if (!evaluation_.has_value() || evaluation_->round != round) return;
+      evaluation_->central_pending = false;
+      if (result.ok()) {
+        if (result->has_accuracy) evaluation_->result.accuracy = result->accuracy;
+        evaluation_->result.loss = result->mean_loss;
+        evaluation_->result.examples = result->example_count;
+      } else {
+        Log(options_->log, LogLevel::kError, absl::StrCat("evaluation of round ", round, ": ", result.status().ToString()));
+      }
+      FinishEvaluationIfComplete();
+    });
+  });
+}
+
+void Coordinator::FinishEvaluationIfComplete() {
+  if (!evaluation_.has_value() || evaluation_->central_pending || !evaluation_->pending.empty()) return;
+  Evaluation evaluation = *std::exchange(evaluation_, std::nullopt);
+  loop_->Cancel(evaluation.timer);
+  if (evaluation.example_count > 0) {
+    evaluation.result.federated_examples = evaluation.example_count;
+    evaluation.result.federated_loss = evaluation.weighted_loss / static_cast<double>(evaluation.example_count);
+  }
+  if (evaluation.accuracy_example_count > 0) {
+    evaluation.result.federated_accuracy = evaluation.weighted_accuracy / static_cast<double>(evaluation.accuracy_example_count);
+  }
+  Feed(evaluation.result);
+}
+
+void Coordinator::FillRecord(RoundRecord& record) {
+  if (const int64_t bytes = other_downloaded_bytes_->exchange(0); bytes > 0) {
+    ledger_.AddDownload(bytes, std::llround(static_cast<double>(bytes) / static_cast<double>(model_->blob()->size()) * static_cast<double>(DenseBytes())));
+  }
+  ledger_.Fill(record);
+  if (wire_counter_.has_value()) {
+    if (std::optional<WireBytes> total = wire_counter_->Read(); total.has_value()) {
+      record.uplink_wire_bytes = total->received - wire_at_round_start_.received;
+      record.downlink_wire_bytes = total->sent - wire_at_round_start_.sent;
+      wire_at_round_start_ = *total;
+    }
+  }
+  if (options_->meter != nullptr) record.server_energy = options_->meter->Read();
+  const absl::Duration cpu = ProcessCpuTime();
+  record.server_cpu_seconds = absl::ToDoubleSeconds(cpu - cpu_at_round_start_);
+  cpu_at_round_start_ = cpu;
+  record.peak_rss_bytes = PeakResidentBytes();
+  record.model_digest = model_->published_digest().Hex();
+}
+
+absl::Status Coordinator::WriteRound(const RoundRecord& record, const std::string* model_state) {
+  FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
+  const v1::RoundSummary summary = SummaryOf(record);
+  StoredRound stored;
+  stored.round = record.round;
+  stored.committed = record.committed;
+  stored.model_digest = record.model_digest;
+  stored.accuracy = AccuracyOf(record);
+  stored.rounds_file_bytes = FileBytes(RoundsFile(*options_));
+  stored.summary = summary.SerializeAsString();
+  FEDWATT_RETURN_IF_ERROR(model_state != nullptr ? store_->Commit(stored, *model_state) : store_->Abandon(stored));
+  if (record.committed) ++committed_rounds_;
+  if (stored.accuracy.has_value()) best_accuracy_ = std::max(best_accuracy_.value_or(0), *stored.accuracy);
+  if (options_->on_round) options_->on_round(record);
+  TellRound(summary);
+  return absl::OkStatus();
+}
+
+void Coordinator::Execute(const Publish& effect) {
+  RoundRecord record = effect.record;
+  FillRecord(record);
+  absl::Status status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
+  if (status.ok()) {
+    const std::string state = model_->Save();
+    status = WriteRound(record, &state);
+  }
+  if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
+  Feed(PublishFinished{status});
+}
+
+void Coordinator::Execute(const Abandon& effect) {
+  pool_->Forget();
+  RoundRecord record = effect.record;
+  FillRecord(record);
+  if (absl::Status status = WriteRound(record, nullptr); !status.ok()) FailRun(status);
+  if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
+}
+
+void Coordinator::Execute(const SetTimer& effect) {
+  loop_->Cancel(round_timer_);
+  round_timer_ = loop_->After(effect.at - clock_->Now(), [this] { Feed(Tick{}); });
+}
+
+void Coordinator::Execute(const Finish& effect) {
+  if (finish_.has_value()) return;
+  finish_ = effect;
+  loop_->Cancel(round_timer_);
+  for (auto& [id, session] : sessions_) AnswerWait(session);
+  for (RoundWatcher* watcher : watchers_) watcher->OnEnd();
+}
+
+void Coordinator::FailRun(const absl::Status& status) {
+  Log(options_->log, LogLevel::kError, status.ToString());
+  Execute(Finish{std::string(status.message()), false, status});
+}
+
+void Coordinator::TellRound(const v1::RoundSummary& summary) {
+  finished_rounds_.push_back(summary);
+  if (watchers_.empty()) return;
+  v1::WatchRoundsResponse response;
+  *response.mutable_round() = summary;
+  *response.mutable_status() = Status();
+  for (RoundWatcher* watcher : watchers_) watcher->OnRound(response);
+}
+
+}  // namespace fedwatt::internal

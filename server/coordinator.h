@@ -1,0 +1,266 @@
+// The coordinator's state and what it does with calls and effects; the services bring the calls, the engine orders the effects.
+#ifndef FEDWATT_SERVER_COORDINATOR_H_
+#define FEDWATT_SERVER_COORDINATOR_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "fedwatt/report/run_record.h"
+#include "fedwatt/round/engine.h"
+#include "fedwatt/round/global_model.h"
+#include "fedwatt/round/model_archive.h"
+#include "fedwatt/rpc/security.h"
+#include "fedwatt/rpc/socket_byte_counter.h"
+#include "fedwatt/server/server.h"
+#include "fedwatt/v1/coordinator.pb.h"
+#include "fedwatt/v1/operator.pb.h"
+#include "fold_pool.h"
+#include "loop.h"
+#include "round_ledger.h"
+#include "store.h"
+#include "upload.h"
+
+namespace fedwatt::internal {
+
+// Ends a call; the response and the request may be gone afterwards.
+using Done = std::function<void(const absl::Status&)>;
+// Names a call for Cancelled(); unique in the process.
+using CallId = int64_t;
+
+// Receives rounds as they finish; called on the loop's thread, must not block.
+class RoundWatcher {
+ public:
+  virtual ~RoundWatcher() = default;
+  virtual void OnRound(const v1::WatchRoundsResponse& response) = 0;
+  virtual void OnEnd() = 0;
+};
+
+// Owned by the loop's thread, Snapshot() excepted.
+class Coordinator {
+ public:
+  // `options` and `loop` must outlive the coordinator; `security` too, or it is null when the server runs insecurely.
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(ServerOptions* options, Loop* loop, SecurityDirectory* security);
+  ~Coordinator();
+
+  // Before Start(): the port whose bytes are counted.
+  void ListensOn(int port) { wire_counter_.emplace(SocketByteCounter::OnLocalPort(port)); }
+  void Start();
+  void Stop(const std::string& reason);
+  bool finished() const { return finish_.has_value(); }
+  // Every client with a session has heard that the run is over.
+  bool farewell_done() const;
+  // After finished(): writes what is left to write.
+  RunOutcome Close();
+
+  const std::string& run_id() const { return store_->run_id(); }
+  // Thread-safe.
+  ServerSnapshot Snapshot() const;
+
+  // ---- Calls of clients. A call that is held keeps `response` until `done`.
+  void Enrol(const v1::EnrolRequest& request, v1::EnrolResponse* response, const Done& done);
+  void CheckIn(const Peer& peer, const v1::CheckInRequest& request, v1::CheckInResponse* response, const Done& done);
+  void WaitForWork(CallId call, const v1::WaitForWorkRequest& request, v1::WaitForWorkResponse* response, Done done);
+  void StillWanted(const v1::StillWantedRequest& request, v1::StillWantedResponse* response, const Done& done);
+  void QueryUpload(const v1::QueryUploadRequest& request, v1::QueryUploadResponse* response, const Done& done);
+  void Report(CallId call, const v1::ReportRequest& request, v1::ReportResponse* response, Done done);
+  void ReportEvaluation(const v1::ReportEvaluationRequest& request, v1::ReportEvaluationResponse* response, const Done& done);
+
+  struct Download {
+    std::shared_ptr<const std::string> blob;
+    std::shared_ptr<std::atomic<int64_t>> sent_bytes;  // to be counted up by the stream
+  };
+  absl::StatusOr<Download> OpenDownload(const v1::DownloadBlobRequest& request);
+
+  struct UploadStream {
+    std::shared_ptr<Upload> upload;
+    int64_t stream = 0;
+    std::string attempt, session;
+  };
+  absl::StatusOr<UploadStream> OpenUpload(const v1::UploadHeader& header);
+  // The stream ended so; damage and excess end the attempt.
+  void CloseUpload(const UploadStream& stream, const absl::Status& status);
+
+  // The client hung up on a held call, or its connection was cut; a call that has ended is ignored.
+  void Cancelled(CallId call);
+  // A stream of this session was cut.
+  void Interrupted(const std::string& session_id);
+
+  // ---- Calls of operators.
+  v1::RunStatus Status() const;
+  void ListClients(v1::ListClientsResponse* response) const;
+  void StopRun(const v1::StopRunRequest& request, v1::StopRunResponse* response);
+  absl::Status IssueToken(const v1::IssueTokenRequest& request, v1::IssueTokenResponse* response);
+  // `watcher` is called until RemoveWatcher(); finished rounds from `from_round` on are told at once.
+  void AddWatcher(RoundWatcher* watcher, int64_t from_round);
+  void RemoveWatcher(RoundWatcher* watcher);
+
+  const v1::RetryWindows& retry() const { return retry_; }
+
+ private:
+  struct HeldWait {
+    CallId call = 0;
+    std::string current_attempt;
+    v1::WaitForWorkResponse* response = nullptr;
+    Done done;
+    Loop::TimerId timer = 0;
+  };
+  struct Session {
+    std::string id, client_id, pseudonym;
+    int64_t partition = 0;
+    std::string meter_name;
+    EnergyTier meter_tier = EnergyTier::kMissing;
+    int64_t evaluation_example_count = 0;
+    std::string check_in_request;   // the request_id that opened it
+    absl::Duration last_seen;
+    std::optional<HeldWait> wait;
+    int64_t stream_count = 0;       // uploads under way
+    Loop::TimerId grace = 0;
+    std::string attempt, evaluation;  // under way, or ""
+    std::string last_evaluation, last_evaluation_request;  // that counted
+    int64_t accepted_count = 0, rejected_count = 0;
+    bool told_finished = false;
+  };
+  struct HeldReport {
+    CallId call = 0;
+    v1::ReportResponse* response = nullptr;
+    Done done;
+  };
+  struct OpenAttempt {
+    int64_t round = 0, partition = 0;
+    std::string pseudonym, session;
+    absl::Time deadline;
+    absl::Duration assigned;
+    std::shared_ptr<Upload> upload;
+    std::shared_ptr<std::atomic<int64_t>> downloaded_bytes;
+    AttemptRecord record;           // filled by the report
+    std::string report_request;     // request_id; "" before the report
+    std::optional<HeldReport> held;
+    std::string message;            // why it was refused, for people
+    bool duplicate_noted = false;
+  };
+  struct EndedAttempt {
+    int64_t round = 0, partition = 0;
+    std::string pseudonym, outcome, report_request;
+    std::optional<Rejection> reason;
+    std::optional<Digest> digest;
+    v1::ReportResponse verdict;
+    bool duplicate_noted = false;
+  };
+  struct Evaluation {
+    int64_t round = 0;
+    EvaluateFinished result;
+    bool central_pending = false;
+    std::map<std::string, std::string> pending;  // attempt to session
+    int64_t example_count = 0, accuracy_example_count = 0;
+    double weighted_loss = 0, weighted_accuracy = 0;
+    Loop::TimerId timer = 0;
+  };
+
+  Coordinator(ServerOptions* options, Loop* loop, SecurityDirectory* security);
+
+  // coordinator.cc: the engine's effects.
+  void Feed(Event event);
+  void Execute(const StartAttempt& effect);
+  void Execute(const Fold& effect);
+  void Execute(const EndAttempt& effect);
+  void Execute(const Aggregate& effect);
+  void Execute(const Evaluate& effect);
+  void Execute(const Publish& effect);
+  void Execute(const Abandon& effect);
+  void Execute(const SetTimer& effect);
+  void Execute(const Finish& effect);
+  void EvaluateCentrally(int64_t round);
+  void FinishEvaluationIfComplete();
+  void FinishEvaluation();
+  void FillRecord(RoundRecord& record);
+  absl::Status WriteRound(const RoundRecord& record, const std::string* model_state);
+  void TellRound(const v1::RoundSummary& summary);
+  void UpdateSnapshot();
+  void EverySecond();
+  void FailRun(const absl::Status& status);
+  int64_t DenseBytes() const { return 4 * model_->layout().value_count(); }
+
+  // coordinator_calls.cc: sessions and calls.
+  absl::StatusOr<Session*> FindSession(const std::string& id);
+  std::optional<v1::CheckInResponse::Refused> CheckInRefusal(const v1::CheckInRequest& request) const;
+  void EndSession(const std::string& id, std::string_view why);
+  void StartGrace(Session& session);
+  // A call of the session is held or streaming.
+  bool Busy(const Session& session) const;
+  bool Live(const Session& session) const;
+  // The attempt if it is open and this session's.
+  OpenAttempt* FindOpen(const Session& session, const std::string& attempt);
+  EndedAttempt* FindEnded(const Session& session, const std::string& attempt);
+  // Why nothing is wanted of an attempt that is not open.
+  Rejection UnwantedReason(const Session& session, const std::string& attempt);
+  absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
+  void NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted);
+  void AnswerWait(Session& session);
+  bool FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response);
+  void EndWait(Session& session, const absl::Status& status);
+
+  ServerOptions* const options_;
+  Loop* const loop_;
+  SecurityDirectory* const security_;
+  const Clock* const clock_;
+  v1::RetryWindows retry_;
+  v1::Plan plan_;                       // of the round under way; its learning rate is the round's
+
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<RunRecordWriter> writer_;
+  std::optional<ModelArchive> archive_;
+  std::optional<Engine> engine_;
+  std::optional<GlobalModel> model_;
+  std::optional<Digest> archive_digest_;
+  std::optional<SocketByteCounter> wire_counter_;
+  WireBytes wire_at_round_start_;
+  absl::Duration cpu_at_round_start_;
+  RoundLedger ledger_;
+  std::shared_ptr<std::atomic<int64_t>> other_downloaded_bytes_;
+
+  std::deque<Event> events_;
+  bool feeding_ = false;
+  Loop::TimerId round_timer_ = 0;
+  std::map<std::string, Session> sessions_;
+  std::map<int64_t, std::string> session_of_partition_;
+  std::map<CallId, std::string> session_of_wait_;  // held WaitForWork calls
+  std::map<std::string, OpenAttempt> open_;
+  std::map<std::string, EndedAttempt> ended_;
+  std::deque<std::string> ended_order_;
+  std::optional<Evaluation> evaluation_;
+  std::optional<Finish> finish_;
+  bool stop_asked_ = false;
+  std::optional<std::string> stop_after_round_;
+  absl::Time start_time_;
+  int64_t committed_rounds_ = 0;
+  std::optional<double> best_accuracy_;
+  std::vector<v1::RoundSummary> finished_rounds_;
+  std::vector<RoundWatcher*> watchers_;
+  std::map<std::string, v1::IssueTokenResponse> issued_tokens_;  // by request_id
+
+  mutable absl::Mutex snapshot_mutex_;
+  ServerSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
+
+  // Last: their threads use the rest.
+  std::unique_ptr<FoldPool> pool_;
+  Loop evaluation_loop_;
+  std::jthread evaluation_thread_;
+};
+
+// For WatchRounds and the store.
+v1::RoundSummary SummaryOf(const RoundRecord& record);
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_SERVER_COORDINATOR_H_

@@ -1,0 +1,642 @@
+// Sessions and the calls of clients.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/rpc/chunks.h"
+#include "fedwatt/rpc/conversion.h"
+#include "fedwatt/rpc/status_conversion.h"
+
+namespace fedwatt::internal {
+namespace {
+
+constexpr int32_t kProtocolVersion = 1;
+constexpr size_t kMaxIdBytes = 128;
+constexpr int64_t kMaxDamage = 4;  // a first upload and three more
+// Beyond these a client's own figures are nonsense and would spoil the sums: 10^9 joules in one phase, 1000 days.
+constexpr int64_t kMaxPhaseMicrojoules = 1'000'000'000'000'000;
+constexpr absl::Duration kMaxPhase = absl::Hours(24000);
+
+v1::CheckInResponse::Refused Refuse(v1::RefusalReason reason, std::string message) {
+  v1::CheckInResponse::Refused refused;
+  refused.set_reason(reason);
+  refused.set_message(std::move(message));
+  return refused;
+}
+
+absl::Status CheckId(std::string_view field, const std::string& id) {
+  if (!id.empty() && id.size() <= kMaxIdBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(std::string(field), ": expected 1 to ", kMaxIdBytes, " bytes, got ", id.size()));
+}
+
+// The registered name of a codec pipeline such as "int8:rounding=stochastic".
+std::string CodecName(const std::string& spec) { return spec.substr(0, spec.find(':')); }
+
+template <typename List>
+bool Lacks(const List& names, const std::string& name) {
+  return !names.empty() && std::find(names.begin(), names.end(), name) == names.end();
+}
+
+}  // namespace
+
+absl::StatusOr<Coordinator::Session*> Coordinator::FindSession(const std::string& id) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return absl::NotFoundError("session: not known here; check in again");
+  Session& session = it->second;
+  session.last_seen = clock_->Monotonic();
+  loop_->Cancel(std::exchange(session.grace, 0));
+  return &session;
+}
+
+bool Coordinator::Busy(const Session& session) const {
+  if (session.wait.has_value() || session.stream_count > 0) return true;
+  auto attempt = open_.find(session.attempt);
+  return attempt != open_.end() && attempt->second.session == session.id && attempt->second.held.has_value();
+}
+
+bool Coordinator::Live(const Session& session) const {
+  return Busy(session) || session.grace != 0 || clock_->Monotonic() - session.last_seen < options_->disconnect_grace;
+}
+
+void Coordinator::Enrol(const v1::EnrolRequest& request, v1::EnrolResponse* response, const Done& done) {
+  done([&]() -> absl::Status {
+    if (security_ == nullptr) return absl::FailedPreconditionError("enrol: this coordinator runs without TLS (--insecure)");
+    if (request.token().size() > kMaxIdBytes) return absl::InvalidArgumentError("enrol: token longer than 128 bytes");
+    if (request.csr_pem().size() > (16 << 10)) return absl::InvalidArgumentError("enrol: signing request longer than 16 KiB");
+    FEDWATT_RETURN_IF_ERROR(CheckId("request_id", request.request_id()));
+    FEDWATT_ASSIGN_OR_RETURN(EnrolledCertificate enrolled, security_->Enrol(request.token(), request.request_id(), request.csr_pem()));
+    response->set_certificate_chain_pem(enrolled.certificate_pem);
+    response->set_ca_pem(enrolled.ca_pem);
+    response->set_client_id(enrolled.client_id);
+    Log(options_->log, LogLevel::kInfo, absl::StrCat("enrolled ", enrolled.client_id));
+    return absl::OkStatus();
+  }());
+}
+
+std::optional<v1::CheckInResponse::Refused> Coordinator::CheckInRefusal(const v1::CheckInRequest& request) const {
+  if (request.protocol().min_version() > kProtocolVersion || request.protocol().max_version() < kProtocolVersion) {
+    return Refuse(v1::REFUSAL_REASON_VERSION, absl::StrCat("the coordinator speaks protocol version ", kProtocolVersion, ", the client ",
+                                                           request.protocol().min_version(), " to ", request.protocol().max_version()));
+  }
+  if (finish_.has_value()) return Refuse(v1::REFUSAL_REASON_FINISHED, finish_->reason);
+  const int64_t count = request.partition_count();
+  if (count < 1 || request.partition_index() < 0 || request.partition_index() >= count ||
+      (options_->partition_count > 0 && count != options_->partition_count)) {
+    return Refuse(v1::REFUSAL_REASON_PARTITION,
+                  absl::StrCat("partition ", request.partition_index(), "/", count,
+                               options_->partition_count > 0 ? absl::StrCat("; this run has ", options_->partition_count, " partitions") : ""));
+  }
+  const Plan& plan = model_->plan();
+  for (const std::string& codec : {CodecName(plan.uplink_codec), CodecName(plan.downlink_codec)}) {
+    if (Lacks(request.capabilities().codecs(), codec)) {
+      return Refuse(v1::REFUSAL_REASON_INCAPABLE, absl::StrCat("the run needs codec '", codec, "'"));
+    }
+  }
+  if (Lacks(request.capabilities().architectures(), plan.architecture.name)) {
+    return Refuse(v1::REFUSAL_REASON_INCAPABLE, absl::StrCat("the run needs architecture '", plan.architecture.name, "'"));
+  }
+  if (auto holder = session_of_partition_.find(request.partition_index()); holder != session_of_partition_.end()) {
+    const Session& session = sessions_.at(holder->second);
+    if (session.client_id != request.client_id() && Live(session)) {
+      return Refuse(v1::REFUSAL_REASON_PARTITION_TAKEN,
+                    absl::StrCat("another client trains on partition ", request.partition_index(), "/", count));
+    }
+  } else if (static_cast<int64_t>(sessions_.size()) >= options_->max_clients) {
+    return Refuse(v1::REFUSAL_REASON_BUSY, absl::StrCat("the coordinator serves ", options_->max_clients, " clients already"));
+  }
+  return std::nullopt;
+}
+
+void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v1::CheckInResponse* response, const Done& done) {
+  const absl::Status valid = [&]() -> absl::Status {
+    FEDWATT_RETURN_IF_ERROR(CheckId("request_id", request.request_id()));
+    FEDWATT_RETURN_IF_ERROR(CheckId("client_id", request.client_id()));
+    if (request.client_name().size() > kMaxIdBytes) return absl::InvalidArgumentError("client_name: longer than 128 bytes");
+    if (!request.has_protocol()) return absl::InvalidArgumentError("protocol: missing");
+    if (peer.role == Peer::Role::kDevice && peer.name != request.client_id()) {
+      return absl::PermissionDeniedError(absl::StrCat("client_id: the certificate is for '", peer.name, "'"));
+    }
+    return absl::OkStatus();
+  }();
+  if (!valid.ok()) {
+    done(valid);
+    return;
+  }
+  *response->mutable_retry() = retry_;
+  if (std::optional<v1::CheckInResponse::Refused> refused = CheckInRefusal(request); refused.has_value()) {
+    *response->mutable_refused() = *std::move(refused);
+    done(absl::OkStatus());
+    return;
+  }
+  const int64_t partition = request.partition_index();
+  auto holder = session_of_partition_.find(partition);
+  const bool repeated = holder != session_of_partition_.end() && sessions_.at(holder->second).client_id == request.client_id() &&
+                        sessions_.at(holder->second).check_in_request == request.request_id();
+  std::string id;
+  if (repeated) {
+    id = holder->second;
+  } else {
+    if (holder != session_of_partition_.end()) EndSession(std::string(holder->second), "the client checked in anew");
+    id = RandomId();
+    Session session;
+    session.id = id;
+    session.client_id = request.client_id();
+    session.pseudonym = absl::StrCat("c-", Sha256(absl::StrCat(run_id(), "/", request.client_id())).Hex().substr(0, 12));
+    session.partition = partition;
+    session.meter_name = request.capabilities().meter_name().substr(0, kMaxIdBytes);
+    session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
+    session.evaluation_example_count = request.capabilities().evaluation_example_count();
+    session.check_in_request = request.request_id();
+    sessions_.emplace(id, std::move(session));
+    session_of_partition_[partition] = id;
+  }
+  Session& session = sessions_.at(id);
+  session.last_seen = clock_->Monotonic();
+  loop_->Cancel(std::exchange(session.grace, 0));
+  v1::CheckInResponse::Accepted* accepted = response->mutable_accepted();
+  accepted->set_session_id(id);
+  accepted->set_pseudonym(session.pseudonym);
+  accepted->set_protocol_version(kProtocolVersion);
+  accepted->set_run_id(run_id());
+  *accepted->mutable_server_time() = ToProto(clock_->Now());
+  *accepted->mutable_hold_duration() = ToProto(options_->hold_duration);
+  *accepted->mutable_session_duration() = ToProto(options_->session_duration);
+  const std::string pseudonym = session.pseudonym;
+  done(absl::OkStatus());
+  if (!repeated) Feed(MemberJoined{partition, pseudonym});
+}
+
+void Coordinator::EndSession(const std::string& id, std::string_view why) {
+  auto node = sessions_.extract(id);
+  if (node.empty()) return;
+  Session& session = node.mapped();
+  Log(options_->log, LogLevel::kInfo, absl::StrCat("partition ", session.partition, " left: ", std::string(why)));
+  loop_->Cancel(session.grace);
+  EndWait(session, absl::AbortedError(std::string(why)));
+  session_of_partition_.erase(session.partition);
+  if (auto open = open_.find(session.attempt); open != open_.end()) open->second.message = std::string(why);
+  if (evaluation_.has_value() && evaluation_->pending.erase(session.evaluation) > 0) FinishEvaluationIfComplete();
+  Feed(MemberLeft{session.partition});
+}
+
+void Coordinator::StartGrace(Session& session) {
+  if (Busy(session) || session.grace != 0) return;
+  session.grace = loop_->After(options_->disconnect_grace, [this, id = session.id] {
+    auto it = sessions_.find(id);
+    if (it == sessions_.end()) return;
+    it->second.grace = 0;
+    EndSession(id, "the connection was cut");
+  });
+}
+
+void Coordinator::Cancelled(CallId call) {
+  if (auto it = session_of_wait_.find(call); it != session_of_wait_.end()) {
+    Session& session = sessions_.at(it->second);
+    EndWait(session, absl::CancelledError("the client hung up"));
+    StartGrace(session);
+    return;
+  }
+  for (auto& [id, attempt] : open_) {  // a cohort at most
+    if (!attempt.held.has_value() || attempt.held->call != call) continue;
+    attempt.held->done(absl::CancelledError("the client hung up"));
+    attempt.held.reset();
+    Interrupted(attempt.session);
+    return;
+  }
+}
+
+void Coordinator::Interrupted(const std::string& session_id) {
+  if (auto it = sessions_.find(session_id); it != sessions_.end()) StartGrace(it->second);
+}
+
+// ---- Waiting for work.
+
+void Coordinator::EndWait(Session& session, const absl::Status& status) {
+  if (!session.wait.has_value()) return;
+  HeldWait wait = *std::exchange(session.wait, std::nullopt);
+  session_of_wait_.erase(wait.call);
+  loop_->Cancel(wait.timer);
+  session.last_seen = clock_->Monotonic();
+  wait.done(status);
+}
+
+void Coordinator::AnswerWait(Session& session) {
+  if (session.wait.has_value() && FillWork(session, session.wait->current_attempt, session.wait->response)) EndWait(session, absl::OkStatus());
+}
+
+bool Coordinator::FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response) {
+  *response->mutable_retry() = retry_;
+  if (finish_.has_value()) {
+    response->mutable_finished()->set_reason(finish_->reason);
+    response->mutable_finished()->set_succeeded(finish_->status.ok() && !stop_asked_);
+    session.told_finished = true;
+    return true;
+  }
+  const bool evaluating = !session.evaluation.empty() && evaluation_.has_value() && evaluation_->pending.contains(session.evaluation);
+  if (!current_attempt.empty()) {
+    if (FindOpen(session, current_attempt) != nullptr || (evaluating && session.evaluation == current_attempt)) return false;
+    response->mutable_cancel()->set_attempt_id(current_attempt);
+    response->mutable_cancel()->set_reason(ToProto(UnwantedReason(session, current_attempt)));
+    return true;
+  }
+  auto set_model = [this](v1::BlobReference* reference) {
+    reference->set_digest(model_->blob_digest().Raw());
+    reference->set_total_bytes(static_cast<int64_t>(model_->blob()->size()));
+  };
+  if (OpenAttempt* attempt = FindOpen(session, session.attempt); attempt != nullptr && attempt->report_request.empty()) {
+    v1::TrainAssignment* train = response->mutable_train();
+    train->set_attempt_id(session.attempt);
+    train->set_round(attempt->round);
+    *train->mutable_plan() = plan_;
+    set_model(train->mutable_model());
+    *train->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
+    return true;
+  }
+  if (evaluating) {
+    v1::EvaluateAssignment* evaluate = response->mutable_evaluate();
+    evaluate->set_attempt_id(session.evaluation);
+    evaluate->set_round(evaluation_->round);
+    *evaluate->mutable_plan() = plan_;
+    set_model(evaluate->mutable_model());
+    *evaluate->mutable_deadline_duration() = ToProto(options_->federated_evaluation_timeout);
+    return true;
+  }
+  return false;
+}
+
+void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request, v1::WaitForWorkResponse* response, Done done) {
+  absl::StatusOr<Session*> found = FindSession(request.session_id());
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  Session& session = **found;
+  EndWait(session, absl::AbortedError("a newer WaitForWork of this session took the place of this one"));
+  if (FillWork(session, request.current_attempt_id(), response)) {
+    done(absl::OkStatus());
+    return;
+  }
+  session.wait.emplace(HeldWait{call, request.current_attempt_id(), response, std::move(done), 0});
+  session_of_wait_.emplace(call, session.id);
+  session.wait->timer = loop_->After(options_->hold_duration, [this, id = session.id, call] {
+    auto it = sessions_.find(id);
+    if (it == sessions_.end() || !it->second.wait.has_value() || it->second.wait->call != call) return;
+    it->second.wait->response->mutable_wait();
+    EndWait(it->second, absl::OkStatus());
+  });
+}
+
+// ---- Attempts.
+
+Coordinator::OpenAttempt* Coordinator::FindOpen(const Session& session, const std::string& attempt) {
+  auto it = open_.find(attempt);
+  return it != open_.end() && it->second.session == session.id ? &it->second : nullptr;
+}
+
+Coordinator::EndedAttempt* Coordinator::FindEnded(const Session& session, const std::string& attempt) {
+  auto it = ended_.find(attempt);
+  const bool own = it != ended_.end() && it->second.partition == session.partition && it->second.pseudonym == session.pseudonym;
+  return own ? &it->second : nullptr;
+}
+
+Rejection Coordinator::UnwantedReason(const Session& session, const std::string& attempt) {
+  const EndedAttempt* ended = FindEnded(session, attempt);
+  if (ended == nullptr) return Rejection::kUnknownAttempt;
+  if (ended->outcome == "accepted") return Rejection::kDuplicate;
+  return ended->reason.value_or(Rejection::kNotNeeded);
+}
+
+void Coordinator::NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted) {
+  // One line an attempt: a client that repeats itself for ever must not fill the disk.
+  if (std::exchange(noted, true)) return;
+  AttemptRecord record;
+  record.round = round;
+  record.client = pseudonym;
+  record.partition = partition;
+  record.attempt = attempt;
+  record.outcome = "rejected";
+  record.reason = std::string(RejectionName(Rejection::kDuplicate));
+  record.fit = model_->plan().fit;
+  record.fit_parameter_count = model_->layout().value_count();
+  record.codec_uplink = model_->plan().uplink_codec;
+  record.codec_downlink = model_->plan().downlink_codec;
+  if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
+    Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
+  }
+}
+
+absl::StatusOr<Coordinator::Download> Coordinator::OpenDownload(const v1::DownloadBlobRequest& request) {
+  FEDWATT_ASSIGN_OR_RETURN(Session* session, FindSession(request.session_id()));
+  FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(request.digest()));
+  Download download;
+  if (digest == model_->blob_digest()) {
+    download.blob = model_->blob();
+  } else if (archive_digest_.has_value() && digest == *archive_digest_) {
+    download.blob = options_->archive;
+  } else {
+    return absl::NotFoundError(absl::StrCat("blob ", digest.Hex().substr(0, 12), ": not here; wait for work again"));
+  }
+  if (request.offset_bytes() < 0 || request.offset_bytes() > static_cast<int64_t>(download.blob->size())) {
+    return absl::OutOfRangeError(absl::StrCat("offset_bytes: expected 0 to ", download.blob->size(), ", got ", request.offset_bytes()));
+  }
+  const OpenAttempt* attempt = FindOpen(*session, session->attempt);
+  download.sent_bytes = attempt != nullptr ? attempt->downloaded_bytes : other_downloaded_bytes_;
+  return download;
+}
+
+void Coordinator::StillWanted(const v1::StillWantedRequest& request, v1::StillWantedResponse* response, const Done& done) {
+  absl::StatusOr<Session*> session = FindSession(request.session_id());
+  if (session.ok()) {
+    const OpenAttempt* attempt = FindOpen(**session, request.attempt_id());
+    if (attempt != nullptr && attempt->report_request.empty()) {
+      *response->mutable_wanted()->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
+    } else {
+      response->mutable_unwanted()->set_reason(
+          ToProto(attempt != nullptr ? Rejection::kDuplicate : UnwantedReason(**session, request.attempt_id())));
+    }
+    *response->mutable_retry() = retry_;
+  }
+  done(session.status());
+}
+
+void Coordinator::QueryUpload(const v1::QueryUploadRequest& request, v1::QueryUploadResponse* response, const Done& done) {
+  done([&]() -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(Session* session, FindSession(request.session_id()));
+    const OpenAttempt* attempt = FindOpen(*session, request.attempt_id());
+    if (attempt == nullptr) {
+      return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, request.attempt_id()));
+    }
+    response->set_received_bytes(attempt->upload->received_bytes());
+    *response->mutable_retry() = retry_;
+    return absl::OkStatus();
+  }());
+}
+
+absl::StatusOr<Coordinator::UploadStream> Coordinator::OpenUpload(const v1::UploadHeader& header) {
+  FEDWATT_ASSIGN_OR_RETURN(Session* session, FindSession(header.session_id()));
+  auto other_bytes = [&header](const std::optional<Digest>& known) { return known.has_value() && header.sha256() != known->Raw(); };
+  OpenAttempt* attempt = FindOpen(*session, header.attempt_id());
+  if (attempt == nullptr) {
+    if (EndedAttempt* ended = FindEnded(*session, header.attempt_id()); ended != nullptr && !ended->report_request.empty() && other_bytes(ended->digest)) {
+      NoteDuplicate(header.attempt_id(), ended->round, ended->partition, ended->pseudonym, ended->duplicate_noted);
+    }
+    return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, header.attempt_id()));
+  }
+  if (!attempt->report_request.empty()) {
+    if (other_bytes(attempt->upload->announced_digest())) {
+      NoteDuplicate(header.attempt_id(), attempt->round, attempt->partition, attempt->pseudonym, attempt->duplicate_noted);
+    }
+    return WithRejection(absl::AbortedError("upload: the attempt was reported already"), Rejection::kDuplicate);
+  }
+  UploadStream stream{attempt->upload, 0, header.attempt_id(), session->id};
+  absl::StatusOr<int64_t> opened = attempt->upload->Open(header.total_bytes(), header.sha256(), header.offset_bytes());
+  if (!opened.ok()) {
+    if (RejectionOf(opened.status()) == Rejection::kOversize) {
+      attempt->message = std::string(opened.status().message());
+      Feed(AttemptFailed{header.attempt_id(), Rejection::kOversize});
+    }
+    return opened.status();
+  }
+  stream.stream = *opened;
+  ++session->stream_count;
+  return stream;
+}
+
+void Coordinator::CloseUpload(const UploadStream& stream, const absl::Status& status) {
+  auto it = sessions_.find(stream.session);
+  if (it != sessions_.end()) {
+    --it->second.stream_count;
+    it->second.last_seen = clock_->Monotonic();
+    if (status.code() == absl::StatusCode::kCancelled) StartGrace(it->second);
+  }
+  auto open = open_.find(stream.attempt);
+  if (open == open_.end()) return;
+  const std::optional<Rejection> reason = RejectionOf(status);
+  if (reason == Rejection::kOversize || (reason == Rejection::kDigestMismatch && stream.upload->damage_count() >= kMaxDamage)) {
+    open->second.message = std::string(status.message());
+    Feed(AttemptFailed{stream.attempt, *reason});
+  }
+}
+
+absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const {
+  AttemptRecord& record = attempt.record;
+  FEDWATT_ASSIGN_OR_RETURN(record.phases, FromProto(request.phases()));
+  for (const PhaseSpan& span : record.phases) {
+    const int64_t most = std::max(span.energy.energy.value_or(Energy()).microjoules(), span.energy.high.value_or(Energy()).microjoules());
+    if (span.wall > kMaxPhase || span.cpu > kMaxPhase || most > kMaxPhaseMicrojoules) {
+      record.phases.clear();
+      return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(span.phase)), " is beyond all measure"));
+    }
+  }
+  if (request.transfer().has_uplink_wire_bytes()) record.uplink_wire_bytes = request.transfer().uplink_wire_bytes();
+  if (request.transfer().has_downlink_wire_bytes()) record.downlink_wire_bytes = request.transfer().downlink_wire_bytes();
+  if (request.has_completed()) {
+    record.train_examples = request.completed().example_count();
+    if (std::isfinite(request.completed().mean_loss()) && std::abs(request.completed().mean_loss()) < 1e30) {
+      record.train_loss = request.completed().mean_loss();
+    }
+    record.completed_work = !request.completed().partial();
+  }
+  return absl::OkStatus();
+}
+
+void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::ReportResponse* response, Done done) {
+  auto answer = [&](const absl::Status& status) {
+    *response->mutable_retry() = retry_;
+    done(status);
+  };
+  absl::StatusOr<Session*> session = FindSession(request.session_id());
+  if (!session.ok()) return answer(session.status());
+  if (absl::Status valid = CheckId("request_id", request.request_id()); !valid.ok()) return answer(valid);
+  if (request.outcome_case() == v1::ReportRequest::OUTCOME_NOT_SET) return answer(absl::InvalidArgumentError("outcome: missing"));
+
+  const std::string id = request.attempt_id();
+  OpenAttempt* attempt = FindOpen(**session, id);
+  if (attempt == nullptr) {
+    EndedAttempt* ended = FindEnded(**session, id);
+    if (ended == nullptr) {
+      response->mutable_rejected()->set_reason(ToProto(Rejection::kUnknownAttempt));
+      response->mutable_rejected()->set_message("the attempt was never issued to this client, or long ago");
+    } else if (ended->report_request.empty() || ended->report_request == request.request_id()) {
+      ended->report_request = request.request_id();
+      *response = ended->verdict;
+    } else {
+      response->mutable_duplicate()->set_accepted(ended->outcome == "accepted");
+      NoteDuplicate(id, ended->round, ended->partition, ended->pseudonym, ended->duplicate_noted);
+    }
+    return answer(absl::OkStatus());
+  }
+  if (!attempt->report_request.empty()) {
+    if (attempt->report_request != request.request_id()) {
+      response->mutable_duplicate()->set_accepted(false);
+      NoteDuplicate(id, attempt->round, attempt->partition, attempt->pseudonym, attempt->duplicate_noted);
+      return answer(absl::OkStatus());
+    }
+    if (attempt->held.has_value()) attempt->held->done(absl::AbortedError("the report was sent again"));
+    attempt->held.emplace(HeldReport{call, response, std::move(done)});
+    return;
+  }
+  if (request.has_completed() && !attempt->upload->whole()) {
+    return answer(absl::FailedPreconditionError(
+        absl::StrCat("report: completed, but only ", attempt->upload->received_bytes(), " bytes of the update have arrived")));
+  }
+  if (absl::Status taken = TakeReport(request, *attempt); !taken.ok()) return answer(taken);
+  attempt->report_request = request.request_id();
+  attempt->held.emplace(HeldReport{call, response, std::move(done)});
+  // From here on only Execute(EndAttempt) ends the call.
+  if (request.has_completed()) {
+    if (request.completed().payload_sha256() != attempt->upload->digest().Raw()) {
+      attempt->message = "the bytes received are not those that the report names";
+      return Feed(AttemptFailed{id, Rejection::kDigestMismatch});
+    }
+    return Feed(UpdateArrived{id});
+  }
+  if (request.has_failed()) {
+    attempt->message = request.failed().message().substr(0, 1024);
+    Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
+    return Feed(AttemptFailed{id, Rejection::kClientError});
+  }
+  attempt->message = request.withdrawn().condition().substr(0, 1024);
+  Feed(AttemptFailed{id, Rejection::kWithdrawn});
+}
+
+void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v1::ReportEvaluationResponse* response, const Done& done) {
+  absl::StatusOr<Session*> session = FindSession(request.session_id());
+  if (!session.ok()) return done(session.status());
+  *response->mutable_retry() = retry_;
+  const bool wanted = evaluation_.has_value() && !request.attempt_id().empty() && (*session)->evaluation == request.attempt_id() &&
+                      evaluation_->pending.contains(request.attempt_id());
+  if (!wanted) {
+    // A repeat of a report that counted is told so as long as the attempt is the session's last.
+    const bool repeat = (*session)->last_evaluation == request.attempt_id() && (*session)->last_evaluation_request == request.request_id();
+    response->set_accepted(repeat);
+    if (!repeat) response->set_reason(v1::REJECTION_REASON_LATE);
+    return done(absl::OkStatus());
+  }
+  const v1::CompletedEvaluation& completed = request.completed();
+  const int64_t count = completed.example_count();
+  const bool sound = request.has_completed() && count >= 1 && count <= (int64_t{1} << 40) && std::isfinite(completed.mean_loss()) &&
+                     std::abs(completed.mean_loss()) < 1e30 &&
+                     (!completed.has_accuracy() || (completed.accuracy() >= 0 && completed.accuracy() <= 1));
+  if (sound) {
+    evaluation_->example_count += count;
+    evaluation_->weighted_loss += completed.mean_loss() * static_cast<double>(count);
+    if (completed.has_accuracy()) {
+      evaluation_->accuracy_example_count += count;
+      evaluation_->weighted_accuracy += completed.accuracy() * static_cast<double>(count);
+    }
+  }
+  response->set_accepted(sound);
+  if (!sound) response->set_reason(ToProto(request.has_withdrawn() ? Rejection::kWithdrawn : Rejection::kClientError));
+  if (sound) {
+    (*session)->last_evaluation = request.attempt_id();
+    (*session)->last_evaluation_request = request.request_id();
+  }
+  (*session)->evaluation.clear();
+  evaluation_->pending.erase(request.attempt_id());
+  done(absl::OkStatus());
+  FinishEvaluationIfComplete();
+}
+
+// ---- Operators.
+
+v1::RunStatus Coordinator::Status() const {
+  const RoundSnapshot round = engine_->Snapshot();
+  v1::RunStatus status;
+  status.set_run_id(run_id());
+  if (finish_.has_value()) {
+    status.set_state(!finish_->status.ok() ? v1::RUN_STATE_FAILED : stop_asked_ ? v1::RUN_STATE_STOPPED : v1::RUN_STATE_FINISHED);
+    status.set_reason(finish_->reason);
+  } else {
+    status.set_state(round.phase == RoundPhase::kIdle ? v1::RUN_STATE_WAITING_FOR_CLIENTS : v1::RUN_STATE_RUNNING);
+  }
+  status.set_round(round.phase == RoundPhase::kIdle || finish_.has_value() ? round.round - 1 : round.round);
+  status.set_round_count(round.rounds);
+  status.set_committed_round_count(committed_rounds_);
+  status.set_client_count(static_cast<int32_t>(sessions_.size()));
+  status.set_wait_for_client_count(static_cast<int32_t>(round.wait_for_clients));
+  status.set_accepted_count(static_cast<int32_t>(round.accepted));
+  status.set_selected_count(static_cast<int32_t>(round.selected));
+  if (round.phase == RoundPhase::kCollect) {
+    *status.mutable_deadline_duration() = ToProto(std::max(round.deadline - clock_->Now(), absl::ZeroDuration()));
+  }
+  if (best_accuracy_.has_value()) status.set_best_accuracy(*best_accuracy_);
+  if (options_->engine.target_accuracy.has_value()) status.set_target_accuracy(*options_->engine.target_accuracy);
+  *status.mutable_start_time() = ToProto(start_time_);
+  *status.mutable_server_time() = ToProto(clock_->Now());
+  status.set_server_version(options_->summary.version);
+  return status;
+}
+
+void Coordinator::ListClients(v1::ListClientsResponse* response) const {
+  const absl::Duration now = clock_->Monotonic();
+  for (const auto& [partition, id] : session_of_partition_) {
+    const Session& session = sessions_.at(id);
+    v1::ClientStatus* client = response->add_clients();
+    client->set_pseudonym(session.pseudonym);
+    client->set_partition_index(partition);
+    client->set_connected(session.grace == 0);
+    client->set_attempt_id(session.attempt);
+    client->set_accepted_count(session.accepted_count);
+    client->set_rejected_count(session.rejected_count);
+    *client->mutable_silent_duration() = ToProto(session.wait.has_value() ? absl::ZeroDuration() : now - session.last_seen);
+    client->set_meter_name(session.meter_name);
+    client->set_meter_tier(ToProto(session.meter_tier));
+  }
+}
+
+void Coordinator::StopRun(const v1::StopRunRequest& request, v1::StopRunResponse* response) {
+  if (!finish_.has_value() && !stop_asked_) {
+    const std::string reason = request.reason().empty() ? "stopped by the operator" : request.reason().substr(0, 1024);
+    stop_asked_ = true;
+    if (request.abandon_round() || engine_->state().phase == RoundPhase::kIdle) {
+      Feed(StopRequested{reason});
+    } else {
+      stop_after_round_ = reason;
+    }
+  } else if (request.abandon_round() && stop_after_round_.has_value() && !finish_.has_value()) {
+    Feed(StopRequested{*stop_after_round_});
+  }
+  *response->mutable_status() = Status();
+}
+
+absl::Status Coordinator::IssueToken(const v1::IssueTokenRequest& request, v1::IssueTokenResponse* response) {
+  if (security_ == nullptr) return absl::FailedPreconditionError("tokens: this coordinator runs without TLS (--insecure)");
+  FEDWATT_RETURN_IF_ERROR(CheckId("request_id", request.request_id()));
+  if (auto known = issued_tokens_.find(request.request_id()); known != issued_tokens_.end()) {
+    *response = known->second;
+    return absl::OkStatus();
+  }
+  absl::Duration lifetime = absl::Hours(24);
+  if (request.has_lifetime_duration()) {
+    FEDWATT_ASSIGN_OR_RETURN(lifetime, FromProto(request.lifetime_duration()));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(EnrolmentToken token, security_->IssueToken(lifetime));
+  response->set_token(token.text);
+  *response->mutable_expiry_time() = ToProto(token.expiry_time);
+  constexpr size_t kRememberedTokens = 1000;
+  if (issued_tokens_.size() >= kRememberedTokens) issued_tokens_.clear();
+  issued_tokens_.emplace(request.request_id(), *response);
+  return absl::OkStatus();
+}
+
+void Coordinator::AddWatcher(RoundWatcher* watcher, int64_t from_round) {
+  if (from_round >= 1) {
+    v1::WatchRoundsResponse response;
+    *response.mutable_status() = Status();
+    for (const v1::RoundSummary& round : finished_rounds_) {
+      if (round.round() < from_round) continue;
+      *response.mutable_round() = round;
+      watcher->OnRound(response);
+    }
+  }
+  watchers_.push_back(watcher);
+  if (finish_.has_value()) watcher->OnEnd();
+}
+
+void Coordinator::RemoveWatcher(RoundWatcher* watcher) { std::erase(watchers_, watcher); }
+
+}  // namespace fedwatt::internal

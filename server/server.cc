@@ -1,0 +1,128 @@
+#include "fedwatt/server/server.h"
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/rpc/channel.h"
+#include "fedwatt/rpc/security.h"
+#include "grpc/health/v1/health.pb.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/server_builder.h"
+#include "services.h"
+
+namespace fedwatt {
+namespace {
+
+absl::Status CheckOptions(const ServerOptions& options) {
+  if (options.durability == "update") {
+    return absl::UnimplementedError("durability: 'update' is not there yet; 'round' is: a crash repeats the round under way");
+  }
+  if (options.durability != "round") return absl::InvalidArgumentError(absl::StrCat("durability: expected 'round', got '", options.durability, "'"));
+  for (absl::Duration span : {options.hold_duration, options.session_duration, options.federated_evaluation_timeout}) {
+    if (span <= absl::ZeroDuration()) return absl::InvalidArgumentError("server: hold, session and evaluation durations must be positive");
+  }
+  if (options.session_duration <= options.disconnect_grace) {
+    return absl::InvalidArgumentError("server: session_duration must be longer than disconnect_grace");
+  }
+  return absl::OkStatus();
+}
+
+class GrpcServer : public Server {
+ public:
+  explicit GrpcServer(ServerOptions options) : options_(std::move(options)), loop_(options_.clock) {}
+  ~GrpcServer() override { ShutDown(); }
+
+  absl::Status Start() {
+    FEDWATT_ASSIGN_OR_RETURN(HostPort listen, ParseAddress(options_.listen));
+    FEDWATT_RETURN_IF_ERROR(MakeDirectories(options_.out_directory));
+    if (!options_.insecure) {
+      FEDWATT_ASSIGN_OR_RETURN(security_, SecurityDirectory::CreateOrOpen(options_.security_directory, options_.server_names, options_.clock));
+    }
+    FEDWATT_ASSIGN_OR_RETURN(coordinator_, internal::Coordinator::Create(&options_, &loop_, security_.get()));
+    run_id_ = coordinator_->run_id();
+    coordinator_service_.emplace(&loop_, coordinator_.get());
+    operator_service_.emplace(&loop_, coordinator_.get());
+
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // Links the descriptor in, so that reflection can describe the health service.
+    grpc::health::v1::HealthCheckRequest::descriptor();
+    grpc::ServerBuilder builder;
+    ApplyServerLimits(builder);
+    int port = 0;
+    builder.AddListeningPort(options_.listen, options_.insecure ? InsecureServerCredentials() : ServerCredentials(security_->server_identity()), &port);
+    builder.RegisterService(&*coordinator_service_);
+    builder.RegisterService(&*operator_service_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) {
+      return absl::AlreadyExistsError(absl::StrCat("listen: ", options_.listen, " cannot be bound; is another program using the port?"));
+    }
+    coordinator_->ListensOn(port);
+    // A wildcard is no address to connect to.
+    std::string host = listen.host == "0.0.0.0" ? "127.0.0.1" : listen.host == "::" ? "::1" : listen.host;
+    if (host.find(':') != std::string::npos) host = absl::StrCat("[", host, "]");
+    address_ = absl::StrCat(host, ":", port);
+    return WriteFileAtomically(absl::StrCat(options_.out_directory, "/address"), absl::StrCat(address_, "\n"));
+  }
+
+  const std::string& address() const override { return address_; }
+  const std::string& run_id() const override { return run_id_; }
+  ServerSnapshot Snapshot() const override { return coordinator_->Snapshot(); }
+
+  RunOutcome Run(std::stop_token stop) override {
+    std::stop_callback on_stop(stop, [this] { loop_.Post([this] { coordinator_->Stop("stopped"); }); });
+    coordinator_->Start();
+    while (!coordinator_->finished()) loop_.RunOnce(absl::Hours(1));
+    RunOutcome outcome = coordinator_->Close();
+    const absl::Duration until = options_.clock->Monotonic() + options_.farewell_duration;
+    while (!coordinator_->farewell_done()) {
+      const absl::Duration left = until - options_.clock->Monotonic();
+      if (left <= absl::ZeroDuration()) break;
+      loop_.RunOnce(left);
+    }
+    ShutDown();
+    return outcome;
+  }
+
+ private:
+  // Calls end on the loop's thread, so it must turn until the last one has ended.
+  void ShutDown() {
+    if (server_ == nullptr) return;
+    std::atomic<bool> down = false;
+    std::jthread thread([&] {
+      server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+      server_->Wait();
+      down = true;
+      loop_.Post([] {});
+    });
+    while (!down) loop_.RunOnce(absl::Seconds(1));
+    loop_.RunOnce(absl::ZeroDuration());
+    thread.join();
+    server_.reset();
+  }
+
+  ServerOptions options_;
+  internal::Loop loop_;
+  std::unique_ptr<SecurityDirectory> security_;
+  std::unique_ptr<internal::Coordinator> coordinator_;
+  std::optional<internal::CoordinatorService> coordinator_service_;
+  std::optional<internal::OperatorService> operator_service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_, run_id_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(ServerOptions options) {
+  FEDWATT_RETURN_IF_ERROR(CheckOptions(options));
+  auto server = std::make_unique<GrpcServer>(std::move(options));
+  FEDWATT_RETURN_IF_ERROR(server->Start());
+  return server;
+}
+
+}  // namespace fedwatt

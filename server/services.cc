@@ -1,0 +1,334 @@
+#include "services.h"
+
+#include <atomic>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/rpc/chunks.h"
+#include "fedwatt/rpc/status_conversion.h"
+
+namespace fedwatt::internal {
+namespace {
+
+CallId NextCallId() {
+  static std::atomic<CallId> next{1};
+  return next++;
+}
+
+// Devices and the holder of the security directory; Enrol alone is open to everybody.
+absl::Status CheckClient(const Peer& peer) {
+  if (peer.role != Peer::Role::kAnonymous) return absl::OkStatus();
+  return absl::UnauthenticatedError("no client certificate; enrol first, or use the coordinator's security directory");
+}
+
+absl::Status CheckOperator(const Peer& peer) {
+  if (peer.role == Peer::Role::kInsecure || peer.role == Peer::Role::kLocal) return absl::OkStatus();
+  return absl::PermissionDeniedError("only the holder of the coordinator's security directory may do this");
+}
+
+// A call that may be held for long without a thread; the coordinator ends it by Done.
+class Call : public grpc::ServerUnaryReactor {
+ public:
+  Call(Loop* loop, Coordinator* coordinator) : loop_(loop), coordinator_(coordinator) {}
+  CallId id() const { return id_; }
+  Done done() {
+    return [this](const absl::Status& status) {
+      const bool transient = status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kResourceExhausted;
+      Finish(ToGrpcStatus(transient ? WithRetry(status, coordinator_->retry()) : status));
+    };
+  }
+  void OnCancel() override {
+    // Only numbers travel: by the time the task runs, this object may be gone.
+    loop_->Post([coordinator = coordinator_, id = id_] { coordinator->Cancelled(id); });
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  Loop* const loop_;
+  Coordinator* const coordinator_;
+  const CallId id_ = NextCallId();
+};
+
+// Runs `handle(call)` on the loop's thread, unless `allowed` refuses.
+template <typename Handle>
+grpc::ServerUnaryReactor* Dispatch(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, Handle handle) {
+  Call* call = new Call(loop, coordinator);
+  if (!allowed.ok()) {
+    call->done()(allowed);
+  } else {
+    loop->Post([call, handle = std::move(handle)] { handle(call); });
+  }
+  return call;
+}
+
+class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse> {
+ public:
+  DownloadReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, v1::DownloadBlobRequest request)
+      : loop_(loop), coordinator_(coordinator), session_(request.session_id()), offset_(request.offset_bytes()) {
+    if (!allowed.ok()) {
+      Finish(ToGrpcStatus(allowed));
+      return;
+    }
+    loop_->Post([this, request = std::move(request)] {
+      absl::StatusOr<Coordinator::Download> download = coordinator_->OpenDownload(request);
+      if (!download.ok()) {
+        Finish(ToGrpcStatus(download.status()));
+        return;
+      }
+      download_ = *std::move(download);
+      Next();
+    });
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok) {
+      loop_->Post([coordinator = coordinator_, session = session_] { coordinator->Interrupted(session); });
+      Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client hung up"));
+      return;
+    }
+    const int64_t sent = static_cast<int64_t>(response_.chunk().data().size());
+    download_.sent_bytes->fetch_add(sent);
+    offset_ += sent;
+    Next();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void Next() {
+    if (offset_ >= static_cast<int64_t>(download_.blob->size())) {
+      Finish(grpc::Status::OK);
+      return;
+    }
+    FillChunk(*download_.blob, offset_, response_.mutable_chunk());
+    StartWrite(&response_);
+  }
+
+  Loop* const loop_;
+  Coordinator* const coordinator_;
+  const std::string session_;
+  int64_t offset_;
+  Coordinator::Download download_;
+  v1::DownloadBlobResponse response_;  // one chunk, reused
+};
+
+class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
+ public:
+  UploadReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, v1::UploadResponse* response)
+      : loop_(loop), coordinator_(coordinator), response_(response) {
+    if (!allowed.ok()) {
+      End(allowed);
+    } else {
+      StartRead(&request_);
+    }
+  }
+  void OnReadDone(bool ok) override {
+    if (!stream_.has_value()) {
+      Open(ok);
+    } else if (!ok) {
+      // Either the client has said everything or its connection is gone; what has arrived stays in both cases.
+      End(cancelled_ ? absl::CancelledError("the client hung up") : absl::OkStatus());
+    } else if (!request_.has_chunk()) {
+      End(absl::InvalidArgumentError("upload: expected a chunk"));
+    } else {
+      const v1::Chunk& chunk = request_.chunk();
+      const absl::Status added = stream_->upload->Append(stream_->stream, chunk.offset_bytes(), chunk.data(), chunk.crc32c());
+      if (added.ok()) {
+        StartRead(&request_);
+      } else {
+        End(added);
+      }
+    }
+  }
+  void OnCancel() override { cancelled_ = true; }
+  void OnDone() override { delete this; }
+
+ private:
+  void Open(bool ok) {
+    if (!ok || !request_.has_header()) {
+      End(absl::InvalidArgumentError("upload: the first message must be a header"));
+      return;
+    }
+    loop_->Post([this] {
+      absl::StatusOr<Coordinator::UploadStream> stream = coordinator_->OpenUpload(request_.header());
+      if (!stream.ok()) {
+        End(stream.status());
+        return;
+      }
+      stream_ = *std::move(stream);
+      StartRead(&request_);
+    });
+  }
+  void End(const absl::Status& status) {
+    if (stream_.has_value()) {
+      response_->set_received_bytes(stream_->upload->received_bytes());
+      *response_->mutable_retry() = coordinator_->retry();
+      loop_->Post([coordinator = coordinator_, stream = *stream_, status] { coordinator->CloseUpload(stream, status); });
+    }
+    Finish(ToGrpcStatus(status));
+  }
+
+  Loop* const loop_;
+  Coordinator* const coordinator_;
+  v1::UploadResponse* const response_;
+  v1::UploadRequest request_;  // one chunk, reused
+  std::optional<Coordinator::UploadStream> stream_;
+  std::atomic<bool> cancelled_ = false;
+};
+
+class WatchReactor : public grpc::ServerWriteReactor<v1::WatchRoundsResponse>, public RoundWatcher {
+ public:
+  WatchReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, int64_t from_round) : loop_(loop), coordinator_(coordinator) {
+    if (!allowed.ok()) {
+      Finish(ToGrpcStatus(allowed));
+      return;
+    }
+    loop_->Post([this, from_round] { coordinator_->AddWatcher(this, from_round); });
+  }
+  void OnRound(const v1::WatchRoundsResponse& response) override {
+    absl::MutexLock lock(&mutex_);
+    waiting_.push_back(response);
+    Next();
+  }
+  void OnEnd() override { EndAfterWrites(); }
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mutex_);
+    writing_ = false;
+    if (!ok) {
+      waiting_.clear();
+      ending_ = true;
+    }
+    Next();
+  }
+  void OnCancel() override {
+    absl::MutexLock lock(&mutex_);
+    waiting_.clear();
+    ending_ = true;
+    Next();
+  }
+  void OnDone() override {
+    loop_->Post([this] {
+      coordinator_->RemoveWatcher(this);
+      delete this;
+    });
+  }
+
+ private:
+  void EndAfterWrites() {
+    absl::MutexLock lock(&mutex_);
+    ending_ = true;
+    Next();
+  }
+  void Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (writing_ || finished_) return;
+    if (!waiting_.empty()) {
+      writing_ = true;
+      current_ = std::move(waiting_.front());
+      waiting_.pop_front();
+      StartWrite(&current_);
+    } else if (ending_) {
+      finished_ = true;
+      Finish(grpc::Status::OK);
+    }
+  }
+
+  Loop* const loop_;
+  Coordinator* const coordinator_;
+  absl::Mutex mutex_;
+  std::deque<v1::WatchRoundsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
+  v1::WatchRoundsResponse current_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+Peer PeerOf(const grpc::CallbackServerContext* context) { return fedwatt::PeerOf(context->auth_context().get()); }
+
+}  // namespace
+
+grpc::ServerUnaryReactor* CoordinatorService::Enrol(grpc::CallbackServerContext*, const v1::EnrolRequest* request, v1::EnrolResponse* response) {
+  return Dispatch(loop_, coordinator_, absl::OkStatus(), [=, this](Call* call) { coordinator_->Enrol(*request, response, call->done()); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::CheckIn(grpc::CallbackServerContext* context, const v1::CheckInRequest* request,
+                                                      v1::CheckInResponse* response) {
+  const Peer peer = PeerOf(context);
+  return Dispatch(loop_, coordinator_, CheckClient(peer),
+                  [=, this](Call* call) { coordinator_->CheckIn(peer, *request, response, call->done()); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::WaitForWork(grpc::CallbackServerContext* context, const v1::WaitForWorkRequest* request,
+                                                          v1::WaitForWorkResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
+                  [=, this](Call* call) { coordinator_->WaitForWork(call->id(), *request, response, call->done()); });
+}
+
+grpc::ServerWriteReactor<v1::DownloadBlobResponse>* CoordinatorService::DownloadBlob(grpc::CallbackServerContext* context,
+                                                                                     const v1::DownloadBlobRequest* request) {
+  return new DownloadReactor(loop_, coordinator_, CheckClient(PeerOf(context)), *request);
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::StillWanted(grpc::CallbackServerContext* context, const v1::StillWantedRequest* request,
+                                                          v1::StillWantedResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
+                  [=, this](Call* call) { coordinator_->StillWanted(*request, response, call->done()); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::QueryUpload(grpc::CallbackServerContext* context, const v1::QueryUploadRequest* request,
+                                                          v1::QueryUploadResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
+                  [=, this](Call* call) { coordinator_->QueryUpload(*request, response, call->done()); });
+}
+
+grpc::ServerReadReactor<v1::UploadRequest>* CoordinatorService::Upload(grpc::CallbackServerContext* context, v1::UploadResponse* response) {
+  return new UploadReactor(loop_, coordinator_, CheckClient(PeerOf(context)), response);
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::Report(grpc::CallbackServerContext* context, const v1::ReportRequest* request,
+                                                     v1::ReportResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
+                  [=, this](Call* call) { coordinator_->Report(call->id(), *request, response, call->done()); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::ReportEvaluation(grpc::CallbackServerContext* context, const v1::ReportEvaluationRequest* request,
+                                                               v1::ReportEvaluationResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
+                  [=, this](Call* call) { coordinator_->ReportEvaluation(*request, response, call->done()); });
+}
+
+grpc::ServerUnaryReactor* OperatorService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
+                                                     v1::GetStatusResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
+    *response->mutable_status() = coordinator_->Status();
+    call->done()(absl::OkStatus());
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::ListClients(grpc::CallbackServerContext* context, const v1::ListClientsRequest*,
+                                                       v1::ListClientsResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
+    coordinator_->ListClients(response);
+    call->done()(absl::OkStatus());
+  });
+}
+
+grpc::ServerWriteReactor<v1::WatchRoundsResponse>* OperatorService::WatchRounds(grpc::CallbackServerContext* context,
+                                                                                const v1::WatchRoundsRequest* request) {
+  return new WatchReactor(loop_, coordinator_, CheckOperator(PeerOf(context)), request->from_round());
+}
+
+grpc::ServerUnaryReactor* OperatorService::StopRun(grpc::CallbackServerContext* context, const v1::StopRunRequest* request,
+                                                   v1::StopRunResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
+    coordinator_->StopRun(*request, response);
+    call->done()(absl::OkStatus());
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::IssueToken(grpc::CallbackServerContext* context, const v1::IssueTokenRequest* request,
+                                                      v1::IssueTokenResponse* response) {
+  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)),
+                  [=, this](Call* call) { call->done()(coordinator_->IssueToken(*request, response)); });
+}
+
+}  // namespace fedwatt::internal

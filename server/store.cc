@@ -1,0 +1,226 @@
+#include "store.h"
+
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <map>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt::internal {
+namespace {
+
+constexpr int64_t kMaxStateBytes = int64_t{1} << 36;
+
+absl::Status SqliteStatus(sqlite3* database, int code, std::string_view what) {
+  std::string message = absl::StrCat("state database: ", std::string(what), ": ", database != nullptr ? sqlite3_errmsg(database) : sqlite3_errstr(code));
+  switch (code & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB: return absl::DataLossError(message);
+    case SQLITE_FULL: return absl::ResourceExhaustedError(message);
+    case SQLITE_PERM:
+    case SQLITE_READONLY: return absl::PermissionDeniedError(message);
+    default: return absl::UnavailableError(message);
+  }
+}
+
+// A prepared statement; columns and parameters count from 0.
+class Statement {
+ public:
+  static absl::StatusOr<Statement> Prepare(sqlite3* database, const char* sql) {
+    sqlite3_stmt* raw = nullptr;
+    const int code = sqlite3_prepare_v2(database, sql, -1, &raw, nullptr);
+    if (code != SQLITE_OK) return SqliteStatus(database, code, sql);
+    return Statement(database, raw);
+  }
+  Statement(Statement&& other) noexcept : database_(other.database_), raw_(std::exchange(other.raw_, nullptr)) {}
+  ~Statement() { sqlite3_finalize(raw_); }
+
+  void Bind(int i, int64_t value) { sqlite3_bind_int64(raw_, i + 1, value); }
+  void Bind(int i, const std::string& value) {
+    sqlite3_bind_blob(raw_, i + 1, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
+  }
+  void Bind(int i, const std::optional<double>& value) {
+    if (value.has_value()) sqlite3_bind_double(raw_, i + 1, *value);
+  }
+  // True while there is a row.
+  absl::StatusOr<bool> Step() {
+    const int code = sqlite3_step(raw_);
+    if (code == SQLITE_ROW) return true;
+    if (code == SQLITE_DONE) return false;
+    return SqliteStatus(database_, code, "reading or writing");
+  }
+  int64_t Int(int i) const { return sqlite3_column_int64(raw_, i); }
+  std::string Text(int i) const {
+    const void* data = sqlite3_column_blob(raw_, i);
+    return data == nullptr ? "" : std::string(static_cast<const char*>(data), static_cast<size_t>(sqlite3_column_bytes(raw_, i)));
+  }
+  std::optional<double> Double(int i) const {
+    if (sqlite3_column_type(raw_, i) == SQLITE_NULL) return std::nullopt;
+    return sqlite3_column_double(raw_, i);
+  }
+
+ private:
+  Statement(sqlite3* database, sqlite3_stmt* raw) : database_(database), raw_(raw) {}
+  sqlite3* database_;
+  sqlite3_stmt* raw_;
+};
+
+std::map<std::string, std::string> ParseLines(const std::string& text) {
+  std::map<std::string, std::string> values;
+  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const std::pair<std::string, std::string> pair = absl::StrSplit(line, absl::MaxSplits('=', 1));
+    values.insert(pair);
+  }
+  return values;
+}
+
+// "" when equal, else what differs.
+std::string Difference(const std::string& stored, const std::string& wanted) {
+  const std::map<std::string, std::string> before = ParseLines(stored), now = ParseLines(wanted);
+  std::vector<std::string> different;
+  for (const auto& [key, value] : now) {
+    auto it = before.find(key);
+    if (it == before.end()) {
+      different.push_back(absl::StrCat(key, ": unset before, now ", value));
+    } else if (it->second != value) {
+      different.push_back(absl::StrCat(key, ": ", it->second, " before, now ", value));
+    }
+  }
+  for (const auto& [key, value] : before) {
+    if (!now.contains(key)) different.push_back(absl::StrCat(key, ": ", value, " before, unset now"));
+  }
+  return absl::StrJoin(different, "; ");
+}
+
+}  // namespace
+
+Store::~Store() { sqlite3_close(database_); }
+
+std::string Store::StatePath(int64_t round) const { return absl::StrCat(directory_, "/global-", round, ".state"); }
+
+absl::Status Store::Execute(const char* sql) const {
+  const int code = sqlite3_exec(database_, sql, nullptr, nullptr, nullptr);
+  return code == SQLITE_OK ? absl::OkStatus() : SqliteStatus(database_, code, sql);
+}
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_directory, const std::string& run_id, const std::string& settings) {
+  const std::string directory = absl::StrCat(out_directory, "/state");
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory));
+  absl::StatusOr<FileLock> lock = FileLock::Acquire(absl::StrCat(directory, "/lock"));
+  if (!lock.ok()) {
+    return Annotate(lock.status(), absl::StrCat("another coordinator runs on ", out_directory));
+  }
+  std::unique_ptr<Store> store(new Store(directory, *std::move(lock)));
+  const int code = sqlite3_open_v2(absl::StrCat(directory, "/fedwatt.db").c_str(), &store->database_,
+                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
+  if (code != SQLITE_OK) return SqliteStatus(store->database_, code, "opening");
+  FEDWATT_RETURN_IF_ERROR(store->Load(run_id, settings));
+  // Updates of an earlier life belong to attempts that are no more.
+  std::error_code error;
+  std::filesystem::remove_all(store->uploads_directory(), error);
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(store->uploads_directory(), 0700));
+  return store;
+}
+
+absl::Status Store::Load(const std::string& run_id, const std::string& settings) {
+  FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA journal_mode=WAL"));
+  FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA synchronous=FULL"));
+  FEDWATT_RETURN_IF_ERROR(
+      Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
+              "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
+              " accuracy REAL, rounds_file_bytes INTEGER NOT NULL, summary BLOB NOT NULL)"));
+  std::map<std::string, std::string> meta;
+  {
+    FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "SELECT key, value FROM meta"));
+    for (;;) {
+      FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
+      if (!row) break;
+      meta[statement.Text(0)] = statement.Text(1);
+    }
+  }
+  FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
+  absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
+  if (meta.contains("run_id")) {
+    if (std::string difference = Difference(meta["settings"], settings); !difference.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(directory_, " belongs to run ", meta["run_id"], " with other settings (", difference,
+                       "); continue it with the same ones, or give another --out folder"));
+    }
+    run_id_ = meta["run_id"];
+    if (!absl::SimpleAtoi(meta["incarnation"], &incarnation_)) return absl::DataLossError("state database: bad incarnation");
+    ++incarnation_;
+  } else {
+    run_id_ = run_id;
+    FEDWATT_RETURN_IF_ERROR(SetMeta("run_id", run_id));
+    FEDWATT_RETURN_IF_ERROR(SetMeta("settings", settings));
+  }
+  FEDWATT_RETURN_IF_ERROR(SetMeta("incarnation", absl::StrCat(incarnation_)));
+  FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
+  std::move(rollback).Cancel();
+
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement,
+                           Statement::Prepare(database_, "SELECT round, committed, model_digest, accuracy, rounds_file_bytes, summary"
+                                                         " FROM rounds ORDER BY round"));
+  for (;;) {
+    FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
+    if (!row) return absl::OkStatus();
+    rounds_.push_back({statement.Int(0), statement.Int(1) != 0, statement.Text(2), statement.Double(3), statement.Int(4), statement.Text(5)});
+  }
+}
+
+absl::Status Store::SetMeta(const std::string& key, const std::string& value) {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO meta VALUES (?, ?)"));
+  statement.Bind(0, key);
+  statement.Bind(1, value);
+  return statement.Step().status();
+}
+
+absl::StatusOr<std::optional<std::string>> Store::ReadModelState() const {
+  for (auto it = rounds_.rbegin(); it != rounds_.rend(); ++it) {
+    if (!it->committed) continue;
+    absl::StatusOr<std::string> state = ReadFile(StatePath(it->round), kMaxStateBytes);
+    if (!state.ok()) return absl::DataLossError(absl::StrCat("the model of round ", it->round, " is gone: ", state.status().message()));
+    return std::optional<std::string>(*std::move(state));
+  }
+  return std::optional<std::string>();
+}
+
+absl::Status Store::Insert(const StoredRound& round) {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?)"));
+  statement.Bind(0, round.round);
+  statement.Bind(1, int64_t{round.committed});
+  statement.Bind(2, round.model_digest);
+  statement.Bind(3, round.accuracy);
+  statement.Bind(4, round.rounds_file_bytes);
+  statement.Bind(5, round.summary);
+  FEDWATT_RETURN_IF_ERROR(statement.Step().status());
+  rounds_.push_back(round);
+  return absl::OkStatus();
+}
+
+absl::Status Store::Commit(const StoredRound& round, const std::string& model_state) {
+  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(round.round), model_state, 0600));
+  FEDWATT_RETURN_IF_ERROR(Insert(round));
+  RemoveStatesExcept(round.round);
+  return absl::OkStatus();
+}
+
+absl::Status Store::Abandon(const StoredRound& round) { return Insert(round); }
+
+void Store::RemoveStatesExcept(int64_t round) const {
+  // Leftovers of crashes go too. What cannot be removed costs disk, not the run.
+  std::error_code error;
+  const std::filesystem::path keep(StatePath(round));
+  for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("global-", 0) == 0 && entry.path().filename() != keep.filename()) std::filesystem::remove(entry.path(), error);
+  }
+}
+
+}  // namespace fedwatt::internal

@@ -1,0 +1,130 @@
+#include "upload.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt::internal {
+
+Upload::~Upload() {
+  absl::MutexLock lock(&mutex_);
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(path_.c_str());
+}
+
+absl::Status Upload::ClosedStatus() const {
+  return WithRejection(absl::AbortedError(absl::StrCat("upload: the attempt is closed: ", std::string(RejectionName(*closed_)))), *closed_);
+}
+
+void Upload::Forget() {
+  received_bytes_ = 0;
+  whole_ = false;
+  sha256_ = Sha256Stream();
+}
+
+absl::StatusOr<int64_t> Upload::Open(int64_t total_bytes, std::string_view sha256, int64_t offset) {
+  absl::MutexLock lock(&mutex_);
+  if (closed_.has_value()) return ClosedStatus();
+  FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(sha256));
+  if (total_bytes < 1) return absl::InvalidArgumentError(absl::StrCat("upload: total_bytes: expected at least 1, got ", total_bytes));
+  if (total_bytes > max_bytes_) {
+    return WithRejection(absl::ResourceExhaustedError(absl::StrCat("upload: ", total_bytes, " bytes announced, the plan allows ", max_bytes_)),
+                         Rejection::kOversize);
+  }
+  if (announced_.has_value() && (*announced_ != digest || total_bytes_ != total_bytes)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("upload: this attempt announced ", total_bytes_, " bytes of another digest before, now ", total_bytes));
+  }
+  if (offset != received_bytes_) {
+    return absl::FailedPreconditionError(absl::StrCat("upload: starts at ", offset, ", expected ", received_bytes_));
+  }
+  if (fd_ < 0) {
+    fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd_ < 0) return ErrnoStatus(errno, absl::StrCat("creating ", path_));
+  }
+  announced_ = digest;
+  total_bytes_ = total_bytes;
+  return ++stream_;
+}
+
+absl::Status Upload::Append(int64_t stream, int64_t offset, std::string_view data, int64_t crc32c) {
+  absl::MutexLock lock(&mutex_);
+  if (closed_.has_value()) return ClosedStatus();
+  if (stream != stream_) return absl::AbortedError("upload: a newer stream of this attempt took the place of this one");
+  if (data.empty() || static_cast<int64_t>(data.size()) > kMaxChunkBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("upload: a chunk of ", data.size(), " bytes, expected 1 to ", kMaxChunkBytes));
+  }
+  if (offset != received_bytes_) {
+    return absl::FailedPreconditionError(absl::StrCat("upload: chunk at ", offset, ", expected ", received_bytes_));
+  }
+  if (static_cast<int64_t>(data.size()) > total_bytes_ - received_bytes_) {
+    return WithRejection(absl::ResourceExhaustedError(absl::StrCat("upload: more than the ", total_bytes_, " bytes announced")),
+                         Rejection::kOversize);
+  }
+  if (static_cast<int64_t>(Crc32c(data)) != crc32c) {
+    ++damage_count_;
+    return WithRejection(absl::DataLossError(absl::StrCat("upload: wrong CRC32C of the chunk at ", offset)), Rejection::kDigestMismatch);
+  }
+  size_t written = 0;
+  while (written < data.size()) {
+    const ssize_t count = ::pwrite(fd_, data.data() + written, data.size() - written, offset + static_cast<int64_t>(written));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path_));
+    written += static_cast<size_t>(count);
+  }
+  sha256_.Update(data);
+  received_bytes_ += static_cast<int64_t>(data.size());
+  if (received_bytes_ < total_bytes_) return absl::OkStatus();
+  if (sha256_.Finish() != *announced_) {
+    ++damage_count_;
+    Forget();
+    return WithRejection(absl::DataLossError("upload: the SHA-256 of the whole is not the one announced; send it again"),
+                         Rejection::kDigestMismatch);
+  }
+  whole_ = true;
+  return absl::OkStatus();
+}
+
+void Upload::Close(Rejection reason) {
+  absl::MutexLock lock(&mutex_);
+  if (!closed_.has_value()) closed_ = reason;
+}
+
+int64_t Upload::received_bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return received_bytes_;
+}
+
+bool Upload::whole() const {
+  absl::MutexLock lock(&mutex_);
+  return whole_;
+}
+
+int64_t Upload::damage_count() const {
+  absl::MutexLock lock(&mutex_);
+  return damage_count_;
+}
+
+Digest Upload::digest() const {
+  absl::MutexLock lock(&mutex_);
+  FEDWATT_CHECK(whole_);
+  return *announced_;
+}
+
+std::optional<Digest> Upload::announced_digest() const {
+  absl::MutexLock lock(&mutex_);
+  return announced_;
+}
+
+int64_t Upload::total_bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return total_bytes_;
+}
+
+}  // namespace fedwatt::internal
