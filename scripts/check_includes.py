@@ -18,12 +18,13 @@ LEVELS = {
     "config": 5,
     "tool": 6, "examples": 6, "tests": 6, "bench": 6,
 }
-# Rooms inside model/ that hold LibTorch. Nobody below the top may know them; archives build on built-in models, never the reverse.
-TORCH_ROOMS = {"model/torch", "model/torchscript"}
+# Rooms inside model/ that make trainers: nobody below the top may know them. model/torchscript is the parent's side of the trainer
+# process and free of LibTorch; model/torch is the child's.
+TRAINER_ROOMS = {"model/torch", "model/torchscript"}
 TOP = {room for room, level in LEVELS.items() if level == 6}
 # Third-party headers that only some rooms may see. tests/<room> may see what its room sees; bench and tests of whole programs see everything.
 RESTRICTED = [
-    (re.compile(r"(torch|ATen|c10|caffe2)/"), "LibTorch", TORCH_ROOMS),
+    (re.compile(r"(torch|ATen|c10|caffe2)/"), "LibTorch", {"model/torch"}),
     (re.compile(r"(grpc|grpcpp|google/protobuf)/|.*\.pb\.h$"), "gRPC", {"proto", "rpc", "server", "client", "tool"}),
     (re.compile(r"sqlite3\.h$"), "SQLite", {"server"}),
     (re.compile(r"(toml\+\+/|toml\.hpp)"), "toml++", {"config"}),
@@ -42,7 +43,7 @@ SKIPPED = {"build", "runs", ".git", ".cache", "testdata"}
 
 def room_of(parts):
     """The room of a path given by its parts, or None."""
-    if parts[0] == "model" and len(parts) > 2 and "/".join(parts[:2]) in TORCH_ROOMS:
+    if parts[0] == "model" and len(parts) > 2 and "/".join(parts[:2]) in TRAINER_ROOMS:
         return "/".join(parts[:2])
     return parts[0] if parts[0] in LEVELS else None
 
@@ -59,12 +60,12 @@ def arrow(source, target):
     """Why `source` may not use `target`, or None."""
     if source == target or source in ("tests", "bench"):
         return None
-    if target in TORCH_ROOMS:
-        if source in TOP or (source, target) == ("model/torchscript", "model/torch"):
+    if target in TRAINER_ROOMS:
+        if source in TOP or (source, target) == ("model/torch", "model/torchscript"):
             return None
         return f"{source} uses {target}; only {', '.join(sorted(TOP))} may"
-    source_level = LEVELS["model" if source in TORCH_ROOMS else source]
-    if source in TORCH_ROOMS and target == "model":
+    source_level = LEVELS["model" if source in TRAINER_ROOMS else source]
+    if source in TRAINER_ROOMS and target == "model":
         return None
     if LEVELS[target] < source_level:
         return None
@@ -118,7 +119,7 @@ def check_cmake(root, path, find):
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for name in LINK.findall(line.split("#")[0]):
             target = "model/" + name[len("model_"):] if name.startswith("model_") else name
-            if target in LEVELS or target in TORCH_ROOMS:
+            if target in LEVELS or target in TRAINER_ROOMS:
                 if reason := arrow(room, target):
                     find(path, number, reason)
 
@@ -146,7 +147,7 @@ def self_test():
         "model/include/fedwatt/model/a.h": "#include \"fedwatt/base/a.h\"\n",
         "model/torch/a.cc": "#include <torch/torch.h>\n#include \"fedwatt/model/a.h\"\n#include \"a_private.h\"\n",
         "model/torch/a_private.h": "",
-        "model/torchscript/a.cc": "#include \"fedwatt/model/torch/architecture.h\"\n",
+        "model/torch/child.cc": "#include \"fedwatt/model/torchscript/protocol.h\"\n",
         "rpc/include/fedwatt/rpc/a.h": "#include \"grpcpp/grpcpp.h\"\n#include \"fedwatt/v1/plan.pb.h\"\n",
         "tool/main.cc": "#include \"fedwatt/model/torch/a.h\"\n#include \"fedwatt/server/a.h\"\n",
         "tests/round/a_test.cc": "#include \"fedwatt/simulation/a.h\"\n#include \"round/phases/phases.h\"\n",
@@ -158,7 +159,8 @@ def self_test():
         "server and client": ("server/a.cc", '#include "fedwatt/client/a.h"\n'),
         "torch room from server": ("server/a.cc", '#include "fedwatt/model/torch/a.h"\n'),
         "torch room from config": ("config/a.cc", '#include "fedwatt/model/torch/a.h"\n'),
-        "torch from torchscript's base": ("model/torch/a.cc", '#include "fedwatt/model/torchscript/a.h"\n'),
+        "child from its parent": ("model/torchscript/a.cc", '#include "fedwatt/model/torch/a.h"\n'),
+        "torch header in the parent": ("model/torchscript/a.cc", "#include <torch/script.h>\n"),
         "torch header outside": ("round/a.cc", "#include <torch/torch.h>\n"),
         "torch header in a test of another room": ("tests/round/a_test.cc", "#include <ATen/ATen.h>\n"),
         "proto in round": ("round/a.cc", '#include "fedwatt/v1/plan.pb.h"\n'),
