@@ -1,0 +1,92 @@
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "fedwatt/report/report.h"
+#include "format.h"
+
+namespace fedwatt {
+namespace {
+
+using internal::Fixed;
+using internal::FixedOrDash;
+using internal::Megabytes;
+
+std::string Percent(int64_t part, int64_t whole) {
+  return whole == 0 ? "-" : absl::StrCat(Fixed(100 * static_cast<double>(part) / static_cast<double>(whole), 1), "%");
+}
+
+}  // namespace
+
+std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
+  const RunTotals totals = SumRounds(run.rounds);
+  std::string out;
+  const auto line = [&out](std::string_view name, const std::string& value) {
+    absl::StrAppendFormat(&out, "%-18s %s\n", std::string(name), value);
+  };
+  if (run.summary) {
+    line("run", run.summary->run_id);
+    line("version", run.summary->version);
+    line("command", run.summary->command);
+    line("seed", absl::StrCat(run.summary->seed, run.summary->simulated ? "  (simulated fleet)" : ""));
+  } else {
+    line("run", absl::StrCat(run.rounds.empty() ? "-" : run.rounds.front().run_id, "  (no summary: still running, or killed)"));
+  }
+
+  const RoundTable table(options);
+  absl::StrAppend(&out, "\n", table.Header());
+  for (const RoundRecord& round : run.rounds) absl::StrAppend(&out, table.Row(round));
+  absl::StrAppend(&out, table.Legend(), "\n");
+
+  line("rounds", absl::StrCat(totals.rounds_committed, " committed, ", totals.rounds, " finished in ", Fixed(totals.wall_seconds, 1), " s"));
+  line("accuracy", absl::StrCat("final ", FixedOrDash(totals.final_accuracy, 4), ", best ", FixedOrDash(totals.best_accuracy, 4)));
+  const int64_t failed = totals.clients_rejected + totals.clients_dropped;
+  line("client attempts", absl::StrCat(totals.clients_completed, " ok, ", totals.clients_late, " late, ", failed, " failed"));
+  for (const auto& [reason, count] : totals.rejections) line("", absl::StrCat(reason, ": ", count));
+  line("bytes up", absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
+                                SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32",
+                                totals.uplink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.uplink_wire_bytes), " MB on the wire") : ""));
+  line("bytes down",
+       absl::StrCat(Megabytes(totals.downlink_payload_bytes), " MB, ",
+                    SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32",
+                    totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
+  if (totals.client_energy) {
+    line("clients' joules",
+         absl::StrCat(EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
+                      " J", totals.client_energy_low && totals.client_energy_high
+                                ? absl::StrCat(", between ", internal::Significant(totals.client_energy_low->joules()), " and ",
+                                               internal::Significant(totals.client_energy_high->joules()))
+                                : "",
+                      totals.client_energy_wasted ? absl::StrCat("; ", internal::Significant(totals.client_energy_wasted->joules()),
+                                                                 " J wasted on attempts that did not count")
+                                                  : ""));
+    for (const auto& [tier, energy] : totals.client_energy_by_tier) {
+      line("", absl::StrCat(internal::Significant(energy.joules()), " J (", Percent(energy.microjoules(), totals.client_energy->microjoules()),
+                            ") ", internal::TierMeaning(tier)));
+    }
+  } else {
+    line("clients' joules", "not measured");
+  }
+  line("server's joules", totals.server_energy ? absl::StrCat(IsEstimate(totals.server_energy_tier) ? "~" : "",
+                                                              internal::Significant(totals.server_energy->joules()), " J, ",
+                                                              internal::TierMeaning(totals.server_energy_tier))
+                                               : "not measured");
+  if (run.summary && run.summary->target_accuracy) {
+    const double target = *run.summary->target_accuracy;
+    const TargetFigures figures = FiguresToTarget(run.rounds, target);
+    std::string text = "not reached";
+    if (figures.rounds) {
+      text = absl::StrCat("reached in round ", *figures.rounds, ", after ", Megabytes(*figures.uplink_bytes), " MB up, ",
+                          Megabytes(*figures.downlink_bytes), " MB down, ",
+                          figures.client_energy ? absl::StrCat(EnergyText(figures.client_energy, totals.client_energy_tier, 0, 0), " J")
+                                                : "joules not all known");
+    }
+    line(absl::StrCat("target ", FixedOrDash(target, 4)), text);
+  }
+  if (run.summary) {
+    for (const auto& [name, value] : run.summary->machine_facts) line(name, value);
+    for (const auto& [name, reason] : run.summary->meters_refused) line("no meter", absl::StrCat(name, ": ", reason));
+    if (!run.summary->model_path.empty()) line("model", run.summary->model_path);
+  }
+  return out;
+}
+
+}  // namespace fedwatt

@@ -1,0 +1,126 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/report/report.h"
+#include "report/chart.h"
+#include "tests/report/records.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::MakeRound;
+using ::fedwatt::testing::MakeSummary;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+RunRecord MakeRun() {
+  RunRecord run{.rounds = {MakeRound(1, 0.5), MakeRound(2, 0.8), MakeRound(3, 0.75)}, .summary = MakeSummary()};
+  run.summary->target_accuracy = 0.8;
+  return run;
+}
+
+size_t Count(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++count;
+  return count;
+}
+
+TEST(TextReportTest, ShowsRoundsTotalsAndSources) {
+  const std::string text = RenderTextReport(MakeRun(), RoundTableOptions{.terminal = true});
+  EXPECT_THAT(text, AllOf(HasSubstr("run-1"), HasSubstr("fedwatt-fleet --config a.toml"), HasSubstr("ok/late/fail")));
+  EXPECT_THAT(text, HasSubstr("3 committed, 3 finished in 7.5 s"));
+  EXPECT_THAT(text, HasSubstr("final 0.7500, best 0.8000"));
+  EXPECT_THAT(text, HasSubstr("6 ok, 3 late, 0 failed"));
+  EXPECT_THAT(text, HasSubstr("3.00 MB, 4.00x smaller than float32; 3.30 MB on the wire"));
+  EXPECT_THAT(text, HasSubstr("~6.00 J, between 3.00 and 12.0; 1.50 J wasted"));
+  EXPECT_THAT(text, HasSubstr("4.50 J (75.0%) estimated from processor time"));
+  EXPECT_THAT(text, HasSubstr("1.50 J (25.0%) measured for a component"));
+  EXPECT_THAT(text, HasSubstr("reached in round 2, after 2.00 MB up, 6.00 MB down, ~5.00 J"));
+  EXPECT_THAT(text, HasSubstr("rapl: no powercap folder"));
+}
+
+TEST(TextReportTest, SaysWhatIsMissing) {
+  RunRecord run{.rounds = {RoundRecord{.run_id = "run-2", .round = 1}}};
+  const std::string text = RenderTextReport(run, RoundTableOptions{});
+  EXPECT_THAT(text, AllOf(HasSubstr("run-2  (no summary"), HasSubstr("clients' joules    not measured"),
+                          HasSubstr("server's joules    not measured"), HasSubstr("final -, best -")));
+  EXPECT_THAT(RenderTextReport(RunRecord{}, RoundTableOptions{.terminal = true}), HasSubstr("0 committed"));
+}
+
+TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {
+  const std::string page = RenderHtmlReport(MakeRun());
+  EXPECT_THAT(page, ::testing::StartsWith("<!doctype html>"));
+  EXPECT_EQ(Count(page, "<svg "), 4u);
+  for (const char* outside : {"<script", "http://", "https://", "src=", "href=", "@import", "url("}) {
+    EXPECT_THAT(page, Not(HasSubstr(outside))) << outside;
+  }
+  for (const char* title : {"Accuracy against rounds", "Accuracy against bytes", "Accuracy against joules", "(estimated)", "target 0.8",
+                            "round 2: 0.8000 at 8.00 MB", "round 2: 0.8000 at 5.00 J", "prefers-color-scheme:dark", "marked ~"}) {
+    EXPECT_THAT(page, HasSubstr(title)) << title;
+  }
+}
+
+TEST(HtmlReportTest, EscapesEverythingFromTheRecord) {
+  RunRecord run = MakeRun();
+  const std::string hostile = "<script>alert('x\"&')</script>";
+  run.summary->run_id = run.summary->command = run.summary->version = hostile;
+  run.summary->machine_facts[hostile] = hostile;
+  run.summary->meters_refused[hostile] = hostile;
+  run.summary->config.push_back({hostile, hostile, hostile});
+  run.rounds[0].committed = false;
+  run.rounds[0].reason = hostile;
+  run.rounds[0].rejections[hostile] = 1;
+  const std::string page = RenderHtmlReport(run);
+  EXPECT_THAT(page, AllOf(Not(HasSubstr("<script")), HasSubstr("&lt;script&gt;alert(&#39;x&quot;&amp;&#39;)&lt;/script&gt;")));
+}
+
+TEST(HtmlReportTest, JoulesEndWhereTheyAreNoLongerAllKnown) {
+  RunRecord run = MakeRun();
+  run.rounds[1].client_energy_clients = 1;
+  const std::string page = RenderHtmlReport(run);
+  EXPECT_THAT(page, AllOf(HasSubstr("round 1: 0.5000 at 2.50 J"), Not(HasSubstr("round 2: 0.8000 at 5.00 J")),
+                          Not(HasSubstr("round 3: 0.7500 at 7.50 J"))));
+  EXPECT_THAT(page, HasSubstr("5 of 6 accepted updates came with joules"));
+  EXPECT_THAT(page, HasSubstr("joules not all known"));
+}
+
+TEST(HtmlReportTest, MeasuredJoulesAreNotCalledEstimates) {
+  RunRecord run = MakeRun();
+  for (RoundRecord& round : run.rounds) {
+    round.client_energy_tier = EnergyTier::kComponent;
+    round.client_energy_by_tier = {{EnergyTier::kComponent, *round.client_energy}};
+  }
+  EXPECT_THAT(RenderHtmlReport(run), AllOf(Not(HasSubstr("(estimated)")), Not(HasSubstr("marked ~")), HasSubstr("measured for a component")));
+}
+
+TEST(HtmlReportTest, RunsWithoutAnythingStillRender) {
+  EXPECT_EQ(Count(RenderHtmlReport(RunRecord{}), "not measured in this run"), 4u);
+  RunRecord one{.rounds = {MakeRound(1, 0.5)}};
+  EXPECT_THAT(RenderHtmlReport(one), AllOf(HasSubstr("No summary"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
+}
+
+TEST(ChartTest, TicksAreRoundAndCover) {
+  EXPECT_THAT(internal::Ticks(0, 10, 5), ElementsAre(0, 2, 4, 6, 8, 10));
+  EXPECT_THAT(internal::Ticks(0.1, 0.9, 4), ::testing::Pointwise(::testing::DoubleNear(1e-12), {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}));
+  for (const auto& [low, high] : std::vector<std::pair<double, double>>{{0, 0}, {5, 5}, {-3, -3}, {0, 1e-9}, {-1, 1}, {0, 123456789}, {0.84, 0.8401}}) {
+    const std::vector<double> ticks = internal::Ticks(low, high, 6);
+    ASSERT_GE(ticks.size(), 2u);
+    ASSERT_LE(ticks.size(), 14u);
+    EXPECT_LE(ticks.front(), low + 1e-9);
+    EXPECT_GE(ticks.back(), high - 1e-9);
+    EXPECT_TRUE(std::is_sorted(ticks.begin(), ticks.end()));
+  }
+}
+
+TEST(ChartTest, PointsLandWhereTheAxesSay) {
+  const std::string svg = internal::RenderChart({.title = "t", .series = {{.name = "s", .points = {{0, 0, "first"}, {10, 10, "last"}}}}});
+  // The plot spans x 58..546 and y 254..14.
+  EXPECT_THAT(svg, HasSubstr("d=\"M58.0 254.0L546.0 14.0\""));
+  EXPECT_THAT(svg, HasSubstr("<title>last</title>"));
+}
+
+}  // namespace
+}  // namespace fedwatt
