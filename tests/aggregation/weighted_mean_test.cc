@@ -49,9 +49,9 @@ TEST(WeightedMeanTest, OneClientMovesTheMeanByItsShare) {
 
 // max_abs = 1, max_total_weight = 4: exponent 60, so 2^-61 rounds to even zero and 3 * 2^-61 to 2 * 2^-60.
 TEST(WeightedMeanTest, ExponentFollowsTheFormulaAndHalvesGoToEven) {
-  const auto accumulator = Make(2, 1, 4);
-  ASSERT_THAT(accumulator->Accumulate({std::vector<float>{0x1p-61f, 0x3p-61f}, 1, {}}), IsOk());
-  EXPECT_THAT(accumulator->Report()->values, ElementsAre(0.0f, 0x1p-59f));
+  const auto accumulator = Make(3, 1, 4);
+  ASSERT_THAT(accumulator->Accumulate({std::vector<float>{0x1p-61f, 0x3p-61f, 0x1p-60f}, 1, {}}), IsOk());
+  EXPECT_THAT(accumulator->Report()->values, ElementsAre(0.0f, 0x1p-59f, 0x1p-60f));
   // A hair more than a power of two costs one bit: exponent 59.
   const auto coarser = Make(2, 1, 5);
   ASSERT_THAT(coarser->Accumulate({std::vector<float>{0x1p-60f, 0x3p-60f}, 1, {}}), IsOk());
