@@ -358,6 +358,15 @@ absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Du
   return ReadIdentity(path, "client");
 }
 
+absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity) {
+  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(identity.certificate_pem));
+  char name[256] = {};
+  if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()), NID_commonName, name, sizeof(name)) < 1) {
+    return absl::DataLossError("the certificate has no common name");
+  }
+  return std::string(name);
+}
+
 absl::Status WriteIdentity(const std::string& path, const TlsIdentity& identity) {
   FEDWATT_RETURN_IF_ERROR(CheckIdentity(path, identity));
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(path, 0700));

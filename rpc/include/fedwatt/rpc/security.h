@@ -115,6 +115,9 @@ class SecurityDirectory {
 // just making. Errors: NOT_FOUND  still not there, with what to do; PERMISSION_DENIED; DATA_LOSS  damaged
 absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Duration wait);
 
+// The common name in the identity's certificate: "local" or a client id. Errors: DATA_LOSS
+absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity);
+
 // Writes an enrolled identity: ca.crt.pem, client.crt.pem, client.key.pem, ready; folder 0700, key 0600.
 absl::Status WriteIdentity(const std::string& path, const TlsIdentity& identity);
 

@@ -1,0 +1,376 @@
+#include "attempt.h"
+
+#include <algorithm>
+#include <functional>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/rejection.h"
+#include "fedwatt/rpc/chunks.h"
+#include "fedwatt/rpc/conversion.h"
+#include "transfer.h"
+#include "wait.h"
+
+namespace fedwatt::internal {
+namespace {
+
+// Training ends this much before the report is due, so that partial work still arrives: a tenth of the time, at most half a minute.
+absl::Duration UploadMargin(absl::Duration left) { return std::min(left / 10, absl::Seconds(30)); }
+
+// Why an attempt ends before its time; the first reason counts.
+enum class Cause { kNone, kCancelled, kConditions, kSessionLost, kStopped };
+
+// Ends an attempt early: when the coordinator does not want it any more, when a condition breaks, when the client is stopped. Its long poll is
+// the client's sign of life while it works. Destroying it ends its threads.
+class Monitor {
+ public:
+  Monitor(Shared* shared, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token client_stop)
+      : shared_(shared),
+        on_client_stop_(client_stop, [this] { End(Cause::kStopped, "the client is stopping"); }),
+        poll_([this, session, attempt_id, seed](std::stop_token done) { Poll(session, attempt_id, seed, done); }),
+        conditions_([this](std::stop_token done) { WatchConditions(done); }) {}
+
+  // Asked once the attempt is to end early.
+  std::stop_token stop() const { return stop_.get_token(); }
+  Cause cause() const {
+    absl::MutexLock lock(&mutex_);
+    return cause_;
+  }
+  std::string words() const {
+    absl::MutexLock lock(&mutex_);
+    return words_;
+  }
+  void End(Cause cause, std::string words) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (cause_ != Cause::kNone) return;
+      cause_ = cause;
+      words_ = std::move(words);
+    }
+    stop_.request_stop();
+  }
+  // Reads a call's error as an end, where it is one.
+  void Interpret(const absl::Status& status) {
+    if (status.code() == absl::StatusCode::kNotFound) End(Cause::kSessionLost, std::string(status.message()));
+    if (status.code() == absl::StatusCode::kAborted) {
+      std::optional<Rejection> rejection = RejectionOf(status);
+      End(Cause::kCancelled, std::string(rejection ? RejectionName(*rejection) : "not wanted"));
+    }
+  }
+
+ private:
+  void Poll(const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token done) {
+    Retrier retrier(shared_->link.get(), shared_->retry, seed);
+    v1::WaitForWorkRequest request;
+    request.set_session_id(session.id);
+    request.set_current_attempt_id(attempt_id);
+    while (!done.stop_requested()) {
+      request.set_request_id(RandomId());
+      *request.mutable_energy_state() = ToProto(shared_->State());
+      v1::WaitForWorkResponse response;
+      absl::Status status = shared_->link->Call(&v1::Coordinator::Stub::WaitForWork, request, &response, done, session.hold + absl::Seconds(10));
+      if (done.stop_requested()) return;
+      if (!status.ok()) {
+        if (status.code() == absl::StatusCode::kNotFound) return Interpret(status);
+        // Anything that lasts shows in the attempt's own calls, too.
+        if (!retrier.Pause(status, done).ok() && !WaitFor(absl::Seconds(1), done)) return;
+        continue;
+      }
+      retrier.Reset();
+      if (response.has_cancel() && response.cancel().attempt_id() == attempt_id) {
+        absl::StatusOr<Rejection> reason = FromProto(response.cancel().reason());
+        return End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
+      }
+      if (response.has_finished()) return End(Cause::kCancelled, absl::StrCat("the run is over: ", response.finished().reason()));
+      // Held long enough by the server itself; the window only adds jitter. A floor keeps a server that answers at once from being hammered.
+      if (!WaitFor(std::max(retrier.Draw(response.retry().accepted()), absl::Milliseconds(20)), done)) return;
+    }
+  }
+
+  void WatchConditions(std::stop_token done) {
+    do {
+      if (std::optional<std::string> broken = BrokenRule(shared_->options.rules, shared_->State())) return End(Cause::kConditions, *broken);
+    } while (WaitFor(shared_->options.conditions_interval, done));
+  }
+
+  Shared* shared_;
+  mutable absl::Mutex mutex_;
+  Cause cause_ ABSL_GUARDED_BY(mutex_) = Cause::kNone;
+  std::string words_ ABSL_GUARDED_BY(mutex_);
+  std::stop_source stop_;
+  std::stop_callback<std::function<void()>> on_client_stop_;
+  std::jthread poll_, conditions_;  // last: they use the others
+};
+
+// A report refused with one of these is lost; the next attempt may fare better.
+bool CostsOnlyTheAttempt(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kAborted ||
+         status.code() == absl::StatusCode::kDataLoss || status.code() == absl::StatusCode::kResourceExhausted;
+}
+
+bool SameArchitecture(const ArchitectureSpec& a, const ArchitectureSpec& b) {
+  return a.name == b.name && a.input_shape == b.input_shape && a.output_count == b.output_count && a.options == b.options &&
+         a.archive_digest == b.archive_digest;
+}
+
+absl::StatusOr<absl::Duration> TimeLeft(bool has_deadline, const google::protobuf::Duration& deadline) {
+  if (!has_deadline) return absl::InfiniteDuration();
+  return FromProto(deadline);
+}
+
+}  // namespace
+
+v1::EnergyState ToProto(const DeviceState& state) {
+  v1::EnergyState proto;
+  if (state.battery_fraction) proto.set_battery_fraction(*state.battery_fraction);
+  if (state.charging) proto.set_charging(*state.charging);
+  if (state.temperature_celsius) proto.set_temperature_celsius(*state.temperature_celsius);
+  if (state.metered_link) proto.set_metered_link(*state.metered_link);
+  return proto;
+}
+
+std::optional<BenchPool::Lease> BenchPool::Take(std::stop_token stop) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (!freed_.wait(lock, stop, [this] { return !free_.empty(); })) return std::nullopt;
+  std::unique_ptr<Bench> bench = std::move(free_.back());
+  free_.pop_back();
+  return Lease(this, std::move(bench));
+}
+
+void BenchPool::Return(std::unique_ptr<Bench> bench) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.push_back(std::move(bench));
+  freed_.notify_one();
+}
+
+struct AttemptRunner::Work {
+  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token stop,
+       std::optional<WireBytes> wire)
+      : bench(std::move(lease)),
+        session(session),
+        attempt_id(attempt_id),
+        tracker(shared->options.clock, bench->meter.get()),
+        wire_start(wire),
+        monitor(shared, session, attempt_id, seed, stop) {
+    tracker.Enter(Phase::kInit);
+  }
+  BenchPool::Lease bench;
+  const Session& session;
+  const std::string& attempt_id;
+  PhaseTracker tracker;
+  std::optional<WireBytes> wire_start;
+  int64_t downloaded_bytes = 0;
+  int64_t uploaded_bytes = 0;
+  Monitor monitor;
+};
+
+AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, uint64_t seed)
+    : shared_(shared),
+      partition_(partition),
+      retrier_(shared->link.get(), shared->retry, seed),
+      counter_(SocketByteCounter::ToPeerPort(shared->link->port())),
+      label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : "") {}
+
+absl::StatusOr<DecodedModel> AttemptRunner::FetchModel(Work& work, const v1::BlobReference& model) {
+  work.tracker.Enter(Phase::kDownload);
+  FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(model.digest()));
+  const int64_t limit = shared_->options.max_model_bytes;
+  if (model.total_bytes() < 1 || model.total_bytes() > limit) {
+    return absl::ResourceExhaustedError(absl::StrCat("model: ", model.total_bytes(), " bytes, this client takes [1, ", limit, "]"));
+  }
+  absl::StatusOr<std::shared_ptr<const std::string>> blob = shared_->blobs->Get(digest, [&] {
+    return Download(*shared_->link, retrier_, work.session.id, digest, model.total_bytes(), shared_->options.stall_timeout, work.monitor.stop(),
+                    &work.downloaded_bytes);
+  });
+  if (!blob.ok()) {
+    work.monitor.Interpret(blob.status());
+    return blob.status();
+  }
+  work.tracker.Enter(Phase::kDecode);
+  return DecodeModel(**blob, limit);
+}
+
+absl::Status AttemptRunner::PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture) {
+  if (bench.trainer != nullptr && SameArchitecture(bench.architecture, architecture)) return absl::OkStatus();
+  FEDWATT_ASSIGN_OR_RETURN(bench.trainer, shared_->options.trainer_factory(architecture));
+  if (bench.trainer == nullptr) return absl::InternalError("trainer factory: returned nothing");
+  bench.architecture = architecture;
+  return absl::OkStatus();
+}
+
+absl::Status AttemptRunner::PrepareSplit(uint64_t run_seed) {
+  if (split_seed_ == run_seed) return absl::OkStatus();
+  FEDWATT_ASSIGN_OR_RETURN(split_, SplitHeldOut(partition_->data, shared_->options.held_out_fraction, run_seed, partition_->index));
+  split_seed_ = run_seed;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, const v1::TrainAssignment& assignment) {
+  const Clock& clock = *shared_->options.clock;
+  FEDWATT_ASSIGN_OR_RETURN(absl::Duration left, TimeLeft(assignment.has_deadline_duration(), assignment.deadline_duration()));
+  const absl::Time deadline = clock.Now() + left - UploadMargin(left);
+  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
+  FEDWATT_ASSIGN_OR_RETURN(DecodedModel model, FetchModel(work, assignment.model()));
+  work.tracker.Enter(Phase::kInit);
+  FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
+  FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
+  TrainingControl control;
+  control.stop = work.monitor.stop();
+  control.deadline = deadline;
+  control.clock = &clock;
+  FEDWATT_ASSIGN_OR_RETURN(AttemptResult trained, RunAttempt(plan, assignment.round(), partition_->index, model, split_.train, *work.bench->trainer,
+                                                             control, &work.tracker, work.bench->scratch));
+  // What a stop left half done is not worth the bytes.
+  if (work.monitor.stop().stop_requested()) return absl::CancelledError("stopped");
+
+  work.tracker.Enter(Phase::kUpload);
+  Link& link = *shared_->link;
+  v1::StillWantedRequest question;
+  question.set_session_id(work.session.id);
+  question.set_attempt_id(work.attempt_id);
+  v1::StillWantedResponse wanted;
+  absl::Status status = Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
+  if (status.ok() && wanted.has_unwanted()) {
+    absl::StatusOr<Rejection> reason = FromProto(wanted.unwanted().reason());
+    work.monitor.End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
+    return absl::CancelledError("not wanted");
+  }
+  const Digest digest = Sha256(trained.update);
+  if (status.ok()) {
+    status = Upload(link, retrier_, work.session.id, work.attempt_id, trained.update, digest, shared_->options.stall_timeout, control.stop);
+  }
+  if (!status.ok()) {
+    work.monitor.Interpret(status);
+    return status;
+  }
+  work.uploaded_bytes = static_cast<int64_t>(trained.update.size());
+
+  v1::CompletedTraining completed;
+  completed.set_payload_sha256(digest.Raw());
+  completed.set_example_count(trained.example_count);
+  completed.set_step_count(trained.steps_done);
+  completed.set_mean_loss(trained.train_loss);
+  completed.set_partial(!trained.completed);
+  return completed;
+}
+
+absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v1::EvaluateAssignment& assignment) {
+  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
+  FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
+  if (!split_.held_out.has_value()) return absl::FailedPreconditionError("no held-out examples on this client");
+  FEDWATT_ASSIGN_OR_RETURN(DecodedModel model, FetchModel(work, assignment.model()));
+  work.tracker.Enter(Phase::kInit);
+  FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
+  if (model.layout.digest() != work.bench->trainer->layout().digest()) return absl::InvalidArgumentError("layout: the model's is not the trainer's");
+  work.tracker.Enter(Phase::kEvaluate);
+  FEDWATT_ASSIGN_OR_RETURN(EvaluationResult result, work.bench->trainer->Evaluate(model.values, *split_.held_out, plan.recipe.loss));
+  v1::CompletedEvaluation completed;
+  completed.set_example_count(result.example_count);
+  completed.set_mean_loss(result.mean_loss);
+  if (result.has_accuracy) completed.set_accuracy(result.accuracy);
+  return completed;
+}
+
+template <typename Request>
+bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* request) {
+  request->set_session_id(work.session.id);
+  request->set_attempt_id(work.attempt_id);
+  request->set_request_id(RandomId());
+  for (const PhaseSpan& span : work.tracker.Finish()) *request->add_phases() = ToProto(span);
+  v1::TransferBytes& transfer = *request->mutable_transfer();
+  transfer.set_downlink_payload_bytes(work.downloaded_bytes);
+  transfer.set_uplink_payload_bytes(work.uploaded_bytes);
+  if (std::optional<WireBytes> wire = counter_.Read(); wire && work.wire_start && shared_->options.partitions.size() == 1) {
+    transfer.set_downlink_wire_bytes(wire->received - work.wire_start->received);
+    transfer.set_uplink_wire_bytes(wire->sent - work.wire_start->sent);
+  }
+  if (result.ok()) return true;
+  switch (work.monitor.cause()) {
+    case Cause::kCancelled:
+    case Cause::kSessionLost: return false;
+    case Cause::kConditions:
+    case Cause::kStopped: request->mutable_withdrawn()->set_condition(work.monitor.words().substr(0, 1024)); return true;
+    case Cause::kNone: break;
+  }
+  request->mutable_failed()->set_code(static_cast<int32_t>(result.code()));
+  request->mutable_failed()->set_message(std::string(result.message().substr(0, 1024)));
+  return true;
+}
+
+absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary) {
+  std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
+  if (!bench) return absl::CancelledError("stopped");
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read());
+  const std::string name = absl::StrCat(label_, "round ", assignment.round());
+  absl::StatusOr<v1::CompletedTraining> completed = TrainAndUpload(work, assignment);
+
+  v1::ReportRequest request;
+  const bool report = FillReport(work, completed.status(), &request);
+  if (completed.ok()) {
+    *request.mutable_completed() = *completed;
+  } else {
+    const std::string why = work.monitor.cause() == Cause::kNone ? completed.status().ToString() : work.monitor.words();
+    shared_->Say(work.monitor.cause() == Cause::kNone ? LogLevel::kError : LogLevel::kInfo, absl::StrCat(name, " not delivered: ", why));
+    if (work.monitor.cause() != Cause::kNone) ++summary->cancelled_count;
+  }
+  if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
+  if (!report) return absl::OkStatus();
+
+  v1::ReportResponse response;
+  auto call = [&](std::stop_token while_running, absl::Duration timeout) {
+    return shared_->link->Call(&v1::Coordinator::Stub::Report, request, &response, while_running, timeout);
+  };
+  if (stop.stop_requested()) {
+    // The last word of a client that ends: said once.
+    call(std::stop_token(), absl::Seconds(2)).IgnoreError();
+    return absl::CancelledError("stopped");
+  }
+  if (absl::Status status = Repeat(retrier_, stop, [&] { return call(stop, kCallTimeout); }); !status.ok()) {
+    if (!CostsOnlyTheAttempt(status)) return status;
+    ++summary->rejected_count;
+    shared_->Say(LogLevel::kWarning, absl::StrCat(name, " not counted: ", status.ToString()));
+    return absl::OkStatus();
+  }
+  if (response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted())) {
+    ++summary->accepted_count;
+    shared_->Say(LogLevel::kInfo, absl::StrCat(name, " accepted: ", completed.ok() ? completed->example_count() : 0, " examples, loss ",
+                                               completed.ok() ? completed->mean_loss() : 0, completed.ok() && completed->partial() ? " (partial)" : ""));
+  } else if (completed.ok()) {
+    ++summary->rejected_count;
+    absl::StatusOr<Rejection> reason = FromProto(response.rejected().reason());
+    const std::string why = response.has_late()        ? "late"
+                            : response.has_duplicate() ? "duplicate"
+                                                       : absl::StrCat(std::string(reason.ok() ? RejectionName(*reason) : "no reason"), ": ",
+                                                                      response.rejected().message());
+    shared_->Say(LogLevel::kWarning, absl::StrCat(name, " not counted: ", why));
+  } else if (work.monitor.cause() == Cause::kNone) {
+    ++summary->rejected_count;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop,
+                                     ClientSummary* summary) {
+  std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
+  if (!bench) return absl::CancelledError("stopped");
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read());
+  absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
+  v1::ReportEvaluationRequest request;
+  const bool report = FillReport(work, completed.status(), &request);
+  if (completed.ok()) {
+    *request.mutable_completed() = *completed;
+  } else {
+    shared_->Say(LogLevel::kWarning, absl::StrCat(label_, "evaluation of round ", assignment.round(), ": ", completed.status().ToString()));
+  }
+  if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
+  if (!report) return absl::OkStatus();
+  v1::ReportEvaluationResponse response;
+  absl::Status status =
+      Repeat(retrier_, stop, [&] { return shared_->link->Call(&v1::Coordinator::Stub::ReportEvaluation, request, &response, stop); });
+  if (!status.ok()) return CostsOnlyTheAttempt(status) ? absl::OkStatus() : status;
+  summary->evaluated_count += response.accepted() ? 1 : 0;
+  return absl::OkStatus();
+}
+
+}  // namespace fedwatt::internal

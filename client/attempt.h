@@ -1,0 +1,114 @@
+// One assignment from model to report. Private to the room.
+#ifndef FEDWATT_CLIENT_ATTEMPT_H_
+#define FEDWATT_CLIENT_ATTEMPT_H_
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "blob_cache.h"
+#include "fedwatt/client/client.h"
+#include "fedwatt/round/participant.h"
+#include "fedwatt/rpc/socket_byte_counter.h"
+#include "link.h"
+
+namespace fedwatt::internal {
+
+// What is heavy and serves one attempt at a time.
+struct Bench {
+  std::unique_ptr<Meter> meter;  // null: not metered
+  std::unique_ptr<LocalTrainer> trainer;
+  ArchitectureSpec architecture;  // of `trainer`
+  ParticipantScratch scratch;
+};
+
+// Hands out benches. Thread-safe.
+class BenchPool {
+ public:
+  explicit BenchPool(std::vector<std::unique_ptr<Bench>> benches) : free_(std::move(benches)) {}
+
+  // Returns the bench to the pool when destroyed.
+  class Lease {
+   public:
+    Lease(BenchPool* pool, std::unique_ptr<Bench> bench) : pool_(pool), bench_(std::move(bench)) {}
+    Lease(Lease&&) = default;
+    ~Lease() {
+      if (bench_) pool_->Return(std::move(bench_));
+    }
+    Bench& operator*() const { return *bench_; }
+    Bench* operator->() const { return bench_.get(); }
+
+   private:
+    BenchPool* pool_;
+    std::unique_ptr<Bench> bench_;
+  };
+
+  // Waits for a free bench; nullopt once `stop` is asked.
+  std::optional<Lease> Take(std::stop_token stop);
+
+ private:
+  void Return(std::unique_ptr<Bench> bench);
+
+  std::mutex mutex_;
+  std::condition_variable_any freed_;
+  std::vector<std::unique_ptr<Bench>> free_;
+};
+
+struct Session {
+  std::string id;
+  std::string pseudonym;
+  absl::Duration hold;
+};
+
+// What all participants of a client share. All members are thread-safe or constant.
+struct Shared {
+  ClientOptions options;
+  RetryOptions retry;
+  std::unique_ptr<Link> link;
+  std::unique_ptr<BlobCache> blobs;
+  std::unique_ptr<BenchPool> benches;
+
+  DeviceState State() const { return options.device_state ? options.device_state() : ReadDeviceState(); }
+  void Say(LogLevel level, const std::string& message) const { Log(options.log, level, message); }
+};
+v1::EnergyState ToProto(const DeviceState& state);
+
+// Works assignments off for one partition. Owned by one thread.
+class AttemptRunner {
+ public:
+  AttemptRunner(Shared* shared, const ClientPartition* partition, uint64_t seed);
+
+  // Both return OK when the attempt is over, whatever became of it.
+  // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
+  absl::Status Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary);
+  absl::Status Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop, ClientSummary* summary);
+
+ private:
+  struct Work;  // of one attempt: its bench, its monitor, its measurements
+
+  absl::StatusOr<DecodedModel> FetchModel(Work& work, const v1::BlobReference& model);
+  absl::Status PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture);
+  absl::Status PrepareSplit(uint64_t run_seed);
+  absl::StatusOr<v1::CompletedTraining> TrainAndUpload(Work& work, const v1::TrainAssignment& assignment);
+  absl::StatusOr<v1::CompletedEvaluation> Score(Work& work, const v1::EvaluateAssignment& assignment);
+  // Fills phases, bytes and, unless `result` is OK, the outcome; returns false when nothing is to be reported.
+  template <typename Request>
+  bool FillReport(Work& work, const absl::Status& result, Request* request);
+
+  Shared* shared_;
+  const ClientPartition* partition_;
+  Retrier retrier_;
+  SocketByteCounter counter_;
+  std::string label_;  // "partition 3: ", or nothing when there is one
+  std::optional<uint64_t> split_seed_;
+  HeldOutSplit split_;
+};
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_CLIENT_ATTEMPT_H_

@@ -1,0 +1,117 @@
+// The connection that all of a client's participants share. Private to the room.
+#ifndef FEDWATT_CLIENT_LINK_H_
+#define FEDWATT_CLIENT_LINK_H_
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "fedwatt/base/log.h"
+#include "fedwatt/client/connection.h"
+#include "fedwatt/round/retry_policy.h"
+#include "fedwatt/rpc/channel.h"
+#include "fedwatt/rpc/security.h"
+#include "fedwatt/rpc/status_conversion.h"
+#include "fedwatt/v1/coordinator.grpc.pb.h"
+#include "grpcpp/client_context.h"
+
+namespace fedwatt::internal {
+
+inline constexpr absl::Duration kCallTimeout = absl::Seconds(20);
+
+// Thread-safe.
+class Link {
+ public:
+  // Errors: as ReadClientIdentity and MakeChannel
+  static absl::StatusOr<std::unique_ptr<Link>> Create(const ConnectionOptions& options, LogSink log);
+
+  v1::Coordinator::Stub& stub() { return *stub_; }
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  int port() const { return port_; }
+  // The certificate's name; "" without TLS.
+  const std::string& identity_name() const { return identity_name_; }
+  // "127.0.0.1:9000 (from flag --server)".
+  const std::string& address() const { return address_; }
+
+  // One unary call. CANCELLED when `stop` ended it.
+  template <typename Request, typename Response>
+  absl::Status Call(grpc::Status (v1::Coordinator::Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request,
+                    Response* response, std::stop_token stop, absl::Duration timeout = kCallTimeout) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+    std::stop_callback canceller(stop, [&context] { context.TryCancel(); });
+    absl::Status status = FromGrpcStatus((stub_.get()->*method)(&context, request, response));
+    if (stop.stop_requested()) return absl::CancelledError("stopped");
+    NoteAnswer(status);
+    return status;
+  }
+
+  // Keeps book of when the coordinator last answered anything.
+  void NoteAnswer(const absl::Status& status);
+  absl::Duration SinceLastAnswer() const;
+  // `status` in words. For lost connections it looks for the cause, at most once a second, and logs it with the address; the result is
+  // UNAUTHENTICATED where no retry can help.
+  absl::Status Explain(const absl::Status& status, absl::Duration next_try);
+
+ private:
+  Link() = default;
+
+  std::string server_, address_, identity_name_;
+  int port_ = 0;
+  LogSink log_;
+  std::optional<TlsIdentity> identity_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Coordinator::Stub> stub_;
+  std::atomic<int64_t> last_answer_ns_{0};
+  std::atomic<bool> broken_{false};
+  absl::Mutex mutex_;
+  absl::Duration last_explained_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+};
+
+struct RetryOptions {
+  absl::Duration base, cap, give_up_after;
+};
+
+// What to do after a failed call. Owned by one thread.
+class Retrier {
+ public:
+  Retrier(Link* link, const RetryOptions& options, uint64_t seed)
+      : link_(link), options_(options), backoff_(options.base, options.cap, seed), random_(seed ^ 1) {}
+
+  // Waits and returns OK if trying again makes sense; otherwise the error to give up with (CANCELLED when `stop` is asked).
+  absl::Status Pause(const absl::Status& status, std::stop_token stop);
+  void Reset() { backoff_.Reset(); }
+  // A wait drawn from a window that the coordinator sent.
+  absl::Duration Draw(const v1::RetryWindow& window);
+
+ private:
+  Link* link_;
+  RetryOptions options_;
+  Backoff backoff_;
+  Random random_;
+};
+
+// Repeats `call()` (an absl::Status) until it works or Pause gives up.
+template <typename F>
+absl::Status Repeat(Retrier& retrier, std::stop_token stop, F call) {
+  for (;;) {
+    absl::Status status = call();
+    if (status.ok()) {
+      retrier.Reset();
+      return status;
+    }
+    if (absl::Status verdict = retrier.Pause(status, stop); !verdict.ok()) return verdict;
+  }
+}
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_CLIENT_LINK_H_

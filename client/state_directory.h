@@ -1,0 +1,31 @@
+// What a client keeps between starts. Private to the room.
+#ifndef FEDWATT_CLIENT_STATE_DIRECTORY_H_
+#define FEDWATT_CLIENT_STATE_DIRECTORY_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "fedwatt/base/file.h"
+
+namespace fedwatt::internal {
+
+// Files: lock, client_id, blob (the last model container; its name is its content's SHA-256, checked when read). Locked for the object's lifetime.
+class StateDirectory {
+ public:
+  // `path` "": nothing is kept and the id is fresh. Errors: ALREADY_EXISTS  in use by another process; DATA_LOSS  client_id is damaged
+  static absl::StatusOr<StateDirectory> Open(const std::string& path);
+
+  const std::string& client_id() const { return client_id_; }
+  // Where the last model lies; "" when nothing is kept.
+  std::string blob_path() const { return path_.empty() ? "" : path_ + "/blob"; }
+
+ private:
+  std::string path_;
+  std::string client_id_;
+  std::optional<FileLock> lock_;
+};
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_CLIENT_STATE_DIRECTORY_H_
