@@ -20,7 +20,8 @@ packages=--tests
 [ "$preset" != clang ] || packages=--all
 
 step dependencies scripts/install_dependencies.sh "$packages" --yes
-step configure cmake --preset "$preset"
+# The quickstart configures without tests.
+step configure cmake --preset "$preset" -DFEDWATT_BUILD_TESTS=ON
 step build cmake --build --preset "$preset" -j "$jobs"
 # Each public header compiles by itself.
 step headers cmake --build --preset "$preset" -j "$jobs" --target all_verify_interface_header_sets
