@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -53,7 +55,8 @@ absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, cons
 // Makes both kernel libraries use this many threads when called from this thread.
 void UseKernelThreads(int threads);
 
-// Runs `body` and turns LibTorch's exceptions into INTERNAL, exhausted memory into RESOURCE_EXHAUSTED.
+// Runs `body` and turns LibTorch's exceptions into INTERNAL, exhausted memory into RESOURCE_EXHAUSTED, and std::invalid_argument (a
+// foreign archive's fault) into INVALID_ARGUMENT.
 template <typename Body>
 auto CatchTorch(Body body) -> decltype(body()) {
   try {
@@ -62,6 +65,8 @@ auto CatchTorch(Body body) -> decltype(body()) {
     return absl::InternalError(error.what_without_backtrace());
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
+  } catch (const std::invalid_argument& error) {
+    return absl::InvalidArgumentError(error.what());
   } catch (const std::exception& error) {
     return absl::InternalError(error.what());
   }

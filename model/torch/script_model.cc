@@ -1,0 +1,181 @@
+#include "script_model.h"
+
+#include <cstring>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt::internal {
+namespace {
+
+constexpr int64_t kEvaluationBatch = 256;  // what its activations need is unknown
+
+class ScriptModelImpl : public ScriptModel {
+ public:
+  ScriptModelImpl(const ArchitectureSpec& spec, torch::jit::Module pristine) : spec_(spec), pristine_(std::move(pristine)) {}
+
+  // Names what the archive holds, and refuses what federated training cannot carry.
+  absl::Status Inspect() {
+    std::vector<LayoutEntry> entries;
+    std::map<const void*, std::string> storages;
+    const auto add = [&](const std::string& name, const at::Tensor& tensor, EntryKind kind) -> absl::Status {
+      if (tensor.layout() != at::kStrided || (tensor.scalar_type() != at::kFloat && kind != EntryKind::kLocal)) {
+        return absl::InvalidArgumentError(absl::StrCat("'", name, "' is a tensor of type ", c10::toString(tensor.scalar_type()),
+                                                       "; parameters must be float32, buffers float32 or int64"));
+      }
+      if (tensor.numel() == 0) return absl::InvalidArgumentError(absl::StrCat("'", name, "' has no values"));
+      const auto [it, added] = storages.emplace(tensor.storage().data(), name);
+      if (!added) {
+        return absl::InvalidArgumentError(absl::StrCat("'", it->second, "' and '", name, "' share memory; tied tensors are not supported"));
+      }
+      entries.push_back({name, tensor.sizes().vec(), kind, kind == EntryKind::kLocal ? Dtype::kInt64 : Dtype::kFloat32});
+      return absl::OkStatus();
+    };
+    for (const auto& parameter : pristine_.named_parameters()) {
+      FEDWATT_RETURN_IF_ERROR(add(parameter.name, parameter.value, EntryKind::kParameter));
+    }
+    for (const auto& buffer : pristine_.named_buffers()) {
+      const bool counter = buffer.value.scalar_type() == at::kLong;
+      FEDWATT_RETURN_IF_ERROR(add(buffer.name, buffer.value, counter ? EntryKind::kLocal : EntryKind::kAveragedBuffer));
+    }
+    FEDWATT_ASSIGN_OR_RETURN(layout_, ParameterLayout::Create(std::move(entries)));
+    return absl::OkStatus();
+  }
+
+  const ParameterLayout& layout() const override { return layout_; }
+  absl::Status CheckData(const Dataset& data) const override { return CheckDataFits(spec_, data.store().is_tokens(), data); }
+
+  // A fresh copy each time, since an archive may keep any state it likes between calls.
+  void Load(absl::Span<const float> values) override {
+    module_ = Filled(values);
+    module_.train();
+    training_ = true;
+    parameters_.clear();
+    offsets_.clear();
+    for (size_t i = 0; i < layout_.entries().size(); ++i) {
+      if (layout_.entries()[i].kind != EntryKind::kParameter) continue;
+      const at::Tensor tensor = Find(module_, layout_.entries()[i].name);
+      if (!tensor.requires_grad()) continue;  // frozen by its author
+      parameters_.push_back(tensor);
+      offsets_.push_back(layout_.offset(i));
+    }
+  }
+
+  void Save(absl::Span<float> values) const override {
+    for (size_t i = 0; i < layout_.entries().size(); ++i) {
+      const LayoutEntry& entry = layout_.entries()[i];
+      if (entry.kind == EntryKind::kLocal) continue;
+      // Looked up anew: forward may have put another tensor in a buffer's place.
+      const at::Tensor tensor = Find(module_, entry.name).detach().contiguous();
+      if (tensor.scalar_type() != at::kFloat || tensor.sizes() != entry.shape) {
+        throw std::invalid_argument(absl::StrCat("the archive's forward changed the type or shape of '", entry.name, "'"));
+      }
+      std::memcpy(values.data() + layout_.offset(i), tensor.data_ptr<float>(), tensor.nbytes());
+    }
+  }
+
+  const std::vector<at::Tensor>& parameters() const override { return parameters_; }
+  const std::vector<int64_t>& parameter_offsets() const override { return offsets_; }
+  // Foreign graphs draw from LibTorch's one generator; this process has no other model.
+  void Seed(uint64_t seed) override { torch::manual_seed(seed); }
+
+  at::Tensor Forward(const at::Tensor& input, bool training) override {
+    if (training != training_) {
+      module_.train(training);
+      training_ = training;
+    }
+    at::Tensor output;
+    try {
+      output = module_.forward({input}).toTensor();
+    } catch (const std::exception& error) {
+      throw std::invalid_argument(absl::StrCat("the archive's forward failed: ", error.what()));
+    }
+    if (output.dim() != 2 || output.size(0) != input.size(0) || output.size(1) != spec_.output_count || output.scalar_type() != at::kFloat) {
+      std::ostringstream got;
+      got << output.scalar_type() << " " << output.sizes();
+      throw std::invalid_argument(
+          absl::StrCat("the archive's forward must give float32 [", input.size(0), ", ", spec_.output_count, "], got ", got.str()));
+    }
+    return output;
+  }
+
+  int64_t evaluation_batch_size() const override { return kEvaluationBatch; }
+
+  std::vector<float> InitialValues(uint64_t) override {
+    std::vector<float> values(layout_.value_count());
+    for (size_t i = 0; i < layout_.entries().size(); ++i) {
+      if (layout_.entries()[i].kind == EntryKind::kLocal) continue;
+      const at::Tensor tensor = Find(pristine_, layout_.entries()[i].name).detach().contiguous();
+      std::memcpy(values.data() + layout_.offset(i), tensor.data_ptr<float>(), tensor.nbytes());
+    }
+    return values;
+  }
+
+  std::string Archive(absl::Span<const float> values) const override {
+    torch::jit::Module module = Filled(values);
+    module.eval();
+    std::ostringstream out;
+    module.save(out);
+    return std::move(out).str();
+  }
+
+ private:
+  // The module that owns a dotted name, and the name's last part.
+  static std::pair<torch::jit::Module, std::string> Owner(torch::jit::Module module, const std::string& name) {
+    size_t begin = 0;
+    for (size_t dot; (dot = name.find('.', begin)) != std::string::npos; begin = dot + 1) {
+      module = module.attr(name.substr(begin, dot - begin)).toModule();
+    }
+    return {module, name.substr(begin)};
+  }
+  static at::Tensor Find(const torch::jit::Module& module, const std::string& name) {
+    const auto [owner, last] = Owner(module, name);
+    return owner.attr(last).toTensor();
+  }
+
+  torch::jit::Module Filled(absl::Span<const float> values) const {
+    torch::jit::Module module = pristine_.deepcopy();
+    for (size_t i = 0; i < layout_.entries().size(); ++i) {
+      const LayoutEntry& entry = layout_.entries()[i];
+      if (entry.kind == EntryKind::kLocal) continue;
+      auto [owner, last] = Owner(module, entry.name);
+      const bool requires_grad = owner.attr(last).toTensor().requires_grad();
+      owner.setattr(last, at::from_blob(const_cast<float*>(values.data()) + layout_.offset(i), entry.shape, at::kFloat)
+                              .clone()
+                              .set_requires_grad(requires_grad));
+    }
+    return module;
+  }
+
+  const ArchitectureSpec spec_;
+  const torch::jit::Module pristine_;
+  ParameterLayout layout_;
+  torch::jit::Module module_;
+  bool training_ = false;
+  std::vector<at::Tensor> parameters_;
+  std::vector<int64_t> offsets_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ScriptModel>> MakeScriptModel(const ArchitectureSpec& spec, std::string archive) {
+  return CatchTorch([&]() -> absl::StatusOr<std::unique_ptr<ScriptModel>> {
+    // The optimising executor rewrites a graph after its first runs, and with it the bits of the results.
+    torch::jit::setGraphExecutorOptimize(false);
+    std::unique_ptr<ScriptModelImpl> model;
+    try {
+      std::istringstream in(std::move(archive));
+      model = std::make_unique<ScriptModelImpl>(spec, torch::jit::load(in, at::kCPU));
+    } catch (const std::exception& error) {
+      return absl::InvalidArgumentError(absl::StrCat("not a loadable TorchScript archive: ", error.what()));
+    }
+    FEDWATT_RETURN_IF_ERROR(model->Inspect());
+    return model;
+  });
+}
+
+}  // namespace fedwatt::internal

@@ -1,0 +1,178 @@
+#include "fedwatt/model/torch/trainer_child.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <map>
+#include <stop_token>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/clock.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/torchscript/protocol.h"
+#include "script_model.h"
+
+namespace fedwatt {
+namespace internal {
+namespace {
+
+constexpr absl::Duration kProgressPeriod = absl::Milliseconds(10);
+
+class TrainerChild {
+ public:
+  explicit TrainerChild(int fd) : fd_(fd) {}
+
+  int Run() {
+    while (true) {
+      absl::StatusOr<Frame> frame = ReadFrame(fd_, kMaxFrameBytes);
+      if (!frame.ok()) return absl::IsUnavailable(frame.status()) ? 0 : 2;
+      if (frame->kind == FrameKind::kStop) continue;  // crossed our last answer
+      absl::StatusOr<std::pair<FrameKind, std::string>> answer = Answer(*frame);
+      // What the parent says is DATA_LOSS only when it is not the protocol.
+      if (absl::IsDataLoss(answer.status())) return 2;
+      if (!answer.ok()) answer = std::make_pair(FrameKind::kError, EncodeError(answer.status()));
+      frame->payload.clear();
+      if (!WriteFrame(fd_, answer->first, answer->second).ok()) return 0;
+    }
+  }
+
+ private:
+  using AnswerOr = absl::StatusOr<std::pair<FrameKind, std::string>>;
+
+  AnswerOr Answer(const Frame& frame) {
+    ByteReader in(frame.payload, "trainer question");
+    if (frame.kind == FrameKind::kLoad) return Load(in);
+    if (trainer_ == nullptr) return absl::DataLossError("a question before an archive was loaded");
+    switch (frame.kind) {
+      case FrameKind::kAddData: return AddData(in);
+      case FrameKind::kForgetData: return ForgetData(in);
+      case FrameKind::kTrain: return Train(in);
+      case FrameKind::kEvaluate: return Evaluate(in);
+      case FrameKind::kSave: return Save(in);
+      default: return absl::DataLossError(absl::StrCat("unknown question ", static_cast<uint32_t>(frame.kind)));
+    }
+  }
+
+  AnswerOr Load(ByteReader& in) {
+    ArchitectureSpec spec;
+    spec.name = "torchscript";
+    FEDWATT_ASSIGN_OR_RETURN(spec.input_shape, GetShape(in, "input shape"));
+    FEDWATT_ASSIGN_OR_RETURN(spec.output_count, in.Get<int64_t>("output count"));
+    FEDWATT_ASSIGN_OR_RETURN(std::string archive, GetString(in, "archive", kMaxFrameBytes));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "archive"));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> model, MakeScriptModel(spec, std::move(archive)));
+    model_ = model.get();
+    trainer_ = MakeSgdTrainer(std::move(model));
+    FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, trainer_->InitialModel(0));
+    ByteWriter out;
+    PutLayout(out, trainer_->layout());
+    PutValues(out, values);
+    return std::make_pair(FrameKind::kLoaded, std::move(out).str());
+  }
+
+  AnswerOr AddData(ByteReader& in) {
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t id, in.Get<uint64_t>("id"));
+    FEDWATT_ASSIGN_OR_RETURN(Dataset data, GetDataset(in));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "examples"));
+    datasets_.insert_or_assign(id, std::move(data));
+    return std::make_pair(FrameKind::kDone, std::string());
+  }
+
+  AnswerOr ForgetData(ByteReader& in) {
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t id, in.Get<uint64_t>("id"));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "id"));
+    datasets_.erase(id);
+    return std::make_pair(FrameKind::kDone, std::string());
+  }
+
+  AnswerOr Train(ByteReader& in) {
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t id, in.Get<uint64_t>("id"));
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t seed, in.Get<uint64_t>("seed"));
+    FEDWATT_ASSIGN_OR_RETURN(const TrainingRecipe recipe, GetRecipe(in));
+    FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> global, GetValues(in, "values"));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
+    FEDWATT_ASSIGN_OR_RETURN(const Dataset* data, FindData(id));
+
+    std::stop_source stop;
+    TrainingControl control;
+    control.stop = stop.get_token();
+    absl::Duration last = -absl::InfiniteDuration();
+    control.progress = [&](const TrainingProgress& progress) {
+      pollfd asked{fd_, POLLIN, 0};
+      if (poll(&asked, 1, 0) > 0) {
+        const absl::StatusOr<Frame> frame = ReadFrame(fd_, 0);
+        if (!frame.ok() || frame->kind != FrameKind::kStop) _exit(frame.ok() ? 2 : 0);
+        stop.request_stop();
+      }
+      const absl::Duration now = RealClock().Monotonic();
+      if (now - last < kProgressPeriod) return;
+      last = now;
+      ByteWriter out;
+      out.Put(progress.steps_done);
+      out.Put(progress.examples_seen);
+      if (!WriteFrame(fd_, FrameKind::kProgress, out.str()).ok()) _exit(0);
+    };
+    std::vector<float> local(global.size());
+    FEDWATT_ASSIGN_OR_RETURN(const TrainingResult result,
+                             trainer_->Train(global, *data, recipe, seed, control, absl::MakeSpan(local)));
+    ByteWriter out;
+    out.Put(result.steps_done);
+    out.Put(result.examples_seen);
+    out.Put(result.example_count);
+    out.Put(result.mean_loss);
+    out.Put<uint8_t>(result.completed);
+    PutValues(out, local);
+    return std::make_pair(FrameKind::kTrained, std::move(out).str());
+  }
+
+  AnswerOr Evaluate(ByteReader& in) {
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t id, in.Get<uint64_t>("id"));
+    FEDWATT_ASSIGN_OR_RETURN(const std::string loss, GetString(in, "loss", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, GetValues(in, "values"));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
+    FEDWATT_ASSIGN_OR_RETURN(const Dataset* data, FindData(id));
+    FEDWATT_ASSIGN_OR_RETURN(const EvaluationResult result, trainer_->Evaluate(values, *data, loss));
+    ByteWriter out;
+    out.Put(result.example_count);
+    out.Put(result.mean_loss);
+    out.Put(result.accuracy);
+    out.Put<uint8_t>(result.has_accuracy);
+    return std::make_pair(FrameKind::kEvaluated, std::move(out).str());
+  }
+
+  AnswerOr Save(ByteReader& in) {
+    FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, GetValues(in, "values"));
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
+    if (static_cast<int64_t>(values.size()) != model_->layout().value_count()) return absl::DataLossError("values of another length");
+    return CatchTorch([&]() -> AnswerOr { return std::make_pair(FrameKind::kSaved, model_->Archive(values)); });
+  }
+
+  absl::StatusOr<const Dataset*> FindData(uint64_t id) const {
+    auto it = datasets_.find(id);
+    if (it == datasets_.end()) return absl::DataLossError(absl::StrCat("no dataset ", id));
+    return &it->second;
+  }
+
+  const int fd_;
+  ScriptModel* model_ = nullptr;  // owned by trainer_
+  std::unique_ptr<LocalTrainer> trainer_;
+  std::map<uint64_t, Dataset> datasets_;
+};
+
+}  // namespace
+}  // namespace internal
+
+int RunTrainerChild(int fd) {
+  // An archive may be in an endless loop when the parent dies.
+  std::thread([fd] {
+    pollfd hung_up{fd, POLLRDHUP, 0};
+    while (poll(&hung_up, 1, -1) < 0) {
+    }
+    _exit(0);
+  }).detach();
+  return internal::TrainerChild(fd).Run();
+}
+
+}  // namespace fedwatt
