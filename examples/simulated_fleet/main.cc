@@ -1,0 +1,168 @@
+// fedwatt-fleet: a whole federation in one process, for choosing settings before a device is touched.
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <thread>
+#include <string>
+#include <vector>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/process.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/config/command_line.h"
+#include "fedwatt/config/exit_codes.h"
+#include "fedwatt/config/run_options.h"
+#include "fedwatt/data/partitioner.h"
+#include "fedwatt/data/reader.h"
+#include "fedwatt/energy/meter.h"
+#include "fedwatt/model/torch/torch_trainer.h"
+#include "fedwatt/report/run_record.h"
+#include "fedwatt/report/table.h"
+#include "fedwatt/round/model_archive.h"
+#include "fedwatt/simulation/fleet.h"
+
+namespace fedwatt {
+namespace {
+
+// SIGINT and SIGTERM end the run in order: the record stays whole.
+class SignalStop {
+ public:
+  SignalStop() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    waiter_ = std::jthread([this](std::stop_token done) {
+      const timespec slice{0, 100'000'000};
+      while (!done.stop_requested()) {
+        if (sigtimedwait(&signals_, nullptr, &slice) > 0) source_.request_stop();
+      }
+    });
+  }
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  sigset_t signals_;
+  std::stop_source source_;
+  std::jthread waiter_;
+};
+
+absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const std::string& command) {
+  CommandLineOptions flags;
+  flags.program = "fedwatt-fleet";
+  flags.description = "Simulates a federation in one process: the coordinator's engine, the clients' training, virtual time.";
+  flags.version = std::string(kVersion);
+  flags.flags = {Flag::kOut, Flag::kSeed, Flag::kThreads};
+  flags.threads_key = "simulation.workers";
+  FEDWATT_ASSIGN_OR_RETURN(CommandLine line, ParseCommandLine(flags, arguments));
+  if (line.print_and_exit.has_value()) {
+    std::cout << *line.print_and_exit;
+    return ExitCode::kDone;
+  }
+  FEDWATT_ASSIGN_OR_RETURN(LoadedSettings loaded, LoadSettings(line.sources));
+  const Settings& settings = loaded.settings;
+  if (line.show_config) {
+    std::cout << ShowConfig(loaded);
+    return ExitCode::kDone;
+  }
+  if (settings.partition.clients < 1) {
+    return absl::InvalidArgumentError("partition.clients: a fleet needs at least one; for instance --set partition.clients=100");
+  }
+  const auto log = [lowest = line.log_level](LogLevel level, std::string_view message) {
+    if (level >= lowest) std::cerr << LogLevelName(level) << ": " << message << "\n";
+  };
+
+  // One kernel thread a worker: the fleet's parallelism is over clients, and bits do not depend on it.
+  FEDWATT_RETURN_IF_ERROR(ConfigureKernels(settings.training.recipe.threads));
+  if (!BlasIsOptimised()) Log(log, LogLevel::kWarning, "matrix products run on the reference BLAS, about 20 times slower; install libopenblas0-pthread");
+
+  absl::StatusOr<DataSplit> data = ReadData(settings.data);
+  if (!data.ok()) return WithExitCode(data.status(), ExitCode::kData);
+  FEDWATT_ASSIGN_OR_RETURN(Parts parts, PartitionData(data->train, settings.partition));
+
+  const std::string run_id = NewRunId(RealClock());
+  FEDWATT_ASSIGN_OR_RETURN(ArchitectureSpec architecture, MakeArchitecture(settings, data->train));
+  FleetOptions options;
+  options.engine = MakeEngineOptions(settings, run_id);
+  options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
+  options.trainer_factory = MakeTorchTrainer;
+  for (std::vector<int32_t>& part : parts) {
+    FEDWATT_ASSIGN_OR_RETURN(Dataset partition, data->train.Subset(std::move(part)));
+    options.partitions.push_back(std::move(partition));
+  }
+  const EvaluationMode evaluation = settings.federation.evaluation;
+  if (evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth) options.test = data->test;
+  if (evaluation == EvaluationMode::kFederated || evaluation == EvaluationMode::kBoth) {
+    options.held_out_fraction = settings.federation.federated_held_out_fraction;
+  }
+  options.workers = settings.simulation_workers;
+  options.client_learning_rate_at = MakeLearningRate(settings);
+  options.log = log;
+  std::vector<std::pair<DeviceClass, double>> mix;
+  for (const DeviceShare& share : settings.energy.device_mix) {
+    FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass(share.name));
+    mix.emplace_back(std::move(device), share.share);
+  }
+  options.devices = MixDevices(mix, settings.partition.clients, settings.seed);
+  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
+  options.server_meter = meter.meter.get();
+
+  const std::string out = settings.out.empty() ? absl::StrCat("runs/fleet-", run_id) : settings.out;
+  if (absl::StatusOr<std::string> earlier = ReadFile(absl::StrCat(out, "/rounds.jsonl")); earlier.ok() && !earlier->empty()) {
+    return absl::AlreadyExistsError(absl::StrCat("--out ", out, " holds the record of an earlier run; a fleet does not continue runs, name another folder"));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<RunRecordWriter> record, RunRecordWriter::Open(out));
+  FEDWATT_ASSIGN_OR_RETURN(ModelArchive archive, ModelArchive::Open(out));
+  options.record = record.get();
+  options.archive = &archive;
+
+  RoundTable table(RoundTableOptionsFor(STDOUT_FILENO));
+  std::cout << table.Header() << std::flush;
+  options.on_round = [&](const RoundRecord& round) { std::cout << table.Row(round) << std::flush; };
+
+  SignalStop signals;
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(options)));
+  FEDWATT_ASSIGN_OR_RETURN(FleetOutcome outcome, fleet->Run(signals.token()));
+
+  RunSummary summary;
+  summary.run_id = run_id;
+  summary.version = std::string(kVersion);
+  summary.command = command;
+  summary.config = loaded.effective;
+  summary.seed = settings.seed;
+  summary.simulated = true;
+  const MachineInfo machine = DescribeMachine();
+  summary.machine_facts = KernelFacts();
+  summary.machine_facts["cpu"] = machine.cpu_model;
+  summary.machine_facts["cores"] = absl::StrCat(machine.core_count);
+  summary.machine_facts["instruction_sets"] = machine.instruction_sets;
+  if (machine.memory_bytes.has_value()) summary.machine_facts["memory_bytes"] = absl::StrCat(*machine.memory_bytes);
+  if (meter.meter != nullptr) summary.meters_found.push_back(std::string(meter.meter->name()));
+  for (const RefusedMeter& refused : meter.refused) summary.meters_refused[refused.name] = refused.reason;
+  summary.target_accuracy = settings.federation.target_accuracy;
+  summary.model_path = absl::StrCat(archive.directory(), "/final.pt");
+  FEDWATT_RETURN_IF_ERROR(WriteTorchScript(architecture, outcome.model, summary.model_path));
+  FEDWATT_RETURN_IF_ERROR(record->WriteSummary(summary));
+  std::cout << table.Legend();
+  std::cerr << "run " << run_id << ": " << outcome.reason << ", " << outcome.rounds_committed << " rounds committed; record in " << out << "\n";
+  const bool missed = settings.federation.target_accuracy.has_value() && !outcome.target_reached && outcome.reason != "stopped";
+  return missed ? ExitCode::kTargetMissed : ExitCode::kDone;
+}
+
+}  // namespace
+}  // namespace fedwatt
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  absl::StatusOr<fedwatt::ExitCode> code = fedwatt::Run(arguments, absl::StrJoin(std::vector<std::string>(argv, argv + argc), " "));
+  if (!code.ok()) {
+    std::cerr << fedwatt::ErrorLine(code.status()) << "\n";
+    return static_cast<int>(fedwatt::ExitCodeFor(code.status()));
+  }
+  return static_cast<int>(*code);
+}
