@@ -12,6 +12,12 @@ namespace {
 
 constexpr absl::Duration kDiagnosisTimeout = absl::Seconds(2);
 
+// A coordinator that shuts down cancels the calls it holds.
+bool NobodyAnswered(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kDeadlineExceeded ||
+         status.code() == absl::StatusCode::kCancelled;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Link>> Link::Create(const ConnectionOptions& options, LogSink log) {
@@ -40,8 +46,7 @@ absl::StatusOr<std::unique_ptr<Link>> Link::Create(const ConnectionOptions& opti
 }
 
 void Link::NoteAnswer(const absl::Status& status) {
-  // Only these say that nobody answered.
-  if (status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kDeadlineExceeded) return;
+  if (NobodyAnswered(status)) return;
   last_answer_ns_ = absl::ToInt64Nanoseconds(RealClock().Monotonic());
   if (broken_.exchange(false)) Log(log_, LogLevel::kInfo, absl::StrCat("coordinator ", address_, " answers again"));
 }
@@ -49,7 +54,7 @@ void Link::NoteAnswer(const absl::Status& status) {
 absl::Duration Link::SinceLastAnswer() const { return RealClock().Monotonic() - absl::Nanoseconds(last_answer_ns_.load()); }
 
 absl::Status Link::Explain(const absl::Status& status, absl::Duration next_try) {
-  broken_ = true;
+  if (NobodyAnswered(status)) broken_ = true;
   {
     absl::MutexLock lock(&mutex_);
     const absl::Duration now = RealClock().Monotonic();
@@ -65,7 +70,8 @@ absl::Status Link::Explain(const absl::Status& status, absl::Duration next_try) 
       words = absl::UnavailableError(absl::StrCat(std::string(status.message()), " (somebody listens there; does the coordinator use TLS?)"));
     }
   }
-  words = absl::Status(words.code(), absl::StrCat("cannot reach the coordinator ", address_, ": ", std::string(words.message())));
+  words = absl::Status(words.code(), absl::StrCat(NobodyAnswered(status) ? "cannot reach the coordinator " : "trouble at the coordinator ", address_,
+                                                  ": ", std::string(words.message())));
   if (words.code() != absl::StatusCode::kUnauthenticated) {
     Log(log_, LogLevel::kWarning, absl::StrCat(std::string(words.message()), "; next try in ", absl::FormatDuration(absl::Trunc(next_try, absl::Milliseconds(1)))));
   }

@@ -1,0 +1,430 @@
+#include "fedwatt/client/client.h"
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "fake_coordinator.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/compression/codec.h"
+#include "fedwatt/round/participant.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::FakeCoordinator;
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr int64_t kValues = 100000;  // 400 KB: four chunks
+
+ParameterLayout Layout() { return *ParameterLayout::Create({{"weight", {kValues}}}); }
+
+// Adds 1 to every value; `slow` trains until it is stopped or its deadline comes.
+class AddOneTrainer : public LocalTrainer {
+ public:
+  AddOneTrainer(bool slow, bool fails) : slow_(slow), fails_(fails), layout_(Layout()) {}
+  const ParameterLayout& layout() const override { return layout_; }
+  absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe&, uint64_t,
+                                       const TrainingControl& control, absl::Span<float> local) override {
+    if (fails_) return absl::AbortedError("the loss became NaN");
+    for (size_t i = 0; i < global.size(); ++i) local[i] = global[i] + 1;
+    TrainingResult result{1, data.size(), data.size(), 0.25, true};
+    while (slow_) {
+      if (control.stop.stop_requested() || control.clock->Now() >= control.deadline) {
+        result.completed = false;
+        break;
+      }
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    return result;
+  }
+  absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float>, const Dataset& data, const std::string&) override {
+    return EvaluationResult{data.size(), 0.5, 0.75, true};
+  }
+  absl::StatusOr<std::vector<float>> InitialModel(uint64_t) override { return std::vector<float>(kValues); }
+
+ private:
+  bool slow_, fails_;
+  ParameterLayout layout_;
+};
+
+Dataset TenExamples() {
+  ExampleStore store;
+  store.input_shape = {1};
+  store.inputs = std::vector<float>(10, 0.5f);
+  store.labels = std::vector<int32_t>(10, 0);
+  store.output_count = 1;
+  return *Dataset::Create(std::move(store));
+}
+
+class ClientTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string base = ::testing::TempDir() + "fedwatt-client-XXXXXX";
+    ASSERT_NE(::mkdtemp(base.data()), nullptr);
+    base_ = base;
+    fake_.plan.run_id = "run-1";
+    fake_.plan.architecture = {"add_one", {1}, 1, {}, {}};
+    fake_.plan.layout_digest = Layout().digest();
+    fake_.plan.recipe.local_epochs = 1;
+    ASSERT_THAT(ValidatePlan(fake_.plan), IsOk());
+    ContainerHeader header;
+    header.codec = "float32";
+    header.layout = Layout();
+    header.layout_digest = header.layout.digest();
+    std::vector<float> values(kValues);
+    for (int64_t i = 0; i < kValues; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i % 1000) / 8;
+    ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
+    ASSERT_OK_AND_ASSIGN(std::string payload, codec->Encode(values, TransformContext{header.layout}));
+    fake_.model = WriteContainer(header, payload);
+    ASSERT_TRUE(fake_.Start(InsecureServerCredentials()));
+  }
+  void TearDown() override {
+    fake_.Stop();
+    std::filesystem::remove_all(base_);
+  }
+
+  ClientOptions Options() {
+    ClientOptions options;
+    options.connection = {fake_.address(), "the test", "", true};
+    options.partitions = {{2, TenExamples()}};
+    options.partition_count = 4;
+    options.trainer_factory = [this](const ArchitectureSpec&) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+      ++trainers_made_;
+      return std::make_unique<AddOneTrainer>(slow_, fails_);
+    };
+    options.meter = "none";
+    options.device_state = [this] {
+      DeviceState state;
+      state.battery_fraction = battery_.load();
+      return state;
+    };
+    options.conditions_interval = absl::Milliseconds(20);
+    options.backoff_base = absl::Milliseconds(10);
+    options.backoff_cap = absl::Milliseconds(100);
+    options.log = [this](LogLevel, std::string_view message) {
+      absl::MutexLock lock(&mutex_);
+      log_ += std::string(message) + "\n";
+    };
+    return options;
+  }
+  absl::StatusOr<ClientSummary> Run(ClientOptions options, std::stop_token stop = {}) {
+    absl::StatusOr<std::unique_ptr<Client>> client = Client::Create(std::move(options));
+    if (!client.ok()) return client.status();
+    return (*client)->Run(stop);
+  }
+  std::string log() {
+    absl::MutexLock lock(&mutex_);
+    return log_;
+  }
+  // Every value of the one upload is 1.
+  void ExpectUpdateOfOnes() {
+    FakeCoordinator::Seen seen = fake_.seen();
+    ASSERT_THAT(seen.uploads, SizeIs(1));
+    ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(seen.uploads.begin()->second, 1 << 30));
+    EXPECT_EQ(view.header.kind, ContainerKind::kUpdate);
+    EXPECT_EQ(view.header.layout_digest, Layout().digest());
+    ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
+    std::vector<float> delta(kValues);
+    ASSERT_THAT(codec->Decode(view.payload, TransformContext{Layout()}, absl::MakeSpan(delta)), IsOk());
+    EXPECT_THAT(delta, ::testing::Each(1.0f));
+  }
+
+  std::string base_;
+  FakeCoordinator fake_;
+  bool slow_ = false, fails_ = false;
+  std::atomic<int> trainers_made_{0};
+  std::atomic<double> battery_{1.0};
+  absl::Mutex mutex_;
+  std::string log_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(ClientTest, TrainsReportsAndFinishes) {
+  ClientOptions options = Options();
+  options.name = "kitchen";
+  options.architectures = {"add_one"};
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  EXPECT_EQ(summary.reason, "all rounds done");
+  EXPECT_TRUE(summary.succeeded);
+  EXPECT_EQ(summary.accepted_count, 1);
+  ExpectUpdateOfOnes();
+  FakeCoordinator::Seen seen = fake_.seen();
+  ASSERT_THAT(seen.check_ins, SizeIs(1));
+  const v1::CheckInRequest& check_in = seen.check_ins[0];
+  EXPECT_EQ(check_in.client_name(), "kitchen");
+  EXPECT_EQ(check_in.partition_index(), 2);
+  EXPECT_EQ(check_in.partition_count(), 4);
+  EXPECT_EQ(check_in.protocol().min_version(), 1);
+  EXPECT_EQ(check_in.capabilities().example_count(), 10);
+  EXPECT_FALSE(check_in.capabilities().has_evaluation_example_count());
+  EXPECT_EQ(check_in.capabilities().meter_tier(), v1::ENERGY_TIER_MISSING);
+  EXPECT_THAT(check_in.capabilities().codecs(), ::testing::Contains("float32"));
+  EXPECT_THAT(check_in.capabilities().architectures(), ElementsAre("add_one"));
+  EXPECT_DOUBLE_EQ(check_in.energy_state().battery_fraction(), 1.0);
+  ASSERT_THAT(seen.reports, SizeIs(1));
+  const v1::ReportRequest& report = seen.reports[0];
+  EXPECT_EQ(report.completed().payload_sha256(), Sha256(seen.uploads.begin()->second).Raw());
+  EXPECT_EQ(report.completed().example_count(), 10);
+  EXPECT_EQ(report.completed().mean_loss(), 0.25);
+  EXPECT_EQ(report.completed().step_count(), 1);
+  EXPECT_FALSE(report.completed().partial());
+  EXPECT_EQ(report.transfer().downlink_payload_bytes(), static_cast<int64_t>(fake_.model.size()));
+  EXPECT_EQ(report.transfer().uplink_payload_bytes(), static_cast<int64_t>(seen.uploads.begin()->second.size()));
+  if (report.transfer().has_uplink_wire_bytes()) {
+    EXPECT_GT(report.transfer().uplink_wire_bytes(), report.transfer().uplink_payload_bytes());
+    EXPECT_GT(report.transfer().downlink_wire_bytes(), report.transfer().downlink_payload_bytes());
+  }
+  std::set<int> phases;
+  for (const v1::PhaseSpan& span : report.phases()) {
+    EXPECT_TRUE(phases.insert(span.phase()).second);
+    EXPECT_FALSE(span.energy().has_energy_uj());  // not metered is not zero
+  }
+  EXPECT_TRUE(phases.contains(v1::PHASE_TRAIN) && phases.contains(v1::PHASE_UPLOAD) && phases.contains(v1::PHASE_DOWNLOAD));
+  EXPECT_EQ(seen.still_wanted, 1);
+  EXPECT_EQ(log().find("coordinator " + fake_.address() + " (from the test), without TLS"), 0u) << log();
+}
+
+TEST_F(ClientTest, DownloadResumesAfterACut) {
+  fake_.cut_downloads_after = 2;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0, 2 * kChunkBytes));
+  ExpectUpdateOfOnes();
+}
+
+TEST_F(ClientTest, DamagedChunkIsFetchedAgain) {
+  fake_.corrupt_download = true;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0, kChunkBytes));
+  EXPECT_EQ(summary.accepted_count, 1);
+}
+
+TEST_F(ClientTest, UploadResumesAtTheAcknowledgedOffset) {
+  fake_.cut_uploads_after = 3;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_THAT(fake_.seen().upload_offsets, ElementsAre(0, 3 * kChunkBytes));
+  ExpectUpdateOfOnes();
+}
+
+TEST_F(ClientTest, LostReportIsRepeatedUnderTheSameId) {
+  fake_.lost_reports = 2;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  FakeCoordinator::Seen seen = fake_.seen();
+  ASSERT_THAT(seen.reports, SizeIs(3));
+  EXPECT_EQ(seen.reports[0].SerializeAsString(), seen.reports[1].SerializeAsString());
+  EXPECT_EQ(seen.reports[0].SerializeAsString(), seen.reports[2].SerializeAsString());
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_THAT(seen.upload_offsets, SizeIs(1));
+}
+
+TEST_F(ClientTest, ModelIsFetchedOnceAndKeptOverRestarts) {
+  fake_.rounds = 3;
+  ClientOptions options = Options();
+  options.state_directory = base_ + "/state";
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  EXPECT_EQ(summary.accepted_count, 3);
+  EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0));
+  EXPECT_EQ(trainers_made_, 1);
+  fake_.rounds = 4;
+  ASSERT_OK_AND_ASSIGN(summary, Run(options));
+  EXPECT_EQ(summary.accepted_count, 1);
+  FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_THAT(seen.download_offsets, ElementsAre(0));
+  EXPECT_EQ(seen.reports[3].transfer().downlink_payload_bytes(), 0);
+  EXPECT_EQ(seen.check_ins[0].client_id(), seen.check_ins[1].client_id());
+  // A damaged file is only a miss.
+  ASSERT_THAT(WriteFileAtomically(base_ + "/state/blob", "garbage"), IsOk());
+  fake_.rounds = 5;
+  ASSERT_OK_AND_ASSIGN(summary, Run(options));
+  EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0, 0));
+}
+
+TEST_F(ClientTest, StateDirectoryIsLockedAndChecked) {
+  ClientOptions options = Options();
+  options.state_directory = base_ + "/state";
+  {
+    ASSERT_OK_AND_ASSIGN(auto first, Client::Create(options));
+    EXPECT_THAT(Client::Create(options), StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("client.state_directory")));
+  }
+  EXPECT_THAT(Client::Create(options), IsOk());
+  ASSERT_THAT(WriteFileAtomically(base_ + "/state/client_id", "../../evil"), IsOk());
+  EXPECT_THAT(Client::Create(options), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("client_id")));
+}
+
+TEST_F(ClientTest, SurvivesARestartOfTheCoordinator) {
+  fake_.rounds = 100;
+  std::thread restarter([&] {
+    while (fake_.seen().reports.size() < 5) absl::SleepFor(absl::Milliseconds(5));
+    fake_.Stop();
+    absl::SleepFor(absl::Milliseconds(2200));  // a cause is looked for once a second
+    EXPECT_TRUE(fake_.Start(InsecureServerCredentials()));
+  });
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  restarter.join();
+  EXPECT_EQ(summary.reason, "all rounds done");
+  EXPECT_EQ(fake_.seen().check_ins.size(), 2u);
+  // Each try that failed names the address, where it came from, and the reason.
+  EXPECT_THAT(log(), HasSubstr("cannot reach the coordinator " + fake_.address() + " (from the test)"));
+  EXPECT_THAT(log(), HasSubstr("refused"));
+  EXPECT_THAT(log(), HasSubstr("answers again"));
+}
+
+TEST_F(ClientTest, GivesUpWhenTold) {
+  fake_.Stop();
+  ClientOptions options = Options();
+  options.give_up_after = absl::Milliseconds(300);
+  EXPECT_THAT(Run(options), StatusIs(absl::StatusCode::kUnavailable, HasSubstr(fake_.address())));
+}
+
+TEST_F(ClientTest, WaitsWhileBusyAndStopsWhenRefused) {
+  fake_.busy_check_ins = 3;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_THAT(fake_.seen().check_ins, SizeIs(4));
+  for (v1::RefusalReason reason : {v1::REFUSAL_REASON_VERSION, v1::REFUSAL_REASON_PARTITION, v1::REFUSAL_REASON_INCAPABLE}) {
+    fake_.refusal = reason;
+    EXPECT_THAT(Run(Options()), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("not you")));
+  }
+  fake_.refusal = v1::REFUSAL_REASON_FINISHED;
+  EXPECT_THAT(Run(Options()), IsOk());
+}
+
+TEST_F(ClientTest, CancelStopsTrainingAndSendsNothing) {
+  slow_ = true;
+  fake_.cancel_working = Rejection::kNotNeeded;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.cancelled_count, 1);
+  EXPECT_EQ(summary.accepted_count, 0);
+  EXPECT_TRUE(fake_.seen().uploads.empty());
+  EXPECT_TRUE(fake_.seen().reports.empty());
+  EXPECT_THAT(log(), HasSubstr("not_needed"));
+}
+
+TEST_F(ClientTest, UnwantedUpdateIsNotUploaded) {
+  fake_.unwanted = true;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.cancelled_count, 1);
+  EXPECT_TRUE(fake_.seen().upload_offsets.empty());
+}
+
+TEST_F(ClientTest, BrokenConditionWithdraws) {
+  slow_ = true;
+  ClientOptions options = Options();
+  options.rules.min_battery_fraction = 0.3;
+  std::thread drain([&] {
+    while (trainers_made_ == 0) absl::SleepFor(absl::Milliseconds(2));
+    absl::SleepFor(absl::Milliseconds(50));
+    battery_ = 0.12;
+    while (fake_.seen().reports.empty()) absl::SleepFor(absl::Milliseconds(2));
+    battery_ = 0.9;  // charged: the client comes back by itself
+  });
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  drain.join();
+  EXPECT_EQ(summary.cancelled_count, 1);
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_EQ(fake_.seen().reports[0].withdrawn().condition(), "battery 0.12 below 0.30");
+  EXPECT_TRUE(fake_.seen().uploads.empty());
+  EXPECT_EQ(summary.reason, "all rounds done");
+}
+
+TEST_F(ClientTest, PartialWorkAtTheDeadlineIsDelivered) {
+  slow_ = true;
+  fake_.deadline = absl::Milliseconds(500);
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_TRUE(fake_.seen().reports[0].completed().partial());
+}
+
+TEST_F(ClientTest, StopWithdrawsAndReturns) {
+  slow_ = true;
+  std::stop_source stop;
+  std::thread stopper([&] {
+    while (trainers_made_ == 0) absl::SleepFor(absl::Milliseconds(2));
+    absl::SleepFor(absl::Milliseconds(30));
+    stop.request_stop();
+  });
+  EXPECT_THAT(Run(Options(), stop.get_token()), StatusIs(absl::StatusCode::kCancelled, HasSubstr("stopped")));
+  stopper.join();
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_TRUE(fake_.seen().reports[0].has_withdrawn());
+}
+
+TEST_F(ClientTest, FailureIsReportedWithItsReason) {
+  fails_ = true;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 0);
+  EXPECT_EQ(summary.rejected_count, 1);
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_EQ(fake_.seen().reports[0].failed().code(), static_cast<int>(absl::StatusCode::kAborted));
+  EXPECT_EQ(fake_.seen().reports[0].failed().message(), "the loss became NaN");
+}
+
+TEST_F(ClientTest, ModelBeyondTheLimitIsNotFetched) {
+  ClientOptions options = Options();
+  options.max_model_bytes = 1000;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  EXPECT_TRUE(fake_.seen().download_offsets.empty());
+  EXPECT_EQ(fake_.seen().reports[0].failed().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(ClientTest, EvaluatesOnHeldOutData) {
+  fake_.evaluate_first = true;
+  ClientOptions options = Options();
+  options.held_out_fraction = 0.3;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  FakeCoordinator::Seen seen = fake_.seen();
+  ASSERT_THAT(seen.evaluations, SizeIs(1));
+  EXPECT_EQ(seen.evaluations[0].completed().example_count(), 3);
+  EXPECT_EQ(seen.evaluations[0].completed().mean_loss(), 0.5);
+  EXPECT_EQ(seen.evaluations[0].completed().accuracy(), 0.75);
+  EXPECT_EQ(seen.check_ins[0].capabilities().evaluation_example_count(), 3);
+  EXPECT_EQ(seen.reports[0].completed().example_count(), 7);
+  EXPECT_EQ(summary.evaluated_count, 1);
+}
+
+TEST_F(ClientTest, ManyPartitionsShareOneDownload) {
+  fake_.rounds = 8;
+  ClientOptions options = Options();
+  options.partitions.clear();
+  for (int64_t i = 0; i < 4; ++i) options.partitions.push_back({i, TenExamples()});
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_GE(summary.accepted_count, 8);
+  EXPECT_EQ(seen.check_ins.size(), 4u);
+  EXPECT_THAT(seen.download_offsets, ElementsAre(0));
+  EXPECT_EQ(trainers_made_, 1);
+  for (const v1::ReportRequest& report : seen.reports) EXPECT_FALSE(report.transfer().has_uplink_wire_bytes());
+}
+
+TEST_F(ClientTest, OptionsAreChecked) {
+  auto expect = [this](const std::function<void(ClientOptions&)>& spoil, const std::string& word) {
+    ClientOptions options = Options();
+    spoil(options);
+    EXPECT_THAT(Client::Create(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(word)));
+  };
+  expect([](ClientOptions& o) { o.partitions.clear(); }, "partitions: none");
+  expect([](ClientOptions& o) { o.partitions[0].index = 4; }, "expected [0, 4), got 4");
+  expect([](ClientOptions& o) { o.partitions[0].index = -1; }, "got -1");
+  expect([](ClientOptions& o) { o.partitions.push_back(o.partitions[0]); }, "given twice");
+  expect([](ClientOptions& o) { o.partitions[0].data = Dataset(); }, "no examples");
+  expect([](ClientOptions& o) { o.partition_count = 0; }, "partition count");
+  expect([](ClientOptions& o) { o.held_out_fraction = 1; }, "held-out");
+  expect([](ClientOptions& o) { o.held_out_fraction = std::numeric_limits<double>::quiet_NaN(); }, "held-out");
+  expect([](ClientOptions& o) { o.trainer_factory = nullptr; }, "trainer factory");
+  expect([](ClientOptions& o) { o.max_parallel_attempts = 0; }, "parallel");
+  expect([](ClientOptions& o) { o.backoff_base = absl::ZeroDuration(); }, "intervals");
+  expect([](ClientOptions& o) { o.connection.server = "nonsense"; }, "expected host:port");
+  expect([](ClientOptions& o) { o.connection.insecure = false; }, "security.directory");
+  expect([](ClientOptions& o) { o.name = std::string(129, 'x'); }, "client name");
+}
+
+}  // namespace
+}  // namespace fedwatt
