@@ -1,5 +1,6 @@
 // fedwatt-trainer: the child process in which foreign TorchScript runs. Other binaries start it; people do not.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 
@@ -16,5 +17,5 @@ int main() {
     return 64;
   }
   if (!fedwatt::ConfigureKernels(1).ok()) return 70;
-  return fedwatt::RunTrainerChild(fedwatt::internal::kTrainerFd);
+  return fedwatt::RunTrainerChild(fedwatt::internal::kTrainerFd, [](int status) { _exit(status); });
 }

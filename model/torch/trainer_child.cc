@@ -1,7 +1,6 @@
 #include "fedwatt/model/torch/trainer_child.h"
 
 #include <poll.h>
-#include <unistd.h>
 
 #include <map>
 #include <stop_token>
@@ -22,7 +21,7 @@ constexpr absl::Duration kProgressPeriod = absl::Milliseconds(10);
 
 class TrainerChild {
  public:
-  explicit TrainerChild(int fd) : fd_(fd) {}
+  TrainerChild(int fd, void (*end_process)(int)) : fd_(fd), end_process_(end_process) {}
 
   int Run() {
     while (true) {
@@ -103,7 +102,7 @@ class TrainerChild {
       pollfd asked{fd_, POLLIN, 0};
       if (poll(&asked, 1, 0) > 0) {
         const absl::StatusOr<Frame> frame = ReadFrame(fd_, 0);
-        if (!frame.ok() || frame->kind != FrameKind::kStop) _exit(frame.ok() ? 2 : 0);
+        if (!frame.ok() || frame->kind != FrameKind::kStop) end_process_(frame.ok() ? 2 : 0);
         stop.request_stop();
       }
       const absl::Duration now = RealClock().Monotonic();
@@ -112,7 +111,7 @@ class TrainerChild {
       ByteWriter out;
       out.Put(progress.steps_done);
       out.Put(progress.examples_seen);
-      if (!WriteFrame(fd_, FrameKind::kProgress, out.str()).ok()) _exit(0);
+      if (!WriteFrame(fd_, FrameKind::kProgress, out.str()).ok()) end_process_(0);
     };
     std::vector<float> local(global.size());
     FEDWATT_ASSIGN_OR_RETURN(const TrainingResult result,
@@ -156,6 +155,7 @@ class TrainerChild {
   }
 
   const int fd_;
+  void (*const end_process_)(int);
   ScriptModel* model_ = nullptr;  // owned by trainer_
   std::unique_ptr<LocalTrainer> trainer_;
   std::map<uint64_t, Dataset> datasets_;
@@ -164,15 +164,15 @@ class TrainerChild {
 }  // namespace
 }  // namespace internal
 
-int RunTrainerChild(int fd) {
+int RunTrainerChild(int fd, void (*end_process)(int status)) {
   // An archive may be in an endless loop when the parent dies.
-  std::thread([fd] {
+  std::thread([=] {
     pollfd hung_up{fd, POLLRDHUP, 0};
     while (poll(&hung_up, 1, -1) < 0) {
     }
-    _exit(0);
+    end_process(0);
   }).detach();
-  return internal::TrainerChild(fd).Run();
+  return internal::TrainerChild(fd, end_process).Run();
 }
 
 }  // namespace fedwatt

@@ -5,9 +5,10 @@
 namespace fedwatt {
 
 // Serves the parent at the other end of `fd` (fedwatt/model/torchscript/protocol.h) until it hangs up. Returns the exit status: 0 when
-// the parent left, 2 when it said something that is not the protocol. The process ends at once when the parent dies, whatever
-// the archive is doing. Call it from main, once, and from a process that does nothing else.
-int RunTrainerChild(int fd);
+// the parent left, 2 when it said something that is not the protocol. When that happens while the archive runs, calls `end_process`
+// with the same status, from any thread; it must end the process at once (_exit), for the archive may never return.
+// Call once, from the main of a process that does nothing else.
+int RunTrainerChild(int fd, void (*end_process)(int status));
 
 }  // namespace fedwatt
 
