@@ -14,7 +14,7 @@ namespace {
 struct FlagSpec {
   Flag flag;
   const char* spelling;
-  const char* key;  // "" = CommandLineOptions::threads_key
+  const char* key;          // "" = CommandLineOptions::threads_key
   const char* placeholder;  // "" = takes no value
   const char* help;
 };
@@ -57,15 +57,20 @@ absl::StatusOr<CommandLine> ParseCommandLine(const CommandLineOptions& options, 
   app.add_flag("--show-config", line.show_config, "print every effective setting with its origin");
   app.add_option("--config", config, "configuration file (TOML)")->type_name("FILE");
   app.add_option("--set", assignments, "one setting; beats environment and file; may be repeated")
-      ->type_name("KEY=VALUE")->type_size(1)->expected(1)->allow_extra_args(false)
+      ->type_name("KEY=VALUE")
+      ->type_size(1)
+      ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--log-level", log_level, "least important lines to print: debug, info, warning, error")->type_name("LEVEL");
   app.add_option("--log-format", log_format, "text or json")->type_name("FORMAT");
   std::map<Flag, bool> given;
   for (const FlagSpec& spec : kFlags) {
     if (!options.flags.count(spec.flag)) continue;
-    if (*spec.placeholder == '\0') app.add_flag(spec.spelling, given[spec.flag], spec.help);
-    else app.add_option(spec.spelling, values[spec.flag], spec.help)->type_name(spec.placeholder);
+    if (*spec.placeholder == '\0')
+      app.add_flag(spec.spelling, given[spec.flag], spec.help);
+    else
+      app.add_option(spec.spelling, values[spec.flag], spec.help)->type_name(spec.placeholder);
   }
 
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
@@ -75,13 +80,17 @@ absl::StatusOr<CommandLine> ParseCommandLine(const CommandLineOptions& options, 
     return Usage(error.what());
   }
 
-  if (help) line.print_and_exit = app.help();
-  else if (version) line.print_and_exit = absl::StrCat(options.program, " ", options.version, "\n");
-  else if (help_config) line.print_and_exit = DescribeSchema();
+  if (help)
+    line.print_and_exit = app.help();
+  else if (version)
+    line.print_and_exit = absl::StrCat(options.program, " ", options.version, "\n");
+  else if (help_config)
+    line.print_and_exit = DescribeSchema();
   if (line.print_and_exit) return line;
 
   const auto level = kLogLevels.find(log_level);
-  if (level == kLogLevels.end()) return Usage(absl::StrCat("--log-level: expected debug, info, warning or error, got '", log_level, "'"));
+  if (level == kLogLevels.end())
+    return Usage(absl::StrCat("--log-level: expected debug, info, warning or error, got '", log_level, "'"));
   line.log_level = level->second;
   const auto format = kLogFormats.find(log_format);
   if (format == kLogFormats.end()) return Usage(absl::StrCat("--log-format: expected text or json, got '", log_format, "'"));
@@ -91,7 +100,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const CommandLineOptions& options, 
   line.sources.environment = ProcessEnvironment();
   for (const std::string& assignment : assignments) {
     const size_t equals = assignment.find('=');
-    if (equals == std::string::npos || equals == 0) return Usage(absl::StrCat("--set: expected KEY=VALUE, got '", assignment, "'"));
+    if (equals == std::string::npos || equals == 0)
+      return Usage(absl::StrCat("--set: expected KEY=VALUE, got '", assignment, "'"));
     line.sources.flags.push_back({assignment.substr(0, equals), assignment.substr(equals + 1), "--set"});
   }
   // After --set: a flag of its own is the plainer wish.
@@ -112,8 +122,8 @@ std::string ShowConfig(const LoadedSettings& loaded) {
   std::string out;
   for (const SettingWithOrigin& setting : loaded.effective) {
     const auto pad = [](size_t width, size_t used) { return std::string(width > used ? width - used : 0, ' '); };
-    absl::StrAppend(&out, setting.key, pad(key_width, setting.key.size()), " = ", setting.value, pad(value_width, setting.value.size()),
-                    "  (", setting.origin, ")\n");
+    absl::StrAppend(&out, setting.key, pad(key_width, setting.key.size()), " = ", setting.value,
+                    pad(value_width, setting.value.size()), "  (", setting.origin, ")\n");
   }
   return out;
 }
@@ -123,7 +133,8 @@ std::string ErrorLine(const absl::Status& status) {
   std::string out = absl::StrCat("error: ", status.message());
   if (code != ExitCode::kUsage && code != ExitCode::kDone) {
     const absl::StatusOr<ExitCodeExplanation> explanation = ExplainExitCode(static_cast<int>(code));
-    absl::StrAppend(&out, " (", explanation.ok() ? explanation->name : "unknown", "; fedwatt explain ", static_cast<int>(code), ")");
+    absl::StrAppend(&out, " (", explanation.ok() ? explanation->name : "unknown", "; fedwatt explain ", static_cast<int>(code),
+                    ")");
   }
   return out;
 }

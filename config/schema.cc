@@ -39,15 +39,17 @@ struct Range {
 constexpr Range AtLeast(double low) { return {.low = low}; }
 constexpr Range MoreThan(double low) { return {.low = low, .low_open = true}; }
 constexpr Range Within(double low, double high) { return {.low = low, .high = high}; }
-constexpr Range OpenUnit() { return {.low = 0, .high = 1, .low_open = true, .high_open = true}; }      // (0, 1)
-constexpr Range LeftOpenUnit() { return {.low = 0, .high = 1, .low_open = true}; }                     // (0, 1]
-constexpr Range RightOpenUnit() { return {.low = 0, .high = 1, .high_open = true}; }                   // [0, 1)
+constexpr Range OpenUnit() { return {.low = 0, .high = 1, .low_open = true, .high_open = true}; }  // (0, 1)
+constexpr Range LeftOpenUnit() { return {.low = 0, .high = 1, .low_open = true}; }                 // (0, 1]
+constexpr Range RightOpenUnit() { return {.low = 0, .high = 1, .high_open = true}; }               // [0, 1)
 
 template <typename T>
 using Access = T& (*)(Settings&);
 
 template <typename T>
-const T& Get(Access<T> access, const Settings& settings) { return access(const_cast<Settings&>(settings)); }
+const T& Get(Access<T> access, const Settings& settings) {
+  return access(const_cast<Settings&>(settings));
+}
 
 // The shortest text that reads back as the same number.
 std::string NumberText(double value) {
@@ -62,11 +64,14 @@ std::string NumberText(double value) {
 template <typename Integer>
 Key IntegerKey(std::string name, Access<Integer> access, Range range, std::string help) {
   const std::string type = absl::StrCat("integer ", range.Text());
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* value = node.as_integer();
-            if (!value || !range.Contains(static_cast<double>(value->get())) ||
-                !std::in_range<Integer>(value->get())) return type;
+            if (!value || !range.Contains(static_cast<double>(value->get())) || !std::in_range<Integer>(value->get()))
+              return type;
             access(settings) = static_cast<Integer>(value->get());
             return "";
           },
@@ -89,14 +94,20 @@ std::string SetNumber(const toml::node& node, const Range& range, const std::str
 
 Key NumberKey(std::string name, Access<double> access, Range range, std::string help) {
   const std::string type = absl::StrCat("number ", range.Text());
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) { return SetNumber(node, range, type, access(settings)); },
           [=](const Settings& settings) { return NumberText(Get(access, settings)); }};
 }
 
 Key OptionalNumberKey(std::string name, Access<std::optional<double>> access, Range range, std::string help) {
   const std::string type = absl::StrCat("number ", range.Text());
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) {
             double value = 0;
             std::string problem = SetNumber(node, range, type, value);
@@ -110,7 +121,10 @@ Key OptionalNumberKey(std::string name, Access<std::optional<double>> access, Ra
 }
 
 Key BoolKey(std::string name, Access<bool> access, std::string help) {
-  return {std::move(name), "true or false", std::move(help), false,
+  return {std::move(name),
+          "true or false",
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* value = node.as_boolean();
             if (!value) return "true or false";
@@ -123,7 +137,10 @@ Key BoolKey(std::string name, Access<bool> access, std::string help) {
 // `parse` stores the text or returns what is expected.
 Key TextKey(std::string name, std::string type, std::string help, std::function<bool(Settings&, const std::string&)> parse,
             std::function<std::string(const Settings&)> show) {
-  return {std::move(name), type, std::move(help), true,
+  return {std::move(name),
+          type,
+          std::move(help),
+          true,
           [type, parse = std::move(parse)](Settings& settings, const toml::node& node) -> std::string {
             const auto* value = node.as_string();
             return value && parse(settings, value->get()) ? "" : type;
@@ -132,15 +149,23 @@ Key TextKey(std::string name, std::string type, std::string help, std::function<
 }
 
 Key StringKey(std::string name, Access<std::string> access, std::string help) {
-  return TextKey(std::move(name), "string", std::move(help),
-                 [=](Settings& settings, const std::string& text) { access(settings) = text; return true; },
-                 [=](const Settings& settings) { return Get(access, settings); });
+  return TextKey(
+      std::move(name), "string", std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        access(settings) = text;
+        return true;
+      },
+      [=](const Settings& settings) { return Get(access, settings); });
 }
 
 Key NonEmptyKey(std::string name, Access<std::string> access, std::string help) {
-  return TextKey(std::move(name), "non-empty string", std::move(help),
-                 [=](Settings& settings, const std::string& text) { access(settings) = text; return !text.empty(); },
-                 [=](const Settings& settings) { return Get(access, settings); });
+  return TextKey(
+      std::move(name), "non-empty string", std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        access(settings) = text;
+        return !text.empty();
+      },
+      [=](const Settings& settings) { return Get(access, settings); });
 }
 
 // One of a fixed list, kept as an enum or as the string itself.
@@ -148,19 +173,23 @@ template <typename T>
 Key ChoiceKey(std::string name, Access<T> access, std::vector<std::pair<std::string, T>> choices, std::string help) {
   std::vector<std::string> names;
   for (const auto& choice : choices) names.push_back(choice.first);
-  return TextKey(std::move(name), absl::StrCat("one of ", absl::StrJoin(names, ", ")), std::move(help),
-                 [=](Settings& settings, const std::string& text) {
-                   for (const auto& [spelling, value] : choices) {
-                     if (spelling == text) { access(settings) = value; return true; }
-                   }
-                   return false;
-                 },
-                 [=](const Settings& settings) {
-                   for (const auto& [spelling, value] : choices) {
-                     if (value == Get(access, settings)) return spelling;
-                   }
-                   return std::string();
-                 });
+  return TextKey(
+      std::move(name), absl::StrCat("one of ", absl::StrJoin(names, ", ")), std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        for (const auto& [spelling, value] : choices) {
+          if (spelling == text) {
+            access(settings) = value;
+            return true;
+          }
+        }
+        return false;
+      },
+      [=](const Settings& settings) {
+        for (const auto& [spelling, value] : choices) {
+          if (value == Get(access, settings)) return spelling;
+        }
+        return std::string();
+      });
 }
 
 Key StringChoiceKey(std::string name, Access<std::string> access, const std::vector<std::string>& names, std::string help) {
@@ -170,17 +199,21 @@ Key StringChoiceKey(std::string name, Access<std::string> access, const std::vec
 }
 
 Key DurationKey(std::string name, Access<absl::Duration> access, std::string help) {
-  return TextKey(std::move(name), "duration > 0 with a unit, such as \"60s\" or \"1h30m\"", std::move(help),
-                 [=](Settings& settings, const std::string& text) {
-                   return absl::ParseDuration(text, &access(settings)) && access(settings) > absl::ZeroDuration() &&
-                          access(settings) < absl::InfiniteDuration();
-                 },
-                 [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
+  return TextKey(
+      std::move(name), "duration > 0 with a unit, such as \"60s\" or \"1h30m\"", std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        return absl::ParseDuration(text, &access(settings)) && access(settings) > absl::ZeroDuration() &&
+               access(settings) < absl::InfiniteDuration();
+      },
+      [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
 }
 
 Key IntegerListKey(std::string name, Access<std::vector<int64_t>> access, std::string help) {
   const std::string type = "array of at most 8 integers >= 1, such as [1,28,28]";
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* array = node.as_array();
             if (!array || array->size() > 8) return type;
@@ -198,7 +231,10 @@ Key IntegerListKey(std::string name, Access<std::vector<int64_t>> access, std::s
 
 Key StringListKey(std::string name, Access<std::vector<std::string>> access, std::string help) {
   const std::string type = "array of strings, such as [\"a\",\"b\"]";
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* array = node.as_array();
             if (!array) return type;
@@ -212,26 +248,36 @@ Key StringListKey(std::string name, Access<std::vector<std::string>> access, std
             return "";
           },
           [=](const Settings& settings) {
-            return absl::StrCat("[", absl::StrJoin(Get(access, settings), ",", [](std::string* out, const std::string& value) {
-              absl::StrAppend(out, "\"", value, "\"");
-            }), "]");
+            return absl::StrCat(
+                "[",
+                absl::StrJoin(Get(access, settings), ",",
+                              [](std::string* out, const std::string& value) { absl::StrAppend(out, "\"", value, "\""); }),
+                "]");
           }};
 }
 
 // Values may be strings, numbers or booleans; the architecture reads them as text.
 Key OptionsKey(std::string name, Access<std::map<std::string, std::string>> access, std::string help) {
   const std::string type = "table of strings, numbers and booleans";
-  return {std::move(name), type, std::move(help), false,
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* table = node.as_table();
             if (!table) return type;
             for (const auto& [key, value] : *table) {
               std::string text;
-              if (const auto* string = value.as_string()) text = string->get();
-              else if (const auto* integer = value.as_integer()) text = absl::StrCat(integer->get());
-              else if (const auto* number = value.as_floating_point()) text = NumberText(number->get());
-              else if (const auto* boolean = value.as_boolean()) text = boolean->get() ? "true" : "false";
-              else return type;
+              if (const auto* string = value.as_string())
+                text = string->get();
+              else if (const auto* integer = value.as_integer())
+                text = absl::StrCat(integer->get());
+              else if (const auto* number = value.as_floating_point())
+                text = NumberText(number->get());
+              else if (const auto* boolean = value.as_boolean())
+                text = boolean->get() ? "true" : "false";
+              else
+                return type;
               access(settings)[std::string(key.str())] = text;
             }
             return "";
@@ -248,7 +294,8 @@ bool ParseDeviceMix(const std::string& text, std::vector<DeviceShare>& out) {
     DeviceShare share{pieces.first, 1};
     if (share.name.empty()) return false;
     if (absl::StrContains(part, ":") &&
-        (!absl::SimpleAtod(pieces.second, &share.share) || !std::isfinite(share.share) || share.share <= 0)) return false;
+        (!absl::SimpleAtod(pieces.second, &share.share) || !std::isfinite(share.share) || share.share <= 0))
+      return false;
     mix.push_back(share);
   }
   out = std::move(mix);
@@ -263,7 +310,8 @@ std::string ShowDeviceMix(const std::vector<DeviceShare>& mix) {
 }
 
 // A name that another room knows. `check` asks that room, whose message lists what it knows.
-Key NameKey(std::string name, Access<std::string> access, std::string help, std::function<absl::Status(const std::string&)> check) {
+Key NameKey(std::string name, Access<std::string> access, std::string help,
+            std::function<absl::Status(const std::string&)> check) {
   Key key = NonEmptyKey(std::move(name), access, std::move(help));
   key.check = [=](const Settings& settings) { return check(Get(access, settings)); };
   return key;
@@ -289,7 +337,8 @@ std::vector<Key> MakeSchema() {
   add(OptionsKey("model.options", FIELD(Options, model.architecture.options), "the architecture's own options, such as dropout"));
 
   add(StringKey("data.path", FIELD(std::string, data.path), "file or folder of the training data"));
-  add(StringKey("data.test_path", FIELD(std::string, data.test_path), "test data; empty = the format's own part, or a held-out fraction"));
+  add(StringKey("data.test_path", FIELD(std::string, data.test_path),
+                "test data; empty = the format's own part, or a held-out fraction"));
   add(StringChoiceKey("data.format", FIELD(std::string, data.format), Readers().Names(), "how the data is stored"));
   add(StringChoiceKey("data.normalization", FIELD(std::string, data.normalization), {"unit", "standard", "none"},
                       "unit = bytes / 255; standard = mean 0, deviation 1 per channel of the training part; none"));
@@ -300,7 +349,8 @@ std::vector<Key> MakeSchema() {
 
   add(StringChoiceKey("partition.kind", FIELD(std::string, partition.kind), Partitioners().Names(),
                       "how the training data is cut into clients' parts"));
-  add(NumberKey("partition.alpha", FIELD(double, partition.alpha), MoreThan(0), "dirichlet: concentration; small = very different clients"));
+  add(NumberKey("partition.alpha", FIELD(double, partition.alpha), MoreThan(0),
+                "dirichlet: concentration; small = very different clients"));
   add(IntegerKey("partition.clients", FIELD(int64_t, partition.clients), Within(0, 1e7),
                  "parts; 0 = one per natural group, or given by client.partition"));
   add(IntegerKey("partition.shards_per_client", FIELD(int64_t, partition.shards_per_client), Within(1, 1e6),
@@ -318,23 +368,31 @@ std::vector<Key> MakeSchema() {
                 "extra clients selected, as a fraction of clients_per_round; the slowest are not waited for"));
   add(OptionalNumberKey("federation.target_accuracy", FIELD(std::optional<double>, federation.target_accuracy), LeftOpenUnit(),
                         "stop when the evaluated accuracy reaches this; unset = run all rounds"));
-  add(IntegerKey("federation.evaluate_every", FIELD(int64_t, federation.evaluate_every), Within(1, 1e9), "rounds between evaluations"));
+  add(IntegerKey("federation.evaluate_every", FIELD(int64_t, federation.evaluate_every), Within(1, 1e9),
+                 "rounds between evaluations"));
   add(ChoiceKey<EvaluationMode>("federation.evaluation", FIELD(EvaluationMode, federation.evaluation),
-                                {{"central", EvaluationMode::kCentral}, {"federated", EvaluationMode::kFederated},
-                                 {"both", EvaluationMode::kBoth}, {"none", EvaluationMode::kNone}},
+                                {{"central", EvaluationMode::kCentral},
+                                 {"federated", EvaluationMode::kFederated},
+                                 {"both", EvaluationMode::kBoth},
+                                 {"none", EvaluationMode::kNone}},
                                 "on the coordinator's test data, on the clients' held-out parts, both, or not at all"));
   add(NumberKey("federation.federated_held_out_fraction", FIELD(double, federation.federated_held_out_fraction), OpenUnit(),
                 "fraction of its examples that a client keeps for federated evaluation"));
 
-  add(IntegerKey("training.local_epochs", FIELD(int32_t, training.recipe.local_epochs), Within(1, 10000), "passes over a client's data per round"));
-  add(IntegerKey("training.local_steps", FIELD(int32_t, training.recipe.local_steps), Within(0, 1e9), "steps per round instead of epochs; 0 = epochs"));
+  add(IntegerKey("training.local_epochs", FIELD(int32_t, training.recipe.local_epochs), Within(1, 10000),
+                 "passes over a client's data per round"));
+  add(IntegerKey("training.local_steps", FIELD(int32_t, training.recipe.local_steps), Within(0, 1e9),
+                 "steps per round instead of epochs; 0 = epochs"));
   add(IntegerKey("training.batch_size", FIELD(int32_t, training.recipe.batch_size), Within(1, 1e6), "examples per step"));
-  add(NumberKey("training.client_learning_rate", FIELD(double, training.recipe.client_learning_rate), MoreThan(0), "the clients' SGD step size in round 1"));
+  add(NumberKey("training.client_learning_rate", FIELD(double, training.recipe.client_learning_rate), MoreThan(0),
+                "the clients' SGD step size in round 1"));
   add(ChoiceKey<LearningRateSchedule>("training.learning_rate_schedule", FIELD(LearningRateSchedule, training.schedule),
-                                      {{"constant", LearningRateSchedule::kConstant}, {"step", LearningRateSchedule::kStep},
+                                      {{"constant", LearningRateSchedule::kConstant},
+                                       {"step", LearningRateSchedule::kStep},
                                        {"cosine", LearningRateSchedule::kCosine}},
                                       "how the step size changes over rounds"));
-  add(NumberKey("training.learning_rate_decay", FIELD(double, training.learning_rate_decay), LeftOpenUnit(), "step schedule: factor"));
+  add(NumberKey("training.learning_rate_decay", FIELD(double, training.learning_rate_decay), LeftOpenUnit(),
+                "step schedule: factor"));
   add(IntegerKey("training.learning_rate_decay_every", FIELD(int64_t, training.learning_rate_decay_every), Within(1, 1e9),
                  "step schedule: rounds between two factors"));
   add(NumberKey("training.momentum", FIELD(double, training.recipe.momentum), RightOpenUnit(), "the clients' SGD momentum"));
@@ -349,18 +407,24 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("aggregation.server_learning_rate", FIELD(double, aggregation.server_learning_rate), AtLeast(0),
                 "the coordinator's step size; 0 = the strategy's own default"));
   add(NumberKey("aggregation.momentum", FIELD(double, aggregation.momentum), RightOpenUnit(), "fedavgm: server momentum"));
-  add(NumberKey("aggregation.beta1", FIELD(double, aggregation.beta1), RightOpenUnit(), "adaptive strategies: first moment's decay"));
-  add(NumberKey("aggregation.beta2", FIELD(double, aggregation.beta2), RightOpenUnit(), "adaptive strategies: second moment's decay"));
+  add(NumberKey("aggregation.beta1", FIELD(double, aggregation.beta1), RightOpenUnit(),
+                "adaptive strategies: first moment's decay"));
+  add(NumberKey("aggregation.beta2", FIELD(double, aggregation.beta2), RightOpenUnit(),
+                "adaptive strategies: second moment's decay"));
   add(NumberKey("aggregation.tau", FIELD(double, aggregation.tau), MoreThan(0), "adaptive strategies: degree of adaptivity"));
 
   const auto check_codec = [](const std::string& text) { return MakeCodec(text).status(); };
   add(NameKey("compression.uplink", FIELD(std::string, compression.uplink),
-              absl::StrCat("codec of updates: ", absl::StrJoin(Codecs().Names(), ", "), "; options as name:key=value"), check_codec));
+              absl::StrCat("codec of updates: ", absl::StrJoin(Codecs().Names(), ", "), "; options as name:key=value"),
+              check_codec));
   add(NameKey("compression.downlink", FIELD(std::string, compression.downlink), "codec of the global model", check_codec));
 
-  add(NumberKey("privacy.clip_norm", FIELD(double, privacy.clip_norm), AtLeast(0), "clients scale updates down to this L2 norm; 0 = no clipping"));
-  add(NumberKey("privacy.max_norm", FIELD(double, privacy.limits.max_norm), AtLeast(0), "updates of a greater L2 norm are refused; 0 = no bound"));
-  add(NumberKey("privacy.max_abs", FIELD(double, privacy.limits.max_abs), MoreThan(0), "updates with a value beyond this are refused"));
+  add(NumberKey("privacy.clip_norm", FIELD(double, privacy.clip_norm), AtLeast(0),
+                "clients scale updates down to this L2 norm; 0 = no clipping"));
+  add(NumberKey("privacy.max_norm", FIELD(double, privacy.limits.max_norm), AtLeast(0),
+                "updates of a greater L2 norm are refused; 0 = no bound"));
+  add(NumberKey("privacy.max_abs", FIELD(double, privacy.limits.max_abs), MoreThan(0),
+                "updates with a value beyond this are refused"));
   add(IntegerKey("privacy.max_example_count", FIELD(int64_t, privacy.limits.max_example_count), Within(1, 2147483647),
                  "greatest weight of one update"));
   add(IntegerKey("privacy.max_update_bytes", FIELD(int64_t, privacy.limits.max_update_bytes), Within(1024, 1099511627776),
@@ -376,7 +440,8 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),
                 "estimating meters: watts of one busy core; 0 = the built-in table's value"));
   Key device_class = TextKey(
-      "energy.device_class", absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),
+      "energy.device_class",
+      absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),
       "fleet: what the simulated devices are",
       [](Settings& settings, const std::string& text) { return ParseDeviceMix(text, settings.energy.device_mix); },
       [](const Settings& settings) { return ShowDeviceMix(settings.energy.device_mix); });
@@ -391,36 +456,42 @@ std::vector<Key> MakeSchema() {
   add(BoolKey("security.insecure", FIELD(bool, security.insecure), "no TLS; only by the flag --insecure"));
 
   add(NonEmptyKey("server.listen", FIELD(std::string, server.listen), "address and port to listen on; port 0 = any free one"));
-  add(StringListKey("server.names", FIELD(std::vector<std::string>, server.names), "more names and addresses for the server's certificate"));
+  add(StringListKey("server.names", FIELD(std::vector<std::string>, server.names),
+                    "more names and addresses for the server's certificate"));
 
   add(NonEmptyKey("client.server", FIELD(std::string, client.server), "the coordinator's address and port"));
   add(StringKey("client.name", FIELD(std::string, client.name), "pseudonym in records; empty = derived from host and partition"));
   add(StringKey("client.state_directory", FIELD(std::string, client.state_directory),
                 "identity and state that survive a restart; empty = nothing is kept"));
-  add(TextKey("client.partition", "part of how many, such as \"3/8\" or \"0-24/100\", counted from 0",
-              "which part or parts of the training data this process trains on",
-              [](Settings& settings, const std::string& text) {
-                absl::StatusOr<PartitionRange> range = ParsePartitionRange(text);
-                if (range.ok()) settings.client.partition = *range;
-                return range.ok();
-              },
-              [](const Settings& settings) -> std::string {
-                if (!settings.client.partition) return "";
-                const PartitionRange& range = *settings.client.partition;
-                return range.first == range.last ? absl::StrCat(range.first, "/", range.total)
-                                                 : absl::StrCat(range.first, "-", range.last, "/", range.total);
-              }));
+  add(TextKey(
+      "client.partition", "part of how many, such as \"3/8\" or \"0-24/100\", counted from 0",
+      "which part or parts of the training data this process trains on",
+      [](Settings& settings, const std::string& text) {
+        absl::StatusOr<PartitionRange> range = ParsePartitionRange(text);
+        if (range.ok()) settings.client.partition = *range;
+        return range.ok();
+      },
+      [](const Settings& settings) -> std::string {
+        if (!settings.client.partition) return "";
+        const PartitionRange& range = *settings.client.partition;
+        return range.first == range.last ? absl::StrCat(range.first, "/", range.total)
+                                         : absl::StrCat(range.first, "-", range.last, "/", range.total);
+      }));
   add(BoolKey("client.stay", FIELD(bool, client.stay), "wait for the next run when one has finished"));
-  add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100), "do not train below this charge; 0 = any"));
+  add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100),
+                "do not train below this charge; 0 = any"));
   add(BoolKey("client.require_charger", FIELD(bool, client.require_charger), "train only while charging"));
   add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
-  add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150), "do not train above this; 0 = any"));
+  add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),
+                "do not train above this; 0 = any"));
 
-  add(ChoiceKey<Durability>("durability", FIELD(Durability, durability), {{"update", Durability::kUpdate}, {"round", Durability::kRound}},
+  add(ChoiceKey<Durability>("durability", FIELD(Durability, durability),
+                            {{"update", Durability::kUpdate}, {"round", Durability::kRound}},
                             "update = what is acknowledged is on disk; round = a crash repeats the round"));
   add(IntegerKey("seed", FIELD(uint64_t, seed), AtLeast(0), "of everything random in the run"));
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
-  add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096), "fleet: training threads; 0 = one per core"));
+  add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),
+                 "fleet: training threads; 0 = one per core"));
   return keys;
 }
 #undef FIELD

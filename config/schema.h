@@ -14,7 +14,7 @@ namespace fedwatt::internal {
 
 struct Key {
   std::string name;
-  std::string type;   // for people, with the range: "integer >= 1"
+  std::string type;  // for people, with the range: "integer >= 1"
   std::string help;
   bool text = false;  // a flag's or variable's value is this string itself, not TOML
   // Stores the node's value. Returns "" or what is expected instead.

@@ -60,8 +60,8 @@ class Merger {
 
   absl::Status Apply(const Key& key, const toml::node& node, const std::string& where, const std::string& got) {
     if (key.name == "security.insecure" && where != "flag --insecure") {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, ": security.insecure must be typed as the flag --insecure, so that no file or variable turns TLS off"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, ": security.insecure must be typed as the flag --insecure, so that no file or variable turns TLS off"));
     }
     const std::string expected = key.set(settings_, node);
     if (!expected.empty()) {
@@ -131,12 +131,13 @@ absl::Status ApplyFile(Merger& merger, const std::string& path) {
   try {
     return merger.ApplyTable(toml::parse(*text, path), "", path);
   } catch (const toml::parse_error& error) {
-    return absl::InvalidArgumentError(absl::StrCat("file ", path, ":", error.source().begin.line, ": not TOML: ",
-                                                   std::string(error.description())));
+    return absl::InvalidArgumentError(
+        absl::StrCat("file ", path, ":", error.source().begin.line, ": not TOML: ", std::string(error.description())));
   }
 }
 
-// Only variables that name one of our sections are ours: FEDWATT_BUILD_DIR is somebody else's, FEDWATT_FEDERATION_ROUND is a slip.
+// Only variables that name one of our sections are ours: FEDWATT_BUILD_DIR is somebody else's, FEDWATT_FEDERATION_ROUND is a
+// slip.
 absl::Status ApplyEnvironment(Merger& merger, const std::map<std::string, std::string>& environment) {
   std::map<std::string, std::string> key_of;
   std::set<std::string> sections;
@@ -178,7 +179,8 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
 
   if (!settings.model.torchscript.empty()) {
     if (!merger.is_default("model.architecture") && settings.model.architecture.name != "torchscript") {
-      return refuse("model.architecture", absl::StrCat("'", settings.model.architecture.name, "' and model.torchscript exclude each other"));
+      return refuse("model.architecture",
+                    absl::StrCat("'", settings.model.architecture.name, "' and model.torchscript exclude each other"));
     }
     settings.model.architecture.name = "torchscript";
     merger.set_origin("model.architecture", merger.origin("model.torchscript"));
@@ -189,16 +191,18 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
   const int64_t parts = settings.partition.clients;
   if (parts > 0 && federation.clients_per_round > parts) {
     if (!merger.is_default("federation.clients_per_round")) {
-      return refuse("federation.clients_per_round", absl::StrCat("expected at most partition.clients = ", parts, " (",
-                                                                 merger.origin("partition.clients"), "), got ", federation.clients_per_round));
+      return refuse("federation.clients_per_round",
+                    absl::StrCat("expected at most partition.clients = ", parts, " (", merger.origin("partition.clients"),
+                                 "), got ", federation.clients_per_round));
     }
     federation.clients_per_round = parts;
   }
   if (merger.is_default("federation.wait_for_clients")) {
     federation.wait_for_clients = federation.clients_per_round > 0 ? federation.clients_per_round : std::max<int64_t>(parts, 1);
   } else if (parts > 0 && federation.wait_for_clients > parts) {
-    return refuse("federation.wait_for_clients", absl::StrCat("expected at most partition.clients = ", parts, " (",
-                                                              merger.origin("partition.clients"), "), got ", federation.wait_for_clients));
+    return refuse("federation.wait_for_clients",
+                  absl::StrCat("expected at most partition.clients = ", parts, " (", merger.origin("partition.clients"),
+                               "), got ", federation.wait_for_clients));
   }
   if (federation.target_accuracy && federation.evaluation == EvaluationMode::kNone) {
     return refuse("federation.target_accuracy", "cannot be reached with federation.evaluation = none");
@@ -208,8 +212,8 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
   }
   if (settings.privacy.clip_norm > 0 && settings.privacy.limits.max_norm > 0 &&
       settings.privacy.clip_norm > settings.privacy.limits.max_norm) {
-    return refuse("privacy.clip_norm", absl::StrCat("expected at most privacy.max_norm = ", settings.privacy.limits.max_norm, ", got ",
-                                                    settings.privacy.clip_norm));
+    return refuse("privacy.clip_norm", absl::StrCat("expected at most privacy.max_norm = ", settings.privacy.limits.max_norm,
+                                                    ", got ", settings.privacy.clip_norm));
   }
   // A client that was told "3/8" cuts the data into 8 parts, whatever a configuration shared with others says.
   if (settings.client.partition && settings.partition.clients != settings.client.partition->total) {
@@ -248,7 +252,8 @@ absl::StatusOr<PartitionRange> ParsePartitionRange(std::string_view text) {
 double LearningRateAt(const TrainingSettings& training, int64_t rounds, int64_t round) {
   const double rate = training.recipe.client_learning_rate;
   switch (training.schedule) {
-    case LearningRateSchedule::kConstant: return rate;
+    case LearningRateSchedule::kConstant:
+      return rate;
     case LearningRateSchedule::kStep:
       return rate * std::pow(training.learning_rate_decay, static_cast<double>((round - 1) / training.learning_rate_decay_every));
     case LearningRateSchedule::kCosine:
@@ -283,8 +288,8 @@ std::vector<SettingDescription> SettingDescriptions() {
 std::string DescribeSchema() {
   std::string out;
   for (const SettingDescription& setting : SettingDescriptions()) {
-    absl::StrAppend(&out, setting.key, " (", setting.type, setting.default_value.empty() ? "" : "; default ", setting.default_value,
-                    "): ", setting.help, "\n");
+    absl::StrAppend(&out, setting.key, " (", setting.type, setting.default_value.empty() ? "" : "; default ",
+                    setting.default_value, "): ", setting.help, "\n");
   }
   return out;
 }

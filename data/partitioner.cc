@@ -27,8 +27,8 @@ absl::StatusOr<Parts> PartitionData(const Dataset& data, const PartitionOptions&
     return absl::InvalidArgumentError(absl::StrCat("partition.clients: expected at least 1, got ", options.clients));
   }
   if (options.clients > data.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("partition.clients: ", options.clients, " clients cannot share ", data.size(), " examples without an empty part"));
+    return absl::InvalidArgumentError(absl::StrCat("partition.clients: ", options.clients, " clients cannot share ", data.size(),
+                                                   " examples without an empty part"));
   }
   FEDWATT_ASSIGN_OR_RETURN(Parts parts, cut(data, options));
   for (std::vector<int32_t>& part : parts) {

@@ -133,7 +133,10 @@ void Normalize(const DataOptions& options, ExampleStore& train, ExampleStore& te
       };
       // Two passes: a large mean would eat the digits of the squares.
       double count = 0, sum = 0, square_sum = 0;
-      each(*floats, [&](float value) { ++count; sum += value; });
+      each(*floats, [&](float value) {
+        ++count;
+        sum += value;
+      });
       const double mean = sum / count;
       each(*floats, [&](float value) { square_sum += (value - mean) * (value - mean); });
       const double deviation = square_sum > 0 ? std::sqrt(square_sum / count) : 1;
@@ -172,7 +175,9 @@ ReaderRegistry& Readers() {
 
 absl::StatusOr<DataSplit> ReadData(const DataOptions& options) {
   FEDWATT_ASSIGN_OR_RETURN(const auto read, Readers().Find(options.format));
-  const auto refuse = [](std::string_view problem) { return absl::InvalidArgumentError(absl::StrCat("data: ", std::string(problem))); };
+  const auto refuse = [](std::string_view problem) {
+    return absl::InvalidArgumentError(absl::StrCat("data: ", std::string(problem)));
+  };
   if (options.path.empty()) return refuse("path is empty; set data.path");
   if (!(options.held_out_fraction > 0 && options.held_out_fraction < 1)) {
     return refuse(absl::StrCat("held_out_fraction: expected (0, 1), got ", options.held_out_fraction));
@@ -180,7 +185,8 @@ absl::StatusOr<DataSplit> ReadData(const DataOptions& options) {
   if (options.normalization != "unit" && options.normalization != "standard" && options.normalization != "none") {
     return refuse(absl::StrCat("normalization: expected unit, standard or none, got '", options.normalization, "'"));
   }
-  if (options.sequence_length < 1) return refuse(absl::StrCat("sequence_length: expected at least 1, got ", options.sequence_length));
+  if (options.sequence_length < 1)
+    return refuse(absl::StrCat("sequence_length: expected at least 1, got ", options.sequence_length));
   if (options.regression && options.format != "csv") return refuse("regression: only csv data has numbers to predict");
   return read(options);
 }

@@ -40,8 +40,8 @@ class InputFile {
 
 bool IsFolder(const std::string& path);
 
-// Sets scale and shift of both stores as options.normalization says, from the training bytes; floats (first dimension = channel) are
-// changed in place by "standard" and stay as they are otherwise.
+// Sets scale and shift of both stores as options.normalization says, from the training bytes; floats (first dimension = channel)
+// are changed in place by "standard" and stay as they are otherwise.
 void Normalize(const DataOptions& options, ExampleStore& train, ExampleStore& test);
 
 // Moves both stores into datasets, naming the part in errors.

@@ -29,12 +29,23 @@ std::string EscapeHtml(std::string_view text) {
   out.reserve(text.size());
   for (char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -71,9 +82,11 @@ std::string RenderChart(const Chart& chart) {
       y_high = std::max(y_high, point.y);
     }
   }
-  std::string out = absl::StrFormat("<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">", kWidth, kHeight, EscapeHtml(chart.title));
+  std::string out =
+      absl::StrFormat("<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">", kWidth, kHeight, EscapeHtml(chart.title));
   if (!std::isfinite(x_low)) {
-    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%g\" y=\"%g\" text-anchor=\"middle\">not measured in this run</text></svg>",
+    absl::StrAppendFormat(&out,
+                          "<text class=\"axis\" x=\"%g\" y=\"%g\" text-anchor=\"middle\">not measured in this run</text></svg>",
                           kWidth / 2, kHeight / 2);
     return out;
   }
@@ -99,12 +112,13 @@ std::string RenderChart(const Chart& chart) {
     const std::string x = Coordinate(x_of(tick));
     absl::StrAppendFormat(&out, "<line class=\"grid\" x1=\"%s\" x2=\"%s\" y1=\"%g\" y2=\"%g\"/>", x, x, kHeight - kBottom,
                           kHeight - kBottom + 4);
-    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%s\" y=\"%g\" text-anchor=\"middle\">%s</text>", x, kHeight - kBottom + 18,
-                          TickText(tick, x_ticks[1] - x_ticks[0]));
+    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%s\" y=\"%g\" text-anchor=\"middle\">%s</text>", x,
+                          kHeight - kBottom + 18, TickText(tick, x_ticks[1] - x_ticks[0]));
   }
   absl::StrAppendFormat(&out, "<text class=\"axis name\" x=\"%g\" y=\"%g\" text-anchor=\"middle\">%s</text>",
                         (kLeft + kWidth - kRight) / 2, kHeight - 8, EscapeHtml(chart.x_label));
-  absl::StrAppendFormat(&out, "<text class=\"axis name\" transform=\"translate(13 %g) rotate(-90)\" text-anchor=\"middle\">%s</text>",
+  absl::StrAppendFormat(&out,
+                        "<text class=\"axis name\" transform=\"translate(13 %g) rotate(-90)\" text-anchor=\"middle\">%s</text>",
                         (kTop + kHeight - kBottom) / 2, EscapeHtml(chart.y_label));
   if (chart.y_line) {
     const std::string y = Coordinate(y_of(*chart.y_line));
@@ -125,18 +139,21 @@ std::string RenderChart(const Chart& chart) {
       const ChartPoint& point = series.points[i];
       // Long runs: only the end is marked, but every point can still be pointed at.
       const bool marked = series.points.size() <= kMarkedPoints || i + 1 == series.points.size();
-      absl::StrAppendFormat(&out, "<circle class=\"%s%d\" cx=\"%s\" cy=\"%s\" r=\"3\"><title>%s</title></circle>", marked ? "s" : "hidden s",
-                            colour, Coordinate(x_of(point.x)), Coordinate(y_of(point.y)), EscapeHtml(point.label));
+      absl::StrAppendFormat(&out, "<circle class=\"%s%d\" cx=\"%s\" cy=\"%s\" r=\"3\"><title>%s</title></circle>",
+                            marked ? "s" : "hidden s", colour, Coordinate(x_of(point.x)), Coordinate(y_of(point.y)),
+                            EscapeHtml(point.label));
     }
     ++colour;
   }
   if (colour > 1) {
-    double y = kHeight - kBottom - 16.0 * static_cast<double>(colour);
+    double y = chart.legend_on_top ? kTop + 12 : kHeight - kBottom - 16.0 * static_cast<double>(colour);
     colour = 0;
     for (const ChartSeries& series : chart.series) {
       if (series.points.empty()) continue;
-      absl::StrAppendFormat(&out, "<circle class=\"s%d\" cx=\"%g\" cy=\"%g\" r=\"4\"/><text class=\"axis\" x=\"%g\" y=\"%g\" dy=\".35em\">%s</text>",
-                            colour, kWidth - 190, y, kWidth - 180, y, EscapeHtml(series.name));
+      absl::StrAppendFormat(
+          &out,
+          "<circle class=\"s%d\" cx=\"%g\" cy=\"%g\" r=\"4\"/><text class=\"axis\" x=\"%g\" y=\"%g\" dy=\".35em\">%s</text>",
+          colour, kWidth - 190, y, kWidth - 180, y, EscapeHtml(series.name));
       y += 16;
       ++colour;
     }

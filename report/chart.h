@@ -25,6 +25,7 @@ struct Chart {
   std::vector<ChartSeries> series;  // at most 4: as many colours as the page's style has
   std::optional<double> y_line;     // a horizontal line, such as a target
   std::string y_line_label;
+  bool legend_on_top = false;  // for curves that fall
 };
 
 // The SVG element. A chart without points says so. Colours come from the page's classes `s0`..`s3`, `axis`, `grid`, `target`.

@@ -30,13 +30,20 @@ inline std::string Megabytes(int64_t bytes) { return Significant(static_cast<dou
 // "measured at the wall plug" and so on, for legends.
 inline std::string TierMeaning(EnergyTier tier) {
   switch (tier) {
-    case EnergyTier::kWall: return "measured at the wall plug";
-    case EnergyTier::kDevice: return "measured for the whole device";
-    case EnergyTier::kComponent: return "measured for a component, such as the processor package";
-    case EnergyTier::kCalibratedHere: return "estimated by a model calibrated on this device";
-    case EnergyTier::kCalibratedClass: return "estimated by a model calibrated on devices of this class";
-    case EnergyTier::kGeneric: return "estimated from processor time and generic figures";
-    case EnergyTier::kMissing: return "not measured";
+    case EnergyTier::kWall:
+      return "measured at the wall plug";
+    case EnergyTier::kDevice:
+      return "measured for the whole device";
+    case EnergyTier::kComponent:
+      return "measured for a component, such as the processor package";
+    case EnergyTier::kCalibratedHere:
+      return "estimated by a model calibrated on this device";
+    case EnergyTier::kCalibratedClass:
+      return "estimated by a model calibrated on devices of this class";
+    case EnergyTier::kGeneric:
+      return "estimated from processor time and generic figures";
+    case EnergyTier::kMissing:
+      return "not measured";
   }
   return "";
 }

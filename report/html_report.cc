@@ -42,25 +42,28 @@ summary{cursor:pointer;font-weight:600;margin-top:30px}
 )";
 
 std::string Card(std::string_view name, const std::string& value, const std::string& note) {
-  return absl::StrCat("<div class=\"card\"><span class=\"soft\">", std::string(name), "</span><b>", EscapeHtml(value), "</b><span class=\"soft\">",
-                      EscapeHtml(note), "</span></div>");
+  return absl::StrCat("<div class=\"card\"><span class=\"soft\">", std::string(name), "</span><b>", EscapeHtml(value),
+                      "</b><span class=\"soft\">", EscapeHtml(note), "</span></div>");
 }
 
 std::string Row(const std::string& name, const std::string& value, const std::string& origin = "") {
-  return absl::StrCat("<tr><td class=\"text\"><code>", EscapeHtml(name), "</code></td><td class=\"text\">", EscapeHtml(value), "</td>",
-                      origin.empty() ? "" : absl::StrCat("<td class=\"text soft\">", EscapeHtml(origin), "</td>"), "</tr>");
+  return absl::StrCat("<tr><td class=\"text\"><code>", EscapeHtml(name), "</code></td><td class=\"text\">", EscapeHtml(value),
+                      "</td>", origin.empty() ? "" : absl::StrCat("<td class=\"text soft\">", EscapeHtml(origin), "</td>"),
+                      "</tr>");
 }
 
 // The series of one accuracy over something that grows from round to round; ends where `x` is no longer known.
 template <typename Accuracy, typename X>
-ChartSeries MakeSeries(const std::string& name, const std::vector<RoundRecord>& rounds, Accuracy accuracy, X x, const char* x_name) {
+ChartSeries MakeSeries(const std::string& name, const std::vector<RoundRecord>& rounds, Accuracy accuracy, X x,
+                       const char* x_name) {
   ChartSeries series{.name = name};
   for (size_t i = 0; i < rounds.size(); ++i) {
     const std::optional<double> at = x(i);
     if (!at) break;
     const std::optional<double> value = rounds[i].committed ? accuracy(rounds[i]) : std::nullopt;
     if (!value) continue;
-    series.points.push_back({*at, *value, absl::StrCat("round ", rounds[i].round, ": ", Fixed(*value, 4), " at ", Significant(*at), x_name)});
+    series.points.push_back(
+        {*at, *value, absl::StrCat("round ", rounds[i].round, ": ", Fixed(*value, 4), " at ", Significant(*at), x_name)});
   }
   return series;
 }
@@ -89,7 +92,8 @@ std::string RenderHtmlReport(const RunRecord& run) {
     if (r.client_energy) tiers.insert(r.client_energy_tier);
   }
   const bool estimated = totals.client_energy && IsEstimate(totals.client_energy_tier);
-  const std::string joules_axis = absl::StrCat("clients' joules, cumulative, wasted ones included", estimated ? " (estimated)" : "");
+  const std::string joules_axis =
+      absl::StrCat("clients' joules, cumulative, wasted ones included", estimated ? " (estimated)" : "");
 
   const auto central = [](const RoundRecord& r) { return r.eval_accuracy; };
   const auto federated = [](const RoundRecord& r) { return r.federated_eval_accuracy; };
@@ -103,60 +107,72 @@ std::string RenderHtmlReport(const RunRecord& run) {
   const auto round_of = [&](size_t i) { return std::optional<double>(static_cast<double>(rounds[i].round)); };
 
   std::string out = absl::StrCat(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
-      "<title>Fedwatt run ", EscapeHtml(run_id), "</title><style>", std::string(kStyle), "</style></head><body>\n<h1>Run ", EscapeHtml(run_id),
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width,initial-scale=1\">"
+      "<title>Fedwatt run ",
+      EscapeHtml(run_id), "</title><style>", std::string(kStyle), "</style></head><body>\n<h1>Run ", EscapeHtml(run_id),
       "</h1>\n");
   if (run.summary) {
     absl::StrAppend(&out, "<p class=\"soft\">Fedwatt ", EscapeHtml(run.summary->version), ", seed ", run.summary->seed,
-                    run.summary->simulated ? ", simulated fleet" : "", "</p><p><code>", EscapeHtml(run.summary->command), "</code></p>\n");
+                    run.summary->simulated ? ", simulated fleet" : "", "</p><p><code>", EscapeHtml(run.summary->command),
+                    "</code></p>\n");
   } else {
     out += "<p class=\"soft\">No summary: the run still goes on, or was killed.</p>\n";
   }
 
   const int64_t failed = totals.clients_rejected + totals.clients_dropped;
-  absl::StrAppend(&out, "<div class=\"cards\">",
-                  Card("accuracy", FixedOrDash(totals.final_accuracy, 4), absl::StrCat("best ", FixedOrDash(totals.best_accuracy, 4))),
-                  Card("rounds committed", absl::StrCat(totals.rounds_committed),
-                       absl::StrCat("of ", totals.rounds, " finished, ", Fixed(totals.wall_seconds, 1), " s")),
-                  Card("client attempts", absl::StrCat(totals.clients_completed),
-                       absl::StrCat("accepted; ", totals.clients_late, " late, ", failed, " failed")),
-                  Card("MB up", Megabytes(totals.uplink_payload_bytes),
-                       absl::StrCat(SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32")),
-                  Card("MB down", Megabytes(totals.downlink_payload_bytes),
-                       absl::StrCat(SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32")),
-                  Card("clients' joules",
-                       EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
-                       absl::StrCat(!totals.client_energy ? "not measured" : estimated ? "estimated" : "measured",
-                                    totals.client_energy_wasted
-                                        ? absl::StrCat("; ", Significant(totals.client_energy_wasted->joules()), " J wasted")
-                                        : "")),
-                  Card("server's joules", EnergyText(totals.server_energy, totals.server_energy_tier, 0, 0),
-                       internal::TierMeaning(totals.server_energy_tier)));
+  absl::StrAppend(
+      &out, "<div class=\"cards\">",
+      Card("accuracy", FixedOrDash(totals.final_accuracy, 4), absl::StrCat("best ", FixedOrDash(totals.best_accuracy, 4))),
+      Card("rounds committed", absl::StrCat(totals.rounds_committed),
+           absl::StrCat("of ", totals.rounds, " finished, ", Fixed(totals.wall_seconds, 1), " s")),
+      Card("client attempts", absl::StrCat(totals.clients_completed),
+           absl::StrCat("accepted; ", totals.clients_late, " late, ", failed, " failed")),
+      Card("MB up", Megabytes(totals.uplink_payload_bytes),
+           absl::StrCat(SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32")),
+      Card("MB down", Megabytes(totals.downlink_payload_bytes),
+           absl::StrCat(SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32")),
+      Card("clients' joules",
+           EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
+           absl::StrCat(!totals.client_energy ? "not measured"
+                        : estimated           ? "estimated"
+                                              : "measured",
+                        totals.client_energy_wasted
+                            ? absl::StrCat("; ", Significant(totals.client_energy_wasted->joules()), " J wasted")
+                            : "")),
+      Card("server's joules", EnergyText(totals.server_energy, totals.server_energy_tier, 0, 0),
+           internal::TierMeaning(totals.server_energy_tier)));
   if (target) {
     const TargetFigures figures = FiguresToTarget(rounds, *target);
     out += Card(absl::StrCat("rounds to ", Significant(*target)), figures.rounds ? absl::StrCat(*figures.rounds) : "not reached",
                 figures.client_energy ? absl::StrCat(EnergyText(figures.client_energy, totals.client_energy_tier, 0, 0), " J, ",
                                                      Megabytes(*figures.uplink_bytes + *figures.downlink_bytes), " MB")
-                : figures.rounds      ? absl::StrCat(Megabytes(*figures.uplink_bytes + *figures.downlink_bytes), " MB; joules not all known")
-                                      : "");
+                : figures.rounds
+                    ? absl::StrCat(Megabytes(*figures.uplink_bytes + *figures.downlink_bytes), " MB; joules not all known")
+                    : "");
   }
   absl::StrAppend(&out, "</div>\n<h2>Accuracy and what it cost</h2>\n<div class=\"charts\">",
                   chart("Accuracy against rounds", "round", round_of, ""),
-                  chart("Accuracy against bytes", "MB sent both ways, cumulative (encoded payload)",
-                        [&](size_t i) { return std::optional<double>(megabytes[i]); }, " MB"),
-                  chart("Accuracy against joules", joules_axis, [&](size_t i) { return joules[i]; }, " J"));
-  Chart loss{.title = "Loss against rounds", .x_label = "round", .y_label = "loss"};
-  loss.series = {MakeSeries("training, clients", rounds, [](const RoundRecord& r) { return r.train_loss; }, round_of, ""),
-                 MakeSeries("coordinator's test data", rounds, [](const RoundRecord& r) { return r.eval_loss; }, round_of, "")};
+                  chart(
+                      "Accuracy against bytes", "MB sent both ways, cumulative (encoded payload)",
+                      [&](size_t i) { return std::optional<double>(megabytes[i]); }, " MB"),
+                  chart(
+                      "Accuracy against joules", joules_axis, [&](size_t i) { return joules[i]; }, " J"));
+  Chart loss{.title = "Loss against rounds", .x_label = "round", .y_label = "loss", .legend_on_top = true};
+  loss.series = {MakeSeries(
+                     "training, clients", rounds, [](const RoundRecord& r) { return r.train_loss; }, round_of, ""),
+                 MakeSeries(
+                     "coordinator's test data", rounds, [](const RoundRecord& r) { return r.eval_loss; }, round_of, "")};
   absl::StrAppend(&out, "<figure><figcaption>Loss against rounds</figcaption>", RenderChart(loss), "</figure></div>\n");
 
   out += "<h2>Where the joules come from</h2>\n";
   if (tiers.empty()) out += "<p>No client's joules were measured or estimated.</p>\n";
   for (EnergyTier tier : tiers) {
     const auto part = totals.client_energy_by_tier.find(tier);
-    absl::StrAppend(&out, "<p><b>", std::string(EnergyTierName(tier)), "</b>: ", internal::TierMeaning(tier),
-                    part != totals.client_energy_by_tier.end() ? absl::StrCat(", ", Significant(part->second.joules()), " J") : "",
-                    IsEstimate(tier) ? " <span class=\"soft\">(an estimate, marked ~)</span>" : "", "</p>\n");
+    absl::StrAppend(
+        &out, "<p><b>", std::string(EnergyTierName(tier)), "</b>: ", internal::TierMeaning(tier),
+        part != totals.client_energy_by_tier.end() ? absl::StrCat(", ", Significant(part->second.joules()), " J") : "",
+        IsEstimate(tier) ? " <span class=\"soft\">(an estimate, marked ~)</span>" : "", "</p>\n");
   }
   if (totals.client_energy_clients < totals.clients_completed) {
     absl::StrAppend(&out, "<p>", totals.client_energy_clients, " of ", totals.clients_completed,
@@ -167,8 +183,10 @@ std::string RenderHtmlReport(const RunRecord& run) {
                     Significant(totals.client_energy_high->joules()), " J by the methods' own error bounds.</p>\n");
   }
 
-  out += "<h2>Rounds</h2>\n<div class=\"wide\"><table><tr><th>round</th><th>ok</th><th>late</th><th>failed</th><th>loss</th><th>accuracy</th>"
-         "<th>MB up</th><th>MB down</th><th>saving</th><th>joules</th><th>seconds</th><th class=\"text\"></th></tr>\n";
+  out +=
+      "<h2>Rounds</h2>\n<div "
+      "class=\"wide\"><table><tr><th>round</th><th>ok</th><th>late</th><th>failed</th><th>loss</th><th>accuracy</th>"
+      "<th>MB up</th><th>MB down</th><th>saving</th><th>joules</th><th>seconds</th><th class=\"text\"></th></tr>\n";
   for (const RoundRecord& r : rounds) {
     absl::StrAppend(&out, r.committed ? "<tr>" : "<tr class=\"abandoned\">");
     for (const std::string& cell :
@@ -176,10 +194,12 @@ std::string RenderHtmlReport(const RunRecord& run) {
           absl::StrCat(r.clients_rejected + r.clients_dropped), FixedOrDash(r.train_loss, 4), FixedOrDash(AccuracyOf(r), 4),
           Megabytes(r.uplink_payload_bytes), Megabytes(r.downlink_payload_bytes),
           SavingText(r.uplink_dense_bytes + r.downlink_dense_bytes, r.uplink_payload_bytes + r.downlink_payload_bytes),
-          EnergyText(r.client_energy, r.client_energy_tier, r.client_energy_clients, r.clients_completed), Fixed(r.wall_seconds, 2)}) {
+          EnergyText(r.client_energy, r.client_energy_tier, r.client_energy_clients, r.clients_completed),
+          Fixed(r.wall_seconds, 2)}) {
       absl::StrAppend(&out, "<td>", cell, "</td>");
     }
-    absl::StrAppend(&out, "<td class=\"text\">", r.committed ? "" : absl::StrCat("abandoned: ", EscapeHtml(r.reason)), "</td></tr>\n");
+    absl::StrAppend(&out, "<td class=\"text\">", r.committed ? "" : absl::StrCat("abandoned: ", EscapeHtml(r.reason)),
+                    "</td></tr>\n");
   }
   out += "</table></div>\n";
   if (!totals.rejections.empty()) {
@@ -191,9 +211,11 @@ std::string RenderHtmlReport(const RunRecord& run) {
     out += "<details><summary>Machine</summary><div class=\"wide\"><table>\n";
     for (const auto& [name, value] : run.summary->machine_facts) absl::StrAppend(&out, Row(name, value), "\n");
     for (const std::string& name : run.summary->meters_found) absl::StrAppend(&out, Row(name, "meter found"), "\n");
-    for (const auto& [name, reason] : run.summary->meters_refused) absl::StrAppend(&out, Row(name, "meter refused: " + reason), "\n");
+    for (const auto& [name, reason] : run.summary->meters_refused)
+      absl::StrAppend(&out, Row(name, "meter refused: " + reason), "\n");
     out += "</table></div></details>\n<details><summary>Settings</summary><div class=\"wide\"><table>\n";
-    for (const SettingWithOrigin& setting : run.summary->config) absl::StrAppend(&out, Row(setting.key, setting.value, setting.origin), "\n");
+    for (const SettingWithOrigin& setting : run.summary->config)
+      absl::StrAppend(&out, Row(setting.key, setting.value, setting.origin), "\n");
     out += "</table></div></details>\n";
   }
   out += "</body></html>\n";

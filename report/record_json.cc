@@ -18,8 +18,9 @@ constexpr char kRoundSchema[] = "fedwatt.round.v1";
 constexpr char kAttemptSchema[] = "fedwatt.attempt.v1";
 constexpr char kSummarySchema[] = "fedwatt.summary.v1";
 
-constexpr Phase kPhases[] = {Phase::kInit,   Phase::kIdleWait, Phase::kDownload, Phase::kDecode,    Phase::kTrain,      Phase::kEvaluate,
-                             Phase::kFit,    Phase::kEncode,   Phase::kUpload,   Phase::kAggregate, Phase::kCheckpoint, Phase::kMetering};
+constexpr Phase kPhases[] = {Phase::kInit,   Phase::kIdleWait,  Phase::kDownload,   Phase::kDecode,
+                             Phase::kTrain,  Phase::kEvaluate,  Phase::kFit,        Phase::kEncode,
+                             Phase::kUpload, Phase::kAggregate, Phase::kCheckpoint, Phase::kMetering};
 
 // How one C++ type lies in JSON. Put(value) makes the JSON; Take(json, value) returns what is expected instead, or "".
 template <typename T>
@@ -100,7 +101,8 @@ template <>
 struct Form<absl::Time> {
   static Json Put(absl::Time value) { return absl::FormatTime(absl::RFC3339_full, value, absl::UTCTimeZone()); }
   static std::string Take(const Json& json, absl::Time& value) {
-    return json.is_string() && absl::ParseTime(absl::RFC3339_full, json.get<std::string>(), &value, nullptr) ? "" : "an RFC 3339 time";
+    return json.is_string() && absl::ParseTime(absl::RFC3339_full, json.get<std::string>(), &value, nullptr) ? ""
+                                                                                                             : "an RFC 3339 time";
   }
 };
 template <>
@@ -136,7 +138,8 @@ struct Form<std::map<std::string, T>> {
   static std::string Take(const Json& json, std::map<std::string, T>& value) {
     if (!json.is_object()) return "an object";
     for (const auto& [key, item] : json.items()) {
-      if (std::string problem = Form<T>::Take(item, value[key]); !problem.empty()) return absl::StrCat("for '", key, "' ", problem);
+      if (std::string problem = Form<T>::Take(item, value[key]); !problem.empty())
+        return absl::StrCat("for '", key, "' ", problem);
     }
     return "";
   }
@@ -180,9 +183,13 @@ class Writing {
  public:
   static constexpr bool kReads = false;
   template <typename T>
-  void operator()(const char* name, const T& value) { json_[name] = Form<T>::Put(value); }
+  void operator()(const char* name, const T& value) {
+    json_[name] = Form<T>::Put(value);
+  }
   template <typename T>
-  void operator()(const char* name, const std::optional<T>& value) { json_[name] = value ? Form<T>::Put(*value) : Json(nullptr); }
+  void operator()(const char* name, const std::optional<T>& value) {
+    json_[name] = value ? Form<T>::Put(*value) : Json(nullptr);
+  }
   Json& json() { return json_; }
 
  private:
@@ -214,7 +221,8 @@ class Reading {
   template <typename T>
   void Take(const char* name, const Json& json, T& value) {
     if (std::string expected = Form<T>::Take(json, value); !expected.empty()) {
-      Fail(name, absl::StrCat("expected ", expected, ", got ", json.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60)));
+      Fail(name, absl::StrCat("expected ", expected, ", got ",
+                              json.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60)));
     }
   }
   void Fail(const char* name, const std::string& what) {
@@ -478,7 +486,8 @@ absl::StatusOr<RunSummary> SummaryFromJson(std::string_view text, const std::str
   fields("target_accuracy", summary.target_accuracy);
   if (!fields.problem().empty()) return Damaged(where, fields.problem());
   for (const char* name : {"machine", "config"}) {
-    if (!json.contains(name) || !json[name].is_object()) return Damaged(where, absl::StrCat("field '", name, "': expected an object"));
+    if (!json.contains(name) || !json[name].is_object())
+      return Damaged(where, absl::StrCat("field '", name, "': expected an object"));
   }
   Reading machine(json["machine"]);
   machine("meters_found", summary.meters_found);

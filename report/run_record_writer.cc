@@ -63,7 +63,9 @@ class LineFile {
 class FileRunRecordWriter : public RunRecordWriter {
  public:
   FileRunRecordWriter(std::string directory, LineFile rounds_file, LineFile attempts_file, std::vector<RoundRecord> rounds)
-      : directory_(std::move(directory)), rounds_file_(std::move(rounds_file)), attempts_file_(std::move(attempts_file)),
+      : directory_(std::move(directory)),
+        rounds_file_(std::move(rounds_file)),
+        attempts_file_(std::move(attempts_file)),
         rounds_(std::move(rounds)) {}
 
   absl::Status WriteRound(const RoundRecord& record) override {
@@ -71,7 +73,9 @@ class FileRunRecordWriter : public RunRecordWriter {
     rounds_.push_back(record);
     return absl::OkStatus();
   }
-  absl::Status WriteAttempt(const AttemptRecord& record) override { return attempts_file_.Append(internal::AttemptToJson(record)); }
+  absl::Status WriteAttempt(const AttemptRecord& record) override {
+    return attempts_file_.Append(internal::AttemptToJson(record));
+  }
   absl::Status WriteSummary(const RunSummary& summary) override {
     return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_));
   }

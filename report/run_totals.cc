@@ -14,8 +14,10 @@ void AddIfKnown(std::optional<T>& sum, const std::optional<T>& value) {
 // Null as soon as one is.
 template <typename T>
 void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
-  if (first) sum = value;
-  else sum = sum && value ? std::optional<T>(*sum + *value) : std::nullopt;
+  if (first)
+    sum = value;
+  else
+    sum = sum && value ? std::optional<T>(*sum + *value) : std::nullopt;
 }
 
 }  // namespace

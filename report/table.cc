@@ -29,7 +29,8 @@ RoundTableOptions RoundTableOptionsFor(int fd) {
   options.terminal = isatty(fd) == 1;
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
-  options.colour = options.terminal && (no_color == nullptr || *no_color == '\0') && term != nullptr && std::string_view(term) != "dumb";
+  options.colour =
+      options.terminal && (no_color == nullptr || *no_color == '\0') && term != nullptr && std::string_view(term) != "dumb";
   return options;
 }
 
@@ -60,15 +61,16 @@ std::string RoundTable::Row(const RoundRecord& r) const {
   const std::string joules = EnergyText(r.client_energy, r.client_energy_tier, r.client_energy_clients, r.clients_completed);
   const std::string seconds = internal::Fixed(r.wall_seconds, 2);
   if (!options_.terminal) {
-    std::string line = absl::StrCat("round=", r.round, " ok=", r.clients_completed, " late=", r.clients_late, " failed=", Failed(r),
-                                    " loss=", loss, " accuracy=", accuracy_text, " mb_up=", up, " mb_down=", down, " saving=", saving,
-                                    " joules=", Value(joules));
+    std::string line = absl::StrCat("round=", r.round, " ok=", r.clients_completed, " late=", r.clients_late,
+                                    " failed=", Failed(r), " loss=", loss, " accuracy=", accuracy_text, " mb_up=", up,
+                                    " mb_down=", down, " saving=", saving, " joules=", Value(joules));
     absl::StrAppend(&line, " seconds=", seconds);
     if (!r.committed) absl::StrAppend(&line, " abandoned=", Value(r.reason));
     return line + "\n";
   }
   const std::string clients = absl::StrCat(r.clients_completed, "/", r.clients_late, "/", Failed(r));
-  std::string line = absl::StrFormat(kRowFormat, absl::StrCat(r.round), clients, loss, accuracy_text, up, down, saving, joules, seconds);
+  std::string line =
+      absl::StrFormat(kRowFormat, absl::StrCat(r.round), clients, loss, accuracy_text, up, down, saving, joules, seconds);
   if (!r.committed) absl::StrAppend(&line, "  abandoned: ", absl::CEscape(r.reason));
   if (!options_.colour) return line + "\n";
   const char* colour = !r.committed ? kRed : r.clients_late + Failed(r) > 0 ? kYellow : "";
@@ -77,7 +79,8 @@ std::string RoundTable::Row(const RoundRecord& r) const {
 
 std::string RoundTable::Legend() const {
   if (!options_.terminal) return "";
-  return "saving: float32 bytes over bytes sent; joules: the clients', ~ estimated, (2/3) only 2 of 3 clients metered, - not measured\n";
+  return "saving: float32 bytes over bytes sent; joules: the clients', ~ estimated, (2/3) only 2 of 3 clients metered, - not "
+         "measured\n";
 }
 
 }  // namespace fedwatt

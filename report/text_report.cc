@@ -36,31 +36,38 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   for (const RoundRecord& round : run.rounds) absl::StrAppend(&out, table.Row(round));
   absl::StrAppend(&out, table.Legend(), "\n");
 
-  line("rounds", absl::StrCat(totals.rounds_committed, " committed, ", totals.rounds, " finished in ", Fixed(totals.wall_seconds, 1), " s"));
-  line("accuracy", absl::StrCat("final ", FixedOrDash(totals.final_accuracy, 4), ", best ", FixedOrDash(totals.best_accuracy, 4)));
+  line("rounds", absl::StrCat(totals.rounds_committed, " committed, ", totals.rounds, " finished in ",
+                              Fixed(totals.wall_seconds, 1), " s"));
+  line("accuracy",
+       absl::StrCat("final ", FixedOrDash(totals.final_accuracy, 4), ", best ", FixedOrDash(totals.best_accuracy, 4)));
   const int64_t failed = totals.clients_rejected + totals.clients_dropped;
   line("client attempts", absl::StrCat(totals.clients_completed, " ok, ", totals.clients_late, " late, ", failed, " failed"));
   for (const auto& [reason, count] : totals.rejections) line("", absl::StrCat(reason, ": ", count));
-  line("bytes up", absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
-                                SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32",
-                                totals.uplink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.uplink_wire_bytes), " MB on the wire") : ""));
+  line("bytes up",
+       absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
+                    SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32",
+                    totals.uplink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.uplink_wire_bytes), " MB on the wire") : ""));
   line("bytes down",
-       absl::StrCat(Megabytes(totals.downlink_payload_bytes), " MB, ",
-                    SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32",
-                    totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
+       absl::StrCat(
+           Megabytes(totals.downlink_payload_bytes), " MB, ",
+           SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32",
+           totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
   if (totals.client_energy) {
     line("clients' joules",
-         absl::StrCat(EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
-                      " J", totals.client_energy_low && totals.client_energy_high
-                                ? absl::StrCat(", between ", internal::Significant(totals.client_energy_low->joules()), " and ",
-                                               internal::Significant(totals.client_energy_high->joules()))
-                                : "",
-                      totals.client_energy_wasted ? absl::StrCat("; ", internal::Significant(totals.client_energy_wasted->joules()),
-                                                                 " J wasted on attempts that did not count")
-                                                  : ""));
+         absl::StrCat(
+             EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
+             " J",
+             totals.client_energy_low && totals.client_energy_high
+                 ? absl::StrCat(", between ", internal::Significant(totals.client_energy_low->joules()), " and ",
+                                internal::Significant(totals.client_energy_high->joules()))
+                 : "",
+             totals.client_energy_wasted ? absl::StrCat("; ", internal::Significant(totals.client_energy_wasted->joules()),
+                                                        " J wasted on attempts that did not count")
+                                         : ""));
     for (const auto& [tier, energy] : totals.client_energy_by_tier) {
-      line("", absl::StrCat(internal::Significant(energy.joules()), " J (", Percent(energy.microjoules(), totals.client_energy->microjoules()),
-                            ") ", internal::TierMeaning(tier)));
+      line("",
+           absl::StrCat(internal::Significant(energy.joules()), " J (",
+                        Percent(energy.microjoules(), totals.client_energy->microjoules()), ") ", internal::TierMeaning(tier)));
     }
   } else {
     line("clients' joules", "not measured");
@@ -76,8 +83,9 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
     if (figures.rounds) {
       text = absl::StrCat("reached in round ", *figures.rounds, ", after ", Megabytes(*figures.uplink_bytes), " MB up, ",
                           Megabytes(*figures.downlink_bytes), " MB down, ",
-                          figures.client_energy ? absl::StrCat(EnergyText(figures.client_energy, totals.client_energy_tier, 0, 0), " J")
-                                                : "joules not all known");
+                          figures.client_energy
+                              ? absl::StrCat(EnergyText(figures.client_energy, totals.client_energy_tier, 0, 0), " J")
+                              : "joules not all known");
     }
     line(absl::StrCat("target ", FixedOrDash(target, 4)), text);
   }

@@ -1,10 +1,10 @@
-// Label skew by a Dirichlet distribution (Hsu, Qi, Brown 2019, arXiv 1909.06335; per class as in Yurochkin et al. 2019, arXiv 1905.12022):
-// the examples of each class are shuffled and dealt out in shares drawn from Dirichlet(alpha, ..., alpha) over the clients. Small alpha:
-// a class lies with few clients; large alpha: nearly iid. Part sizes vary.
+// Label skew by a Dirichlet distribution (Hsu, Qi, Brown 2019, arXiv 1909.06335; per class as in Yurochkin et al. 2019, arXiv
+// 1905.12022): the examples of each class are shuffled and dealt out in shares drawn from Dirichlet(alpha, ..., alpha) over the
+// clients. Small alpha: a class lies with few clients; large alpha: nearly iid. Part sizes vary.
 //
-// No part stays empty: shares are drawn anew up to kMaxDraws times; if parts are empty even then (many clients, small alpha), each takes,
-// in order of number, the last example of what is then the largest part (ties: the lowest number).
-// Cost: O(examples + draws * classes * clients).
+// No part stays empty: shares are drawn anew up to kMaxDraws times; if parts are empty even then (many clients, small alpha),
+// each takes, in order of number, the last example of what is then the largest part (ties: the lowest number). Cost: O(examples +
+// draws * classes * clients).
 #include <algorithm>
 #include <cmath>
 
@@ -79,6 +79,8 @@ absl::StatusOr<Parts> PartitionDirichlet(const Dataset& data, const PartitionOpt
 }  // namespace
 
 namespace internal {
-void InstallPartitioner_dirichlet(PartitionerRegistry& registry) { FEDWATT_CHECK(registry.Register("dirichlet", PartitionDirichlet).ok()); }
+void InstallPartitioner_dirichlet(PartitionerRegistry& registry) {
+  FEDWATT_CHECK(registry.Register("dirichlet", PartitionDirichlet).ok());
+}
 }  // namespace internal
 }  // namespace fedwatt

@@ -13,8 +13,8 @@ namespace {
 absl::StatusOr<Parts> PartitionLabelShards(const Dataset& data, const PartitionOptions& options) {
   FEDWATT_RETURN_IF_ERROR(internal::NeedLabels(data, "label_shards"));
   if (options.shards_per_client < 1 || options.shards_per_client > data.size() / options.clients) {
-    return absl::InvalidArgumentError(absl::StrCat("partition.shards_per_client: expected [1, ", data.size() / options.clients, "] for ",
-                                                   data.size(), " examples and ", options.clients, " clients, got ",
+    return absl::InvalidArgumentError(absl::StrCat("partition.shards_per_client: expected [1, ", data.size() / options.clients,
+                                                   "] for ", data.size(), " examples and ", options.clients, " clients, got ",
                                                    options.shards_per_client));
   }
   Random random(DeriveSeed("partition_label_shards", {options.seed}));

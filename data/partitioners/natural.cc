@@ -1,5 +1,5 @@
-// The data's own groups (speakers, writers). As many clients as groups, or clients = 0: part i is group i. Fewer clients: the groups are
-// shuffled and dealt out in turn, so each client holds whole groups and their numbers differ by at most 1.
+// The data's own groups (speakers, writers). As many clients as groups, or clients = 0: part i is group i. Fewer clients: the
+// groups are shuffled and dealt out in turn, so each client holds whole groups and their numbers differ by at most 1.
 #include <map>
 
 #include "fedwatt/base/random.h"
@@ -19,8 +19,8 @@ absl::StatusOr<Parts> PartitionNatural(const Dataset& data, const PartitionOptio
   for (int64_t i = 0; i < data.size(); ++i) groups[group_of[data.indices()[i]]].push_back(static_cast<int32_t>(i));
   const auto group_count = static_cast<int64_t>(groups.size());
   if (options.clients > group_count) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("partition.clients: expected at most ", group_count, ", the number of natural groups, got ", options.clients));
+    return absl::InvalidArgumentError(absl::StrCat("partition.clients: expected at most ", group_count,
+                                                   ", the number of natural groups, got ", options.clients));
   }
   Parts in_order;
   for (auto& [group, members] : groups) in_order.push_back(std::move(members));
@@ -38,6 +38,8 @@ absl::StatusOr<Parts> PartitionNatural(const Dataset& data, const PartitionOptio
 }  // namespace
 
 namespace internal {
-void InstallPartitioner_natural(PartitionerRegistry& registry) { FEDWATT_CHECK(registry.Register("natural", PartitionNatural).ok()); }
+void InstallPartitioner_natural(PartitionerRegistry& registry) {
+  FEDWATT_CHECK(registry.Register("natural", PartitionNatural).ok());
+}
 }  // namespace internal
 }  // namespace fedwatt

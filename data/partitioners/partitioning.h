@@ -26,7 +26,8 @@ inline int64_t EvenCut(int64_t count, int64_t shares, int64_t i) { return count 
 
 inline absl::Status NeedLabels(const Dataset& data, const std::string& kind) {
   if (!data.store().labels.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("partition.kind '", kind, "' needs class labels; this data has none (regression)"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("partition.kind '", kind, "' needs class labels; this data has none (regression)"));
 }
 
 }  // namespace fedwatt::internal

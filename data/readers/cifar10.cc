@@ -18,8 +18,8 @@ absl::Status AppendFile(const std::string& path, ExampleStore& store) {
   if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
   if (bytes == 0) return absl::InvalidArgumentError(absl::StrCat(path, ": zero examples"));
   if (bytes % kRecord != 0) {
-    return absl::DataLossError(absl::StrCat(path, ": ", bytes, " bytes are not whole records of ", kRecord, " bytes; cut at byte ",
-                                            bytes - bytes % kRecord));
+    return absl::DataLossError(absl::StrCat(path, ": ", bytes, " bytes are not whole records of ", kRecord,
+                                            " bytes; cut at byte ", bytes - bytes % kRecord));
   }
   FEDWATT_ASSIGN_OR_RETURN(internal::InputFile file, internal::InputFile::Open(path));
   auto& inputs = std::get<std::vector<uint8_t>>(store.inputs);
@@ -29,7 +29,8 @@ absl::Status AppendFile(const std::string& path, ExampleStore& store) {
     label.clear();
     FEDWATT_RETURN_IF_ERROR(file.Read(1, label));
     if (label[0] >= kClasses) {
-      return absl::DataLossError(absl::StrCat(path, ": at byte ", at, ": expected a label in [0, ", kClasses, "), got ", label[0]));
+      return absl::DataLossError(
+          absl::StrCat(path, ": at byte ", at, ": expected a label in [0, ", kClasses, "), got ", label[0]));
     }
     store.labels.push_back(label[0]);
     FEDWATT_RETURN_IF_ERROR(file.Read(kPixels, inputs));
@@ -53,11 +54,13 @@ absl::StatusOr<ExampleStore> ReadPart(const std::string& path, const std::vector
 
 absl::StatusOr<DataSplit> ReadCifar10(const DataOptions& options) {
   if (options.test_path.empty() && !internal::IsFolder(options.path) && std::filesystem::exists(options.path)) {
-    return absl::InvalidArgumentError(absl::StrCat("data: ", options.path, " is a file of training records; set data.test_path as well"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("data: ", options.path, " is a file of training records; set data.test_path as well"));
   }
   FEDWATT_ASSIGN_OR_RETURN(ExampleStore train, ReadPart(options.path, {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                                                        "data_batch_4.bin", "data_batch_5.bin"}));
-  FEDWATT_ASSIGN_OR_RETURN(ExampleStore test, ReadPart(options.test_path.empty() ? options.path : options.test_path, {"test_batch.bin"}));
+  FEDWATT_ASSIGN_OR_RETURN(ExampleStore test,
+                           ReadPart(options.test_path.empty() ? options.path : options.test_path, {"test_batch.bin"}));
   internal::Normalize(options, train, test);
   return internal::MakeSplit(std::move(train), std::move(test));
 }

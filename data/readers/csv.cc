@@ -46,9 +46,11 @@ absl::StatusOr<Table> ReadTable(const std::string& path) {
     const auto where = [&] { return absl::StrCat(path, ":", line_number, ": "); };
     if (first) {
       table.columns = fields.size();
-      if (table.columns < 2) return absl::DataLossError(absl::StrCat(where(), "expected at least 2 columns, got ", fields.size()));
+      if (table.columns < 2)
+        return absl::DataLossError(absl::StrCat(where(), "expected at least 2 columns, got ", fields.size()));
       first = false;
-      if (std::none_of(fields.begin(), fields.end(), [](absl::string_view field) { return ParseNumber(field).has_value(); })) continue;
+      if (std::none_of(fields.begin(), fields.end(), [](absl::string_view field) { return ParseNumber(field).has_value(); }))
+        continue;
     }
     if (fields.size() != table.columns) {
       return absl::DataLossError(absl::StrCat(where(), "expected ", table.columns, " columns, got ", fields.size()));
@@ -56,11 +58,13 @@ absl::StatusOr<Table> ReadTable(const std::string& path) {
     for (size_t column = 0; column < fields.size(); ++column) {
       const std::optional<double> value = ParseNumber(fields[column]);
       if (!value || std::abs(*value) > std::numeric_limits<float>::max()) {
-        return absl::DataLossError(absl::StrCat(where(), "column ", column + 1, ": expected a finite number, got '",
-                                                fields[column].substr(0, 40), "'"));
+        return absl::DataLossError(
+            absl::StrCat(where(), "column ", column + 1, ": expected a finite number, got '", fields[column].substr(0, 40), "'"));
       }
-      if (column + 1 < fields.size()) table.inputs.push_back(static_cast<float>(*value));
-      else table.targets.push_back(*value);
+      if (column + 1 < fields.size())
+        table.inputs.push_back(static_cast<float>(*value));
+      else
+        table.targets.push_back(*value);
     }
     table.lines.push_back(line_number);
   }
@@ -95,7 +99,8 @@ absl::StatusOr<std::vector<int32_t>> ClassLabels(const std::string& path, const 
     const double target = table.targets[row];
     if (target != std::floor(target) || target < 0 || target >= 1 << 24) {
       return absl::DataLossError(absl::StrCat(path, ":", table.lines[row], ": column ", table.columns,
-                                              ": expected a class counted from 0, got ", target, "; set data.regression for numbers"));
+                                              ": expected a class counted from 0, got ", target,
+                                              "; set data.regression for numbers"));
     }
     labels.push_back(static_cast<int32_t>(target));
   }
@@ -109,12 +114,13 @@ absl::StatusOr<DataSplit> ReadCsv(const DataOptions& options) {
   if (!test_path.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(test_table, ReadTable(test_path));
     if (test_table.columns != train_table.columns) {
-      return absl::InvalidArgumentError(absl::StrCat(test_path, ": expected ", train_table.columns, " columns as in ", options.path, ", got ",
-                                                     test_table.columns));
+      return absl::InvalidArgumentError(absl::StrCat(test_path, ": expected ", train_table.columns, " columns as in ",
+                                                     options.path, ", got ", test_table.columns));
     }
   } else {
     test_path = options.path;
-    if (train_table.rows() < 2) return absl::InvalidArgumentError(absl::StrCat(options.path, ": one example cannot be split in two parts"));
+    if (train_table.rows() < 2)
+      return absl::InvalidArgumentError(absl::StrCat(options.path, ": one example cannot be split in two parts"));
   }
 
   int64_t classes = 0;
@@ -124,8 +130,8 @@ absl::StatusOr<DataSplit> ReadCsv(const DataOptions& options) {
     for (int32_t label : all) seen[label] = true;
     classes = static_cast<int64_t>(seen.size());
     if (const auto gap = std::find(seen.begin(), seen.end(), false); gap != seen.end()) {
-      return absl::InvalidArgumentError(absl::StrCat(options.path, ": classes must be dense from 0, but ", gap - seen.begin(), " of 0..",
-                                                     classes - 1, " never occurs; set data.regression for numbers"));
+      return absl::InvalidArgumentError(absl::StrCat(options.path, ": classes must be dense from 0, but ", gap - seen.begin(),
+                                                     " of 0..", classes - 1, " never occurs; set data.regression for numbers"));
     }
   }
   if (options.test_path.empty()) std::tie(train_table, test_table) = HoldOut(train_table, options.held_out_fraction);

@@ -24,8 +24,8 @@ absl::StatusOr<IdxFile> ReadIdx(const std::string& path, int rank) {
   std::vector<uint8_t> header;
   FEDWATT_RETURN_IF_ERROR(file.Read(4 + 4 * rank, header));
   if (header[0] != 0 || header[1] != 0 || header[2] != 8 || header[3] != rank) {
-    return absl::DataLossError(absl::StrCat(path, ": at byte 0: expected magic 0 0 8 ", rank, " (IDX of unsigned bytes, rank ", rank,
-                                            "), got ", header[0], " ", header[1], " ", header[2], " ", header[3]));
+    return absl::DataLossError(absl::StrCat(path, ": at byte 0: expected magic 0 0 8 ", rank, " (IDX of unsigned bytes, rank ",
+                                            rank, "), got ", header[0], " ", header[1], " ", header[2], " ", header[3]));
   }
   IdxFile idx;
   int64_t total = 1;
@@ -35,7 +35,8 @@ absl::StatusOr<IdxFile> ReadIdx(const std::string& path, int rank) {
     if (i == 0 && dimension == 0) return absl::InvalidArgumentError(absl::StrCat(path, ": zero examples"));
     const int64_t most = i == 0 ? kMaxExamples - 1 : kMaxSide;
     if (dimension < 1 || dimension > most || total > kMaxBytes / dimension) {
-      return absl::DataLossError(absl::StrCat(path, ": at byte ", 4 + 4 * i, ": dimension ", i, " = ", dimension, " is out of bounds"));
+      return absl::DataLossError(
+          absl::StrCat(path, ": at byte ", 4 + 4 * i, ": dimension ", i, " = ", dimension, " is out of bounds"));
     }
     total *= dimension;
     idx.dimensions.push_back(dimension);
@@ -60,8 +61,8 @@ absl::StatusOr<ExampleStore> ReadPart(const std::string& folder, const std::stri
   FEDWATT_ASSIGN_OR_RETURN(IdxFile images, ReadIdx(images_path, 3));
   FEDWATT_ASSIGN_OR_RETURN(const IdxFile labels, ReadIdx(labels_path, 1));
   if (images.dimensions[0] != labels.dimensions[0]) {
-    return absl::DataLossError(absl::StrCat(labels_path, ": expected ", images.dimensions[0], " labels, one per image, got ",
-                                            labels.dimensions[0]));
+    return absl::DataLossError(
+        absl::StrCat(labels_path, ": expected ", images.dimensions[0], " labels, one per image, got ", labels.dimensions[0]));
   }
   ExampleStore store;
   store.input_shape = {1, images.dimensions[1], images.dimensions[2]};

@@ -1,12 +1,14 @@
-// Next-character data. A character is one byte (UTF-8 takes several); the vocabulary is the sorted set of bytes in the training part.
+// Next-character data. A character is one byte (UTF-8 takes several); the vocabulary is the sorted set of bytes in the training
+// part.
 //
-// A play's layout makes natural groups: a line "NAME:" at the start of a block (after a blank line, or first in the file) says who speaks
-// until the next such line; blocks of a speaker are joined by a newline, names are left out. Speakers are numbered by first appearance.
-// A file without such lines is one stream without groups.
+// A play's layout makes natural groups: a line "NAME:" at the start of a block (after a blank line, or first in the file) says
+// who speaks until the next such line; blocks of a speaker are joined by a newline, names are left out. Speakers are numbered by
+// first appearance. A file without such lines is one stream without groups.
 //
-// An example is `sequence_length` characters with the one that follows as its label. Windows start every max(1, sequence_length / 8)
-// characters and never cross speakers or parts; a speaker too short for one window is left out. Without a test file the last
-// held_out_fraction of each speaker's characters is the test part. Test windows with a byte that the training part lacks are left out.
+// An example is `sequence_length` characters with the one that follows as its label. Windows start every max(1, sequence_length /
+// 8) characters and never cross speakers or parts; a speaker too short for one window is left out. Without a test file the last
+// held_out_fraction of each speaker's characters is the test part. Test windows with a byte that the training part lacks are left
+// out.
 #include <algorithm>
 #include <array>
 #include <filesystem>

@@ -12,15 +12,19 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 CommandLineOptions Fleet() {
-  return {.program = "fedwatt-fleet", .description = "Trains a simulated fleet.", .version = "1.2.3",
-          .flags = {Flag::kOut, Flag::kSeed, Flag::kThreads, Flag::kStay, Flag::kInsecure}, .threads_key = "simulation.workers"};
+  return {.program = "fedwatt-fleet",
+          .description = "Trains a simulated fleet.",
+          .version = "1.2.3",
+          .flags = {Flag::kOut, Flag::kSeed, Flag::kThreads, Flag::kStay, Flag::kInsecure},
+          .threads_key = "simulation.workers"};
 }
 
 TEST(CommandLineTest, FlagsBecomeSources) {
-  ASSERT_OK_AND_ASSIGN(const CommandLine line,
-                       ParseCommandLine(Fleet(), {"--config", "a.toml", "--out", "runs/x", "--seed=7", "--threads", "2", "--stay", "--insecure",
-                                                  "--set", "federation.rounds=3", "--set", "model.input_shape=[1,28,28]",
-                                                  "--set=data.path=/a=b", "--log-level", "debug", "--log-format=json", "--show-config"}));
+  ASSERT_OK_AND_ASSIGN(
+      const CommandLine line,
+      ParseCommandLine(Fleet(), {"--config", "a.toml", "--out", "runs/x", "--seed=7", "--threads", "2", "--stay", "--insecure",
+                                 "--set", "federation.rounds=3", "--set", "model.input_shape=[1,28,28]", "--set=data.path=/a=b",
+                                 "--log-level", "debug", "--log-format=json", "--show-config"}));
   EXPECT_EQ(line.sources.file, "a.toml");
   EXPECT_EQ(line.log_level, LogLevel::kDebug);
   EXPECT_EQ(line.log_format, LogFormat::kJson);
@@ -28,9 +32,10 @@ TEST(CommandLineTest, FlagsBecomeSources) {
   EXPECT_EQ(line.print_and_exit, std::nullopt);
   std::vector<std::string> flags;
   for (const FlagValue& flag : line.sources.flags) flags.push_back(absl::StrCat(flag.flag, " ", flag.key, "=", flag.value));
-  EXPECT_THAT(flags, ::testing::ElementsAre("--set federation.rounds=3", "--set model.input_shape=[1,28,28]", "--set data.path=/a=b",
-                                            "--out out=runs/x", "--seed seed=7", "--threads simulation.workers=2", "--stay client.stay=true",
-                                            "--insecure security.insecure=true"));
+  EXPECT_THAT(flags,
+              ::testing::ElementsAre("--set federation.rounds=3", "--set model.input_shape=[1,28,28]", "--set data.path=/a=b",
+                                     "--out out=runs/x", "--seed seed=7", "--threads simulation.workers=2",
+                                     "--stay client.stay=true", "--insecure security.insecure=true"));
 }
 
 TEST(CommandLineTest, SettingsLoadFromIt) {

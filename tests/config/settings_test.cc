@@ -82,22 +82,78 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
     EXPECT_FALSE(setting.help.empty()) << setting.key;
     EXPECT_FALSE(setting.type.empty()) << setting.key;
   }
-  for (const char* key :
-       {"model.architecture", "model.torchscript", "model.input_shape", "model.options", "data.path", "data.test_path", "data.format",
-        "data.normalization", "data.sequence_length", "data.held_out_fraction", "data.regression", "partition.kind", "partition.alpha",
-        "partition.clients", "partition.shards_per_client", "federation.rounds", "federation.clients_per_round",
-        "federation.wait_for_clients", "federation.quorum", "federation.deadline", "federation.over_selection",
-        "federation.target_accuracy", "federation.evaluate_every", "federation.evaluation", "federation.federated_held_out_fraction",
-        "training.local_epochs", "training.local_steps", "training.batch_size", "training.client_learning_rate",
-        "training.learning_rate_schedule", "training.learning_rate_decay", "training.learning_rate_decay_every", "training.momentum",
-        "training.weight_decay", "training.proximal_mu", "training.threads", "training.loss", "aggregation.strategy",
-        "aggregation.server_learning_rate", "aggregation.momentum", "aggregation.beta1", "aggregation.beta2", "aggregation.tau",
-        "compression.uplink", "compression.downlink", "privacy.clip_norm", "privacy.max_norm", "privacy.max_abs",
-        "privacy.max_example_count", "privacy.max_update_bytes", "selection.policy", "fit.policy", "energy.meter",
-        "energy.watts_per_core", "energy.device_class", "security.directory", "security.insecure", "server.listen", "server.names",
-        "client.server", "client.name", "client.state_directory", "client.partition", "client.stay", "client.min_battery_percent",
-        "client.require_charger", "client.allow_metered", "client.max_temperature_celsius", "durability", "seed", "out",
-        "simulation.workers"}) {
+  for (const char* key : {"model.architecture",
+                          "model.torchscript",
+                          "model.input_shape",
+                          "model.options",
+                          "data.path",
+                          "data.test_path",
+                          "data.format",
+                          "data.normalization",
+                          "data.sequence_length",
+                          "data.held_out_fraction",
+                          "data.regression",
+                          "partition.kind",
+                          "partition.alpha",
+                          "partition.clients",
+                          "partition.shards_per_client",
+                          "federation.rounds",
+                          "federation.clients_per_round",
+                          "federation.wait_for_clients",
+                          "federation.quorum",
+                          "federation.deadline",
+                          "federation.over_selection",
+                          "federation.target_accuracy",
+                          "federation.evaluate_every",
+                          "federation.evaluation",
+                          "federation.federated_held_out_fraction",
+                          "training.local_epochs",
+                          "training.local_steps",
+                          "training.batch_size",
+                          "training.client_learning_rate",
+                          "training.learning_rate_schedule",
+                          "training.learning_rate_decay",
+                          "training.learning_rate_decay_every",
+                          "training.momentum",
+                          "training.weight_decay",
+                          "training.proximal_mu",
+                          "training.threads",
+                          "training.loss",
+                          "aggregation.strategy",
+                          "aggregation.server_learning_rate",
+                          "aggregation.momentum",
+                          "aggregation.beta1",
+                          "aggregation.beta2",
+                          "aggregation.tau",
+                          "compression.uplink",
+                          "compression.downlink",
+                          "privacy.clip_norm",
+                          "privacy.max_norm",
+                          "privacy.max_abs",
+                          "privacy.max_example_count",
+                          "privacy.max_update_bytes",
+                          "selection.policy",
+                          "fit.policy",
+                          "energy.meter",
+                          "energy.watts_per_core",
+                          "energy.device_class",
+                          "security.directory",
+                          "security.insecure",
+                          "server.listen",
+                          "server.names",
+                          "client.server",
+                          "client.name",
+                          "client.state_directory",
+                          "client.partition",
+                          "client.stay",
+                          "client.min_battery_percent",
+                          "client.require_charger",
+                          "client.allow_metered",
+                          "client.max_temperature_celsius",
+                          "durability",
+                          "seed",
+                          "out",
+                          "simulation.workers"}) {
     EXPECT_EQ(keys.count(key), 1u) << key;
     EXPECT_THAT(DescribeSchema(), HasSubstr(absl::StrCat(key, " (")));
   }
@@ -204,22 +260,25 @@ TEST_F(SettingsTest, ReadsEveryTypeFromText) {
 
 TEST_F(SettingsTest, UnknownKeyNamesLineAndNearest) {
   const absl::StatusOr<LoadedSettings> slip = LoadText("[federation]\nround = 3\n");
-  EXPECT_THAT(slip, StatusIs(absl::StatusCode::kInvalidArgument,
-                             AllOf(HasSubstr("run.toml:2: unknown key 'federation.round'"), HasSubstr("did you mean 'federation.rounds'?"))));
+  EXPECT_THAT(slip, StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:2: unknown key 'federation.round'"),
+                                                                       HasSubstr("did you mean 'federation.rounds'?"))));
   EXPECT_THAT(LoadText("\n\nsede = 3\n"), StatusIs(absl::StatusCode::kInvalidArgument,
-                                                    AllOf(HasSubstr("run.toml:3: unknown key 'sede'"), HasSubstr("'seed'"))));
+                                                   AllOf(HasSubstr("run.toml:3: unknown key 'sede'"), HasSubstr("'seed'"))));
   EXPECT_THAT(LoadText("[fedration]\nrounds = 3\n"),
               StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr(":2:"), HasSubstr("'federation.rounds'"))));
-  EXPECT_THAT(LoadText("[nothing_like_it]\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run.toml:1: unknown key")));
-  EXPECT_THAT(Set("training.batchsize", "3"), StatusIs(absl::StatusCode::kInvalidArgument,
-                                                       HasSubstr("flag --set: unknown key 'training.batchsize'; did you mean 'training.batch_size'?")));
+  EXPECT_THAT(LoadText("[nothing_like_it]\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run.toml:1: unknown key")));
+  EXPECT_THAT(Set("training.batchsize", "3"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("flag --set: unknown key 'training.batchsize'; did you mean 'training.batch_size'?")));
   EXPECT_THAT(Set("zzzzzzzzzzzzzzzzzzzz", "3"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--help-config")));
 }
 
 TEST_F(SettingsTest, VariablesOfOurSectionsMustBeKnownOthersAreNotOurs) {
   EXPECT_THAT(LoadSettings({.environment = {{"FEDWATT_FEDERATION_ROUND", "3"}}}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("environment FEDWATT_FEDERATION_ROUND: unknown variable; did you mean "
-                                                                     "FEDWATT_FEDERATION_ROUNDS?")));
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("environment FEDWATT_FEDERATION_ROUND: unknown variable; did you mean "
+                                 "FEDWATT_FEDERATION_ROUNDS?")));
   EXPECT_THAT(LoadSettings({.environment = {{"FEDWATT_BUILD_DIR", "x"}, {"PATH", "y"}, {"FEDWATT_", "z"}}}), IsOk());
 }
 
@@ -232,9 +291,10 @@ class BadValueTest : public SettingsTest, public ::testing::WithParamInterface<B
 
 TEST_P(BadValueTest, IsRefusedWithKeyExpectedGotAndWhere) {
   const BadValue& bad = GetParam();
+  EXPECT_THAT(Set(bad.key, bad.value), StatusIs(absl::StatusCode::kInvalidArgument,
+                                                HasSubstr(absl::StrCat("flag --set: ", bad.key, ": expected ", bad.expected))));
   EXPECT_THAT(Set(bad.key, bad.value),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(absl::StrCat("flag --set: ", bad.key, ": expected ", bad.expected))));
-  EXPECT_THAT(Set(bad.key, bad.value), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(absl::StrCat("got '", bad.value, "'"))));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(absl::StrCat("got '", bad.value, "'"))));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -248,7 +308,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"federation.quorum", "inf", "number"}, BadValue{"federation.over_selection", "-0.1", "number in [0, 10]"},
         BadValue{"federation.target_accuracy", "85", "number in (0, 1]"}, BadValue{"federation.deadline", "60", "duration"},
         BadValue{"federation.deadline", "0s", "duration"}, BadValue{"federation.deadline", "-5s", "duration"},
-        BadValue{"federation.deadline", "inf", "duration"}, BadValue{"federation.evaluation", "centrally", "one of central, federated"},
+        BadValue{"federation.deadline", "inf", "duration"},
+        BadValue{"federation.evaluation", "centrally", "one of central, federated"},
         BadValue{"federation.wait_for_clients", "0", "integer"}, BadValue{"training.momentum", "1", "number in [0, 1)"},
         BadValue{"training.momentum", "-0.1", "number"}, BadValue{"training.client_learning_rate", "0", "number > 0"},
         BadValue{"training.client_learning_rate", "inf", "number > 0"}, BadValue{"training.weight_decay", "-1", "number >= 0"},
@@ -256,14 +317,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"training.local_steps", "4294967297", "integer"}, BadValue{"model.input_shape", "28", "array"},
         BadValue{"model.input_shape", "[0]", "array"}, BadValue{"model.input_shape", "[1.5]", "array"},
         BadValue{"model.input_shape", "[1,", "array"}, BadValue{"model.options", "3", "table"},
-        BadValue{"model.architecture", "", "non-empty string"}, BadValue{"data.format", "parquet", "one of cifar10, csv, idx, text"},
+        BadValue{"model.architecture", "", "non-empty string"},
+        BadValue{"data.format", "parquet", "one of cifar10, csv, idx, text"},
         BadValue{"data.held_out_fraction", "1", "number in (0, 1)"}, BadValue{"data.regression", "yes", "true or false"},
         BadValue{"server.names", "[1]", "array of strings"}, BadValue{"client.partition", "8/8", "part of how many"},
         BadValue{"client.partition", "3", "part of how many"}, BadValue{"energy.device_class", "phone:0", "class, or mix"},
         BadValue{"energy.device_class", "phone:", "class, or mix"}, BadValue{"energy.device_class", "", "class, or mix"},
-        BadValue{"partition.kind", "none", "one of dirichlet, iid"},
-        BadValue{"durability", "always", "one of update, round"}, BadValue{"seed", "-1", "integer >= 0"},
-        BadValue{"simulation.workers", "-1", "integer"}, BadValue{"privacy.max_example_count", "2147483648", "integer"}));
+        BadValue{"partition.kind", "none", "one of dirichlet, iid"}, BadValue{"durability", "always", "one of update, round"},
+        BadValue{"seed", "-1", "integer >= 0"}, BadValue{"simulation.workers", "-1", "integer"},
+        BadValue{"privacy.max_example_count", "2147483648", "integer"}));
 
 TEST_F(SettingsTest, NamesThatOtherRoomsKnowAreCheckedThere) {
   const auto refused = [](const char* key, const char* value, const char* words) {
@@ -283,8 +345,10 @@ TEST_F(SettingsTest, WrongTypeInAFileNamesTheLine) {
   EXPECT_THAT(LoadText("[training]\nbatch_size = \"ten\"\n"),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("run.toml:2: training.batch_size: expected integer in [1, "), HasSubstr("ten"))));
-  EXPECT_THAT(LoadText("training = 3\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run.toml:1: unknown key 'training'")));
-  EXPECT_THAT(LoadText("[federation.rounds]\nx = 1\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("federation.rounds: expected integer")));
+  EXPECT_THAT(LoadText("training = 3\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run.toml:1: unknown key 'training'")));
+  EXPECT_THAT(LoadText("[federation.rounds]\nx = 1\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("federation.rounds: expected integer")));
   EXPECT_THAT(LoadText("[federation]\ndeadline = 60\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("with a unit")));
 }
 
@@ -297,7 +361,8 @@ TEST_F(SettingsTest, FilesThatAreNotTomlOrNotThere) {
 }
 
 TEST_F(SettingsTest, OnlyTheFlagTurnsTlsOff) {
-  EXPECT_THAT(LoadText("[security]\ninsecure = true\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("flag --insecure")));
+  EXPECT_THAT(LoadText("[security]\ninsecure = true\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("flag --insecure")));
   EXPECT_THAT(LoadSettings({.environment = {{"FEDWATT_SECURITY_INSECURE", "true"}}}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("flag --insecure")));
   EXPECT_THAT(Set("security.insecure", "true"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("flag --insecure")));
@@ -319,8 +384,9 @@ TEST_F(SettingsTest, DependentDefaultsFollow) {
   ASSERT_OK_AND_ASSIGN(const LoadedSettings small, Set("partition.clients", "8"));
   EXPECT_EQ(small.settings.federation.clients_per_round, 8);
   EXPECT_EQ(small.settings.federation.wait_for_clients, 8);
-  ASSERT_OK_AND_ASSIGN(const LoadedSettings all,
-                       LoadSettings({.flags = {{"federation.clients_per_round", "0", "--set"}, {"partition.clients", "100", "--set"}}}));
+  ASSERT_OK_AND_ASSIGN(
+      const LoadedSettings all,
+      LoadSettings({.flags = {{"federation.clients_per_round", "0", "--set"}, {"partition.clients", "100", "--set"}}}));
   EXPECT_EQ(all.settings.federation.wait_for_clients, 100);
   ASSERT_OK_AND_ASSIGN(const LoadedSettings unknown, Set("federation.clients_per_round", "0"));
   EXPECT_EQ(unknown.settings.federation.wait_for_clients, 1);
@@ -330,17 +396,18 @@ TEST_F(SettingsTest, DependentDefaultsFollow) {
 }
 
 TEST_F(SettingsTest, ClientPartitionDecidesTheNumberOfParts) {
-  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded,
-                       LoadSettings({.file = WriteConfig("[partition]\nclients = 100\n"), .flags = {{"client.partition", "3/8", "--partition"}}}));
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadSettings({.file = WriteConfig("[partition]\nclients = 100\n"),
+                                                                  .flags = {{"client.partition", "3/8", "--partition"}}}));
   EXPECT_EQ(loaded.settings.client.partition, (PartitionRange{3, 3, 8}));
   EXPECT_EQ(loaded.settings.partition.clients, 8);
   EXPECT_EQ(Effective(loaded, "partition.clients").origin, "flag --partition");
 }
 
 TEST_F(SettingsTest, ValuesThatDoNotFitTogetherAreRefused) {
-  EXPECT_THAT(LoadText("[partition]\nclients = 8\n[federation]\nclients_per_round = 9\n"),
-              StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:4: federation.clients_per_round"),
-                                                                 HasSubstr("at most partition.clients = 8"), HasSubstr("run.toml:2"))));
+  EXPECT_THAT(
+      LoadText("[partition]\nclients = 8\n[federation]\nclients_per_round = 9\n"),
+      StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:4: federation.clients_per_round"),
+                                                         HasSubstr("at most partition.clients = 8"), HasSubstr("run.toml:2"))));
   EXPECT_THAT(LoadText("[partition]\nclients = 8\n[federation]\nclients_per_round = 8\n"), IsOk());
   EXPECT_THAT(LoadText("[partition]\nclients = 8\n[federation]\nwait_for_clients = 9\n"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("federation.wait_for_clients")));
@@ -350,15 +417,18 @@ TEST_F(SettingsTest, ValuesThatDoNotFitTogetherAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("regression")));
   EXPECT_THAT(LoadText("[model]\narchitecture = \"lenet\"\ntorchscript = \"m.pt\"\n"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("exclude each other")));
-  EXPECT_THAT(Set("model.architecture", "torchscript"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.torchscript")));
-  EXPECT_THAT(LoadText("[privacy]\nclip_norm = 2\nmax_norm = 1\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("privacy.max_norm = 1")));
+  EXPECT_THAT(Set("model.architecture", "torchscript"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.torchscript")));
+  EXPECT_THAT(LoadText("[privacy]\nclip_norm = 2\nmax_norm = 1\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("privacy.max_norm = 1")));
 }
 
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.
 TEST_F(SettingsTest, ShownValuesReadBack) {
-  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded,
-                       LoadText("[federation]\nquorum = 0.1\ndeadline = \"90s\"\n[training]\nclient_learning_rate = 0.012345678901\n"
-                                "[model]\ninput_shape = [3, 32, 32]\n[server]\nnames = [\"a\"]\n"));
+  ASSERT_OK_AND_ASSIGN(
+      const LoadedSettings loaded,
+      LoadText("[federation]\nquorum = 0.1\ndeadline = \"90s\"\n[training]\nclient_learning_rate = 0.012345678901\n"
+               "[model]\ninput_shape = [3, 32, 32]\n[server]\nnames = [\"a\"]\n"));
   for (const SettingWithOrigin& setting : loaded.effective) {
     if (setting.value.empty() || setting.key == "security.insecure" || absl::StartsWith(setting.value, "{")) continue;
     SCOPED_TRACE(setting.key);
@@ -372,7 +442,8 @@ TEST(ParsePartitionRangeTest, AcceptsOnePartAndRanges) {
   EXPECT_EQ(one, (PartitionRange{3, 3, 8}));
   ASSERT_OK_AND_ASSIGN(const PartitionRange range, ParsePartitionRange("0-24/100"));
   EXPECT_EQ(range, (PartitionRange{0, 24, 100}));
-  for (const char* bad : {"", "3", "8/8", "3/0", "-1/8", "5-3/8", "1-2-3/8", "1/2/3", " 1/8", "+1/8", "a/8", "1-/8", "1/99999999999999999999"}) {
+  for (const char* bad :
+       {"", "3", "8/8", "3/0", "-1/8", "5-3/8", "1-2-3/8", "1/2/3", " 1/8", "+1/8", "a/8", "1-/8", "1/99999999999999999999"}) {
     EXPECT_THAT(ParsePartitionRange(bad), Not(IsOk())) << bad;
   }
 }

@@ -30,7 +30,9 @@ Dataset MakeData(int64_t count) {
 
 class PartitionerContractTest : public ::testing::TestWithParam<std::string> {
  protected:
-  PartitionOptions Options(int64_t clients, uint64_t seed = 1) const { return {.kind = GetParam(), .clients = clients, .seed = seed}; }
+  PartitionOptions Options(int64_t clients, uint64_t seed = 1) const {
+    return {.kind = GetParam(), .clients = clients, .seed = seed};
+  }
 };
 
 TEST_P(PartitionerContractTest, PartsAreDisjointCompleteNotEmptyAndSorted) {
@@ -164,9 +166,12 @@ TEST(LabelPartitionersTest, RefuseRegression) {
   store.regression_targets = {1, 2, 3, 4};
   store.output_count = 1;
   ASSERT_OK_AND_ASSIGN(const Dataset data, Dataset::Create(std::move(store)));
-  EXPECT_THAT(PartitionData(data, {.kind = "dirichlet", .clients = 2}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
-  EXPECT_THAT(PartitionData(data, {.kind = "label_shards", .clients = 2}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
-  EXPECT_THAT(PartitionData(data, {.kind = "natural", .clients = 2}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("groups")));
+  EXPECT_THAT(PartitionData(data, {.kind = "dirichlet", .clients = 2}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
+  EXPECT_THAT(PartitionData(data, {.kind = "label_shards", .clients = 2}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
+  EXPECT_THAT(PartitionData(data, {.kind = "natural", .clients = 2}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("groups")));
   EXPECT_THAT(PartitionData(data, {.kind = "iid", .clients = 2}), IsOk());
 }
 

@@ -43,7 +43,8 @@ class ReaderTest : public ::testing::Test {
 };
 
 std::string BigEndian(uint32_t value) {
-  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8), static_cast<char>(value)};
+  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+          static_cast<char>(value)};
 }
 std::string Idx(const std::vector<uint32_t>& dimensions, const std::string& values) {
   std::string out{0, 0, 8, static_cast<char>(dimensions.size())};
@@ -66,7 +67,8 @@ TEST(ReadDataTest, RefusesBadOptions) {
     EXPECT_THAT(ReadData(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(word)));
   };
   refused({}, "data.path");
-  for (double fraction : {0.0, 1.0, -0.5, std::nan("")}) refused({.path = "x", .held_out_fraction = fraction}, "held_out_fraction");
+  for (double fraction : {0.0, 1.0, -0.5, std::nan("")})
+    refused({.path = "x", .held_out_fraction = fraction}, "held_out_fraction");
   refused({.path = "x", .normalization = "zscore"}, "normalization");
   refused({.path = "x", .sequence_length = 0}, "sequence_length");
   refused({.path = "x", .regression = true}, "regression");
@@ -217,8 +219,10 @@ TEST_F(Cifar10ReaderTest, StandardIsPerChannel) {
   WriteGood();
   const std::string planes = std::string(1024, 10) + std::string(1024, 20) + std::string(1024, 30);
   Write("data_batch_1.bin", std::string(1, 0) + planes);
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "cifar10", .path = folder_ / "data_batch_1.bin",
-                                                        .test_path = folder_ / "data_batch_1.bin", .normalization = "standard"}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "cifar10",
+                                                        .path = folder_ / "data_batch_1.bin",
+                                                        .test_path = folder_ / "data_batch_1.bin",
+                                                        .normalization = "standard"}));
   ASSERT_EQ(split.train.store().shift.size(), 3u);
   EXPECT_THAT(split.train.store().shift, ElementsAre(-10, -20, -30));
   EXPECT_EQ(Input(split.train, 0)[2000], 0.0f);
@@ -282,7 +286,8 @@ TEST_F(CsvReaderTest, NamesTheLineOfWhatItRefuses) {
   EXPECT_THAT(ReadText("1,0\n1,2\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 of 0..2 never occurs")));
   EXPECT_THAT(ReadText(""), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("zero examples")));
   EXPECT_THAT(ReadText("a,b\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("zero examples")));
-  EXPECT_THAT(ReadData({.format = "csv", .path = "/nonexistent.csv"}), StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nonexistent.csv")));
+  EXPECT_THAT(ReadData({.format = "csv", .path = "/nonexistent.csv"}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nonexistent.csv")));
 }
 
 TEST_F(CsvReaderTest, HoldsOutAFractionTheSameEveryTime) {
@@ -301,7 +306,8 @@ TEST_F(CsvReaderTest, HoldsOutAFractionTheSameEveryTime) {
   EXPECT_EQ(Input(split.test, 3), Input(again.test, 3));
   // However small or large the fraction, both parts get something.
   for (double fraction : {1e-9, 1 - 1e-9}) {
-    ASSERT_OK_AND_ASSIGN(const DataSplit two, ReadData({.format = "csv", .path = Write("two.csv", "1,0\n2,0\n"), .held_out_fraction = fraction}));
+    ASSERT_OK_AND_ASSIGN(const DataSplit two,
+                         ReadData({.format = "csv", .path = Write("two.csv", "1,0\n2,0\n"), .held_out_fraction = fraction}));
     EXPECT_EQ(two.train.size(), 1);
     EXPECT_EQ(two.test.size(), 1);
   }
@@ -311,7 +317,8 @@ TEST_F(CsvReaderTest, HoldsOutAFractionTheSameEveryTime) {
 
 TEST_F(CsvReaderTest, StandardIsPerColumnOfTheTrainingPart) {
   const std::string train = Write("train.csv", "1,1000001,0\n3,1000001,1\n"), test = Write("test.csv", "5,1000002,1\n");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "csv", .path = train, .test_path = test, .normalization = "standard"}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "csv", .path = train, .test_path = test, .normalization = "standard"}));
   EXPECT_THAT(Input(split.train, 0), ElementsAre(-1, 0));
   EXPECT_THAT(Input(split.train, 1), ElementsAre(1, 0));
   EXPECT_THAT(Input(split.test, 0), ElementsAre(3, 1));
@@ -325,7 +332,8 @@ class TextReaderTest : public ReaderTest {};
 
 TEST_F(TextReaderTest, WindowsPredictTheNextCharacter) {
   const std::string path = Write("a.txt", "abcab");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 3}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 3}));
   EXPECT_TRUE(split.train.store().is_tokens());
   EXPECT_EQ(split.train.store().output_count, 3);  // a, b, c
   EXPECT_THAT(split.train.store().input_shape, ElementsAre(3));
@@ -339,13 +347,15 @@ TEST_F(TextReaderTest, WindowsPredictTheNextCharacter) {
 
 TEST_F(TextReaderTest, StrideIsAnEighthOfTheWindow) {
   const std::string path = Write("a.txt", std::string(100, 'x'));
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 80}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 80}));
   EXPECT_EQ(split.train.size(), 2);  // starts 0 and 10; 20 would need character 100
 }
 
 TEST_F(TextReaderTest, SpeakersAreGroups) {
   const std::string path = Write("play.txt", "KING:\naaaa\n\nFOOL:\nbb: b\r\nKING:\n\nKING:\ncc\n");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 1}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 1}));
   // KING says "aaaa\ncc\n"; FOOL says "bb: b\nKING:\n", whose second line follows no blank line.
   ASSERT_EQ(split.train.size(), 7 + 11);
   for (int64_t i = 0; i < split.train.size(); ++i) EXPECT_EQ(split.train.store().natural_groups[i], i < 7 ? 0 : 1);
@@ -354,14 +364,16 @@ TEST_F(TextReaderTest, SpeakersAreGroups) {
 
 TEST_F(TextReaderTest, ShortSpeakersAreLeftOutAndGroupsStayDense) {
   const std::string path = Write("play.txt", "A:\nxy\n\nB:\nxyxyxyxy\n\nC:\nyxyxyxyx\n");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 5}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = path, .test_path = path, .sequence_length = 5}));
   EXPECT_EQ(split.train.store().natural_groups.front(), 0);
   EXPECT_EQ(split.train.store().natural_groups.back(), 1);
 }
 
 TEST_F(TextReaderTest, HoldsOutTheEndOfEachSpeaker) {
   const std::string path = Write("play.txt", "A:\n" + std::string(99, 'a') + "\n\nB:\n" + std::string(99, 'b') + "\n");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = path, .held_out_fraction = 0.2, .sequence_length = 4}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = path, .held_out_fraction = 0.2, .sequence_length = 4}));
   EXPECT_EQ(split.train.size(), 2 * (80 - 4));
   // The last of each speaker's 20 test characters is a newline, which the training part lacks: that window is left out.
   EXPECT_EQ(split.test.size(), 2 * (20 - 4 - 1));
@@ -372,7 +384,8 @@ TEST_F(TextReaderTest, FoldersAreJoinedInNameOrder) {
   Write("b.txt", "B:\nbbbb\n");
   Write("a.txt", "A:\naaaa");
   Write("c.md", "not text");
-  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData({.format = "text", .path = folder_, .test_path = folder_, .sequence_length = 2}));
+  ASSERT_OK_AND_ASSIGN(const DataSplit split,
+                       ReadData({.format = "text", .path = folder_, .test_path = folder_, .sequence_length = 2}));
   EXPECT_EQ(split.train.store().output_count, 3);
   EXPECT_EQ(split.train.size(), 6);
   EXPECT_EQ(split.train.store().natural_groups.back(), 1);
@@ -380,13 +393,18 @@ TEST_F(TextReaderTest, FoldersAreJoinedInNameOrder) {
 
 TEST_F(TextReaderTest, RefusesTooLittleText) {
   const std::string path = Write("a.txt", "abc");
-  EXPECT_THAT(ReadData({.format = "text", .path = path}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run of 81 characters")));
-  EXPECT_THAT(ReadData({.format = "text", .path = Write("empty.txt", "")}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("zero examples")));
-  EXPECT_THAT(ReadData({.format = "text", .path = "/nonexistent.txt"}), StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nonexistent.txt")));
+  EXPECT_THAT(ReadData({.format = "text", .path = path}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("run of 81 characters")));
+  EXPECT_THAT(ReadData({.format = "text", .path = Write("empty.txt", "")}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("zero examples")));
+  EXPECT_THAT(ReadData({.format = "text", .path = "/nonexistent.txt"}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nonexistent.txt")));
   std::filesystem::create_directory(folder_ / "none");
   EXPECT_THAT(ReadData({.format = "text", .path = folder_ / "none"}), StatusIs(absl::StatusCode::kNotFound, HasSubstr("*.txt")));
-  EXPECT_THAT(ReadData({.format = "text", .path = Write("t.txt", "aaaaaaaa"), .test_path = Write("u.txt", "bbbbbbbb"), .sequence_length = 2}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("test part")));
+  EXPECT_THAT(
+      ReadData(
+          {.format = "text", .path = Write("t.txt", "aaaaaaaa"), .test_path = Write("u.txt", "bbbbbbbb"), .sequence_length = 2}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("test part")));
 }
 
 }  // namespace

@@ -57,8 +57,9 @@ TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {
   for (const char* outside : {"<script", "http://", "https://", "src=", "href=", "@import", "url("}) {
     EXPECT_THAT(page, Not(HasSubstr(outside))) << outside;
   }
-  for (const char* title : {"Accuracy against rounds", "Accuracy against bytes", "Accuracy against joules", "(estimated)", "target 0.8",
-                            "round 2: 0.8000 at 8.00 MB", "round 2: 0.8000 at 5.00 J", "prefers-color-scheme:dark", "marked ~"}) {
+  for (const char* title :
+       {"Accuracy against rounds", "Accuracy against bytes", "Accuracy against joules", "(estimated)", "target 0.8",
+        "round 2: 0.8000 at 8.00 MB", "round 2: 0.8000 at 5.00 J", "prefers-color-scheme:dark", "marked ~"}) {
     EXPECT_THAT(page, HasSubstr(title)) << title;
   }
 }
@@ -93,7 +94,8 @@ TEST(HtmlReportTest, MeasuredJoulesAreNotCalledEstimates) {
     round.client_energy_tier = EnergyTier::kComponent;
     round.client_energy_by_tier = {{EnergyTier::kComponent, *round.client_energy}};
   }
-  EXPECT_THAT(RenderHtmlReport(run), AllOf(Not(HasSubstr("(estimated)")), Not(HasSubstr("marked ~")), HasSubstr("measured for a component")));
+  EXPECT_THAT(RenderHtmlReport(run),
+              AllOf(Not(HasSubstr("(estimated)")), Not(HasSubstr("marked ~")), HasSubstr("measured for a component")));
 }
 
 TEST(HtmlReportTest, RunsWithoutAnythingStillRender) {
@@ -105,7 +107,8 @@ TEST(HtmlReportTest, RunsWithoutAnythingStillRender) {
 TEST(ChartTest, TicksAreRoundAndCover) {
   EXPECT_THAT(internal::Ticks(0, 10, 5), ElementsAre(0, 2, 4, 6, 8, 10));
   EXPECT_THAT(internal::Ticks(0.1, 0.9, 4), ::testing::Pointwise(::testing::DoubleNear(1e-12), {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}));
-  for (const auto& [low, high] : std::vector<std::pair<double, double>>{{0, 0}, {5, 5}, {-3, -3}, {0, 1e-9}, {-1, 1}, {0, 123456789}, {0.84, 0.8401}}) {
+  for (const auto& [low, high] :
+       std::vector<std::pair<double, double>>{{0, 0}, {5, 5}, {-3, -3}, {0, 1e-9}, {-1, 1}, {0, 123456789}, {0.84, 0.8401}}) {
     const std::vector<double> ticks = internal::Ticks(low, high, 6);
     ASSERT_GE(ticks.size(), 2u);
     ASSERT_LE(ticks.size(), 14u);
@@ -116,7 +119,8 @@ TEST(ChartTest, TicksAreRoundAndCover) {
 }
 
 TEST(ChartTest, PointsLandWhereTheAxesSay) {
-  const std::string svg = internal::RenderChart({.title = "t", .series = {{.name = "s", .points = {{0, 0, "first"}, {10, 10, "last"}}}}});
+  const std::string svg =
+      internal::RenderChart({.title = "t", .series = {{.name = "s", .points = {{0, 0, "first"}, {10, 10, "last"}}}}});
   // The plot spans x 58..546 and y 254..14.
   EXPECT_THAT(svg, HasSubstr("d=\"M58.0 254.0L546.0 14.0\""));
   EXPECT_THAT(svg, HasSubstr("<title>last</title>"));

@@ -61,18 +61,17 @@ class RunRecordTest : public ::testing::Test {
 // The names are an interface: one that changes breaks other people's scripts.
 TEST_F(RunRecordTest, RoundLineHasExactlyTheseFields) {
   const Json json = WriteAndParse(MakeRound(1, 0.5));
-  EXPECT_THAT(Keys(json),
-              ElementsAre("schema", "run_id", "round", "outcome", "started_at", "finished_at", "wall_seconds", "select_seconds",
-                          "collect_seconds", "aggregate_seconds", "evaluate_seconds", "virtual_seconds", "clients_selected",
-                          "clients_completed",
-                          "clients_rejected", "clients_late", "clients_dropped", "rejections", "train_examples", "train_loss",
-                          "eval_accuracy", "eval_loss", "eval_examples", "federated_eval_accuracy", "federated_eval_loss",
-                          "federated_eval_examples", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
-                          "downlink_wire_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj",
-                          "client_energy_low_uj", "client_energy_high_uj", "client_energy_clients", "client_energy_wasted_uj",
-                          "client_energy_tier", "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds",
-                          "server_energy_uj", "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes",
-                          "model_digest"));
+  EXPECT_THAT(
+      Keys(json),
+      ElementsAre("schema", "run_id", "round", "outcome", "started_at", "finished_at", "wall_seconds", "select_seconds",
+                  "collect_seconds", "aggregate_seconds", "evaluate_seconds", "virtual_seconds", "clients_selected",
+                  "clients_completed", "clients_rejected", "clients_late", "clients_dropped", "rejections", "train_examples",
+                  "train_loss", "eval_accuracy", "eval_loss", "eval_examples", "federated_eval_accuracy", "federated_eval_loss",
+                  "federated_eval_examples", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
+                  "downlink_wire_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj", "client_energy_low_uj",
+                  "client_energy_high_uj", "client_energy_clients", "client_energy_wasted_uj", "client_energy_tier",
+                  "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds", "server_energy_uj",
+                  "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes", "model_digest"));
   EXPECT_EQ(json["schema"], "fedwatt.round.v1");
   EXPECT_EQ(json["outcome"], "committed");
   EXPECT_EQ(json["started_at"], "2023-11-14T22:13:30+00:00");
@@ -108,9 +107,10 @@ TEST_F(RunRecordTest, WhatWasNotMeasuredIsNullNeverZero) {
 TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
   ASSERT_THAT(Open()->WriteAttempt(MakeAttempt(1)), IsOk());
   const Json json = Line("clients.jsonl");
-  EXPECT_THAT(Keys(json), ElementsAre("schema", "round", "client", "partition", "attempt", "outcome", "reason", "train_examples",
-                                      "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes",
-                                      "uplink_wire_bytes", "downlink_wire_bytes", "codec_uplink", "codec_downlink", "fit", "phases"));
+  EXPECT_THAT(Keys(json),
+              ElementsAre("schema", "round", "client", "partition", "attempt", "outcome", "reason", "train_examples",
+                          "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
+                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "fit", "phases"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
   EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format"));
   EXPECT_THAT(Keys(json["phases"][0]), ElementsAre("phase", "seconds", "cpu_seconds", "energy_uj", "tier", "source"));

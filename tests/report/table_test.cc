@@ -20,7 +20,8 @@ TEST(RoundTableTest, KeyValueLinesForLogs) {
   EXPECT_EQ(table.Header(), "");
   EXPECT_EQ(table.Legend(), "");
   EXPECT_EQ(table.Row(MakeRound(3, 0.8512)),
-            "round=3 ok=2 late=1 failed=0 loss=0.7500 accuracy=0.8512 mb_up=1.00 mb_down=3.00 saving=2.50x joules=~2.00 seconds=2.50\n");
+            "round=3 ok=2 late=1 failed=0 loss=0.7500 accuracy=0.8512 mb_up=1.00 mb_down=3.00 saving=2.50x joules=~2.00 "
+            "seconds=2.50\n");
 }
 
 TEST(RoundTableTest, WhatWasNotMeasuredIsADash) {
@@ -58,7 +59,8 @@ TEST(RoundTableTest, ColourMarksTrouble) {
   abandoned.reason = "\033[2Jquorum\n";  // may come from outside: nothing in it reaches the terminal raw
   EXPECT_THAT(table.Row(good), Not(HasSubstr("\033")));
   EXPECT_THAT(table.Row(MakeRound(1, 0.5)), HasSubstr("\033[33m"));
-  EXPECT_THAT(table.Row(abandoned), AllOf(HasSubstr("\033[31m"), HasSubstr("abandoned: \\033[2Jquorum\\n"), Not(HasSubstr("\033[2J"))));
+  EXPECT_THAT(table.Row(abandoned),
+              AllOf(HasSubstr("\033[31m"), HasSubstr("abandoned: \\033[2Jquorum\\n"), Not(HasSubstr("\033[2J"))));
 }
 
 TEST(EnergyTextTest, CarriesItsSource) {

@@ -16,7 +16,8 @@ namespace fedwatt {
 
 enum class LogFormat { kText, kJson };
 
-// Flags a binary may take beside those that all take: --config FILE, --set key=value (repeated), --log-level, --log-format, --show-config,
+// Flags a binary may take beside those that all take: --config FILE, --set key=value (repeated), --log-level, --log-format,
+// --show-config,
 // --help-config, --version, --help.
 enum class Flag { kOut, kSeed, kThreads, kListen, kServer, kName, kPartition, kStay, kInsecure };
 
@@ -44,7 +45,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const CommandLineOptions& options, 
 // What --show-config prints: one line a key, "key = value  (origin)".
 std::string ShowConfig(const LoadedSettings& loaded);
 
-// "error: ..." with the exit code's name and, where the cause alone does not say what to do, `fedwatt explain CODE`; without a line end.
+// "error: ..." with the exit code's name and, where the cause alone does not say what to do, `fedwatt explain CODE`; without a
+// line end.
 std::string ErrorLine(const absl::Status& status);
 
 }  // namespace fedwatt

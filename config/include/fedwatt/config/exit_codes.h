@@ -22,17 +22,18 @@ enum class ExitCode : int {
   kBug = 70,
 };
 
-// `status` marked with the code to exit with, where its own code does not tell (a data file that is missing, say). Survives Annotate().
+// `status` marked with the code to exit with, where its own code does not tell (a data file that is missing, say). Survives
+// Annotate().
 absl::Status WithExitCode(absl::Status status, ExitCode code);
 
-// The mark, or what the status code means by itself: OK done; INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, OUT_OF_RANGE, UNIMPLEMENTED,
-// RESOURCE_EXHAUSTED configuration; UNAUTHENTICATED, PERMISSION_DENIED, FAILED_PRECONDITION refused; UNAVAILABLE, DEADLINE_EXCEEDED,
-// CANCELLED, ABORTED unreachable; DATA_LOSS damaged state; INTERNAL, UNKNOWN our bug.
+// The mark, or what the status code means by itself: OK done; INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, OUT_OF_RANGE,
+// UNIMPLEMENTED, RESOURCE_EXHAUSTED configuration; UNAUTHENTICATED, PERMISSION_DENIED, FAILED_PRECONDITION refused; UNAVAILABLE,
+// DEADLINE_EXCEEDED, CANCELLED, ABORTED unreachable; DATA_LOSS damaged state; INTERNAL, UNKNOWN our bug.
 ExitCode ExitCodeFor(const absl::Status& status);
 
 struct ExitCodeExplanation {
   ExitCode code;
-  std::string name;    // "configuration"
+  std::string name;  // "configuration"
   std::string cause;
   std::string remedy;
 };

@@ -19,7 +19,8 @@
 namespace fedwatt {
 
 struct ModelSettings {
-  // `output_count` and `archive_digest` stay unset: they come from the data and the archive. An empty `input_shape` comes from the data.
+  // `output_count` and `archive_digest` stay unset: they come from the data and the archive. An empty `input_shape` comes from
+  // the data.
   ArchitectureSpec architecture{.name = "mlp_2nn"};
   std::string torchscript;  // path of an archive; when set, architecture.name is "torchscript"
 };
@@ -32,7 +33,7 @@ struct FederationSettings {
   int64_t wait_for_clients = 0;    // after loading always >= 1
   double quorum = 0.5;             // (0, 1]
   absl::Duration deadline = absl::Minutes(10);
-  double over_selection = 0;       // >= 0
+  double over_selection = 0;  // >= 0
   std::optional<double> target_accuracy;
   int64_t evaluate_every = 1;
   EvaluationMode evaluation = EvaluationMode::kCentral;
@@ -44,7 +45,7 @@ enum class LearningRateSchedule { kConstant, kStep, kCosine };
 struct TrainingSettings {
   TrainingRecipe recipe;  // its client_learning_rate is the one of round 1
   LearningRateSchedule schedule = LearningRateSchedule::kConstant;
-  double learning_rate_decay = 0.5;       // (0, 1]
+  double learning_rate_decay = 0.5;         // (0, 1]
   int64_t learning_rate_decay_every = 100;  // rounds
 };
 
@@ -134,8 +135,8 @@ struct Settings {
   int64_t simulation_workers = 0;  // 0 = one per core
 };
 
-// The client's learning rate in `round`, counted from 1: constant; step: times decay^floor((round - 1) / decay_every); cosine (Loshchilov,
-// Hutter 2017, arXiv 1608.03983, equation 5, one cycle): rate / 2 * (1 + cos(pi * (round - 1) / rounds)).
+// The client's learning rate in `round`, counted from 1: constant; step: times decay^floor((round - 1) / decay_every); cosine
+// (Loshchilov, Hutter 2017, arXiv 1608.03983, equation 5, one cycle): rate / 2 * (1 + cos(pi * (round - 1) / rounds)).
 double LearningRateAt(const TrainingSettings& training, int64_t rounds, int64_t round);
 
 struct FlagValue {
@@ -145,8 +146,8 @@ struct FlagValue {
 };
 
 struct SettingsSources {
-  std::optional<std::string> file;  // TOML
-  std::vector<FlagValue> flags;     // a later one beats an earlier one
+  std::optional<std::string> file;                 // TOML
+  std::vector<FlagValue> flags;                    // a later one beats an earlier one
   std::map<std::string, std::string> environment;  // all variables; those of our sections are read: FEDWATT_FEDERATION_ROUNDS
 };
 
@@ -155,9 +156,9 @@ struct LoadedSettings {
   std::vector<SettingWithOrigin> effective;  // every key, in schema order
 };
 
-// Merges flags over environment over file over defaults and checks every value and how they fit together. Paths are relative to the
-// working folder; only the default of security.directory is beside the file.
-// Errors: INVALID_ARGUMENT  unknown key (with the nearest), wrong type, out of range, values that do not fit: key, expected, got, where
+// Merges flags over environment over file over defaults and checks every value and how they fit together. Paths are relative to
+// the working folder; only the default of security.directory is beside the file. Errors: INVALID_ARGUMENT  unknown key (with the
+// nearest), wrong type, out of range, values that do not fit: key, expected, got, where
 //         NOT_FOUND, PERMISSION_DENIED  the file
 absl::StatusOr<LoadedSettings> LoadSettings(const SettingsSources& sources);
 

@@ -53,7 +53,7 @@ struct RoundRecord {
 // One line of clients.jsonl.
 struct AttemptRecord {
   int64_t round = 0;
-  std::string client;   // pseudonym
+  std::string client;  // pseudonym
   int64_t partition = 0;
   std::string attempt;
   std::string outcome;  // accepted, rejected, late, dropped, cancelled
@@ -85,8 +85,8 @@ struct RunSummary {
   bool simulated = false;
 };
 
-// Sums over rounds. Missing is not zero: a nullable sum is null when no round measured it; the wire and server sums are null as soon as
-// one round lacks them, because nothing else would say that they are partial. client_energy counts what was metered, and
+// Sums over rounds. Missing is not zero: a nullable sum is null when no round measured it; the wire and server sums are null as
+// soon as one round lacks them, because nothing else would say that they are partial. client_energy counts what was metered, and
 // client_energy_clients against clients_completed says how much that is.
 struct RunTotals {
   int64_t rounds = 0;            // finished, abandoned ones too
@@ -115,14 +115,14 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.
 std::optional<double> AccuracyOf(const RoundRecord& record);
 
-// All joules that clients spent in one round, wasted ones included: nullopt unless every accepted client metered and, where attempts
-// failed, their joules are known.
+// All joules that clients spent in one round, wasted ones included: nullopt unless every accepted client metered and, where
+// attempts failed, their joules are known.
 std::optional<Energy> ClientEnergySpent(const RoundRecord& record);
 
 // What the first committed round that reached `target` had cost, all rounds before it included. Unset: not reached.
 struct TargetFigures {
   std::optional<int64_t> rounds;
-  std::optional<Energy> client_energy;  // nullopt also when a round's ClientEnergySpent is
+  std::optional<Energy> client_energy;                  // nullopt also when a round's ClientEnergySpent is
   std::optional<int64_t> uplink_bytes, downlink_bytes;  // payload
 };
 TargetFigures FiguresToTarget(const std::vector<RoundRecord>& rounds, double target);
@@ -134,17 +134,18 @@ struct RunRecord {
   std::optional<RunSummary> summary;  // a run that was killed has none
 };
 
-// Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last line
-// without its line end (a run still being written) too.
-// Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what this version writes (file, line, field)
+// Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last
+// line without its line end (a run still being written) too. Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what
+// this version writes (file, line, field)
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
-// Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already (a
-// restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off.
-// Owned by one thread.
+// Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already
+// (a restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off. Owned by
+// one thread.
 class RunRecordWriter {
  public:
-  // Creates `directory` if needed. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED, DATA_LOSS  an earlier line does not parse (named)
+  // Creates `directory` if needed. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED, DATA_LOSS  an earlier line does not parse
+  // (named)
   static absl::StatusOr<std::unique_ptr<RunRecordWriter>> Open(const std::string& directory);
   virtual ~RunRecordWriter() = default;
 

@@ -13,7 +13,8 @@ struct RoundTableOptions {
   bool colour = false;    // escape codes
 };
 
-// For a stream: columns where `fd` is a terminal; coloured there too, unless NO_COLOR (https://no-color.org) is set or TERM is "dumb".
+// For a stream: columns where `fd` is a terminal; coloured there too, unless NO_COLOR (https://no-color.org) is set or TERM is
+// "dumb".
 RoundTableOptions RoundTableOptionsFor(int fd);
 
 // Renders; prints nothing. Thread-safe.
@@ -23,9 +24,9 @@ class RoundTable {
 
   // The column names, with a line end; "" when rows name their values themselves.
   std::string Header() const;
-  // One line: round, clients accepted/late/failed (rejected or dropped), training loss, accuracy, megabytes (1e6) of payload up and down,
-  // how many times smaller both are than float32, clients' joules, seconds. A dash is "not measured"; joules carry "~" where any part is an
-  // estimate, and "(2/3)" where only 2 of 3 accepted clients metered.
+  // One line: round, clients accepted/late/failed (rejected or dropped), training loss, accuracy, megabytes (1e6) of payload up
+  // and down, how many times smaller both are than float32, clients' joules, seconds. A dash is "not measured"; joules carry "~"
+  // where any part is an estimate, and "(2/3)" where only 2 of 3 accepted clients metered.
   std::string Row(const RoundRecord& record) const;
   // What the marks mean, with a line end; "" for key=value lines.
   std::string Legend() const;
