@@ -1,26 +1,23 @@
 // fedwatt-fleet: a whole federation in one process, for choosing settings before a device is touched.
-#include <csignal>
-#include <cstdio>
+#include <unistd.h>
+
 #include <iostream>
-#include <thread>
 #include <string>
 #include <vector>
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "fedwatt/base/digest.h"
 #include "fedwatt/base/file.h"
-#include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/command_line.h"
 #include "fedwatt/config/exit_codes.h"
+#include "fedwatt/config/program.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/model/torch/torch_trainer.h"
+#include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/report/table.h"
 #include "fedwatt/round/model_archive.h"
@@ -28,29 +25,6 @@
 
 namespace fedwatt {
 namespace {
-
-// SIGINT and SIGTERM end the run in order: the record stays whole.
-class SignalStop {
- public:
-  SignalStop() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    waiter_ = std::jthread([this](std::stop_token done) {
-      const timespec slice{0, 100'000'000};
-      while (!done.stop_requested()) {
-        if (sigtimedwait(&signals_, nullptr, &slice) > 0) source_.request_stop();
-      }
-    });
-  }
-  std::stop_token token() const { return source_.get_token(); }
-
- private:
-  sigset_t signals_;
-  std::stop_source source_;
-  std::jthread waiter_;
-};
 
 absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const std::string& command) {
   CommandLineOptions flags;
@@ -87,10 +61,18 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 
   const std::string run_id = NewRunId(RealClock());
   FEDWATT_ASSIGN_OR_RETURN(ArchitectureSpec architecture, MakeArchitecture(settings, data->train));
+  const std::string& archive_path = settings.model.torchscript;
+  if (!archive_path.empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(archive_path));
+    architecture.archive_digest = Sha256(bytes);
+  }
   FleetOptions options;
   options.engine = MakeEngineOptions(settings, run_id);
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
-  options.trainer_factory = MakeTorchTrainer;
+  options.trainer_factory = [&archive_path](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    if (archive_path.empty()) return MakeTorchTrainer(spec);
+    return MakeTorchScriptTrainer(spec, archive_path);
+  };
   for (std::vector<int32_t>& part : parts) {
     FEDWATT_ASSIGN_OR_RETURN(Dataset partition, data->train.Subset(std::move(part)));
     options.partitions.push_back(std::move(partition));
@@ -136,17 +118,15 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   summary.config = loaded.effective;
   summary.seed = settings.seed;
   summary.simulated = true;
-  const MachineInfo machine = DescribeMachine();
-  summary.machine_facts = KernelFacts();
-  summary.machine_facts["cpu"] = machine.cpu_model;
-  summary.machine_facts["cores"] = absl::StrCat(machine.core_count);
-  summary.machine_facts["instruction_sets"] = machine.instruction_sets;
-  if (machine.memory_bytes.has_value()) summary.machine_facts["memory_bytes"] = absl::StrCat(*machine.memory_bytes);
-  if (meter.meter != nullptr) summary.meters_found.push_back(std::string(meter.meter->name()));
-  for (const RefusedMeter& refused : meter.refused) summary.meters_refused[refused.name] = refused.reason;
+  DescribeMachineIn(summary, KernelFacts(), meter);
   summary.target_accuracy = settings.federation.target_accuracy;
   summary.model_path = absl::StrCat(archive.directory(), "/final.pt");
-  FEDWATT_RETURN_IF_ERROR(WriteTorchScript(architecture, outcome.model, summary.model_path));
+  if (archive_path.empty()) {
+    FEDWATT_RETURN_IF_ERROR(WriteTorchScript(architecture, outcome.model, summary.model_path));
+  } else {
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(architecture, archive_path));
+    FEDWATT_RETURN_IF_ERROR(scribe->WriteArchive(outcome.model, summary.model_path));
+  }
   FEDWATT_RETURN_IF_ERROR(record->WriteSummary(summary));
   std::cout << table.Legend();
   std::cerr << "run " << run_id << ": " << outcome.reason << ", " << outcome.rounds_committed << " rounds committed; record in " << out << "\n";
@@ -157,12 +137,4 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 }  // namespace
 }  // namespace fedwatt
 
-int main(int argc, char** argv) {
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  absl::StatusOr<fedwatt::ExitCode> code = fedwatt::Run(arguments, absl::StrJoin(std::vector<std::string>(argv, argv + argc), " "));
-  if (!code.ok()) {
-    std::cerr << fedwatt::ErrorLine(code.status()) << "\n";
-    return static_cast<int>(fedwatt::ExitCodeFor(code.status()));
-  }
-  return static_cast<int>(*code);
-}
+int main(int argc, char** argv) { return fedwatt::RunProgram(argc, argv, fedwatt::Run); }

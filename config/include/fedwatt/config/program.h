@@ -1,0 +1,44 @@
+// What every binary's main needs: one way to end, orderly stops, the machine's facts.
+#ifndef FEDWATT_CONFIG_PROGRAM_H_
+#define FEDWATT_CONFIG_PROGRAM_H_
+
+#include <csignal>
+#include <functional>
+#include <map>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "fedwatt/config/exit_codes.h"
+#include "fedwatt/energy/meter.h"
+#include "fedwatt/report/run_record.h"
+
+namespace fedwatt {
+
+// What a program's body gets: its flags, and the command as typed for the run record.
+using ProgramBody = std::function<absl::StatusOr<ExitCode>(const std::vector<std::string>& arguments, const std::string& command)>;
+
+// Runs `body`; an error becomes one line on stderr and its exit code. The value is main's.
+int RunProgram(int argc, char** argv, const ProgramBody& body);
+
+// SIGINT and SIGTERM ask for an orderly end; a second one kills. SIGPIPE is ignored: a reader of stdout that went away must not end a run.
+// Make it before any thread starts, threads inherit the mask. Once a process.
+class SignalStop {
+ public:
+  SignalStop();
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  sigset_t signals_;
+  std::stop_source source_;
+  std::jthread waiter_;
+};
+
+// Fills machine facts (with `kernels`, what the kernel libraries say of themselves) and meters into a summary.
+void DescribeMachineIn(RunSummary& summary, std::map<std::string, std::string> kernels, const MeterChoice& meter);
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_CONFIG_PROGRAM_H_
