@@ -48,8 +48,8 @@ struct ServerOptions {
   std::function<double(int64_t round)> client_learning_rate_at;
   int64_t partition_count = 0;         // that clients must name when checking in; 0 = any
 
-  // Central evaluation, when both are set. Used on one thread of the server's own.
-  std::unique_ptr<LocalTrainer> evaluation_trainer;
+  // Central evaluation, when both are set. Used on one thread of the server's own while Run() lasts; borrowed, must outlive the server.
+  LocalTrainer* evaluation_trainer = nullptr;
   std::optional<Dataset> evaluation_data;
   // Federated evaluation on the held-out parts of the clients that took part in the round; those that do not answer in time are left out.
   bool federated_evaluation = false;
@@ -64,7 +64,7 @@ struct ServerOptions {
   int fold_threads = 0;                // 0 = as many as cores, at most 2: each costs about four models of memory while updates are folded
   int64_t max_clients = 100000;        // sessions; more are refused as busy
   absl::Duration hold_duration = absl::Seconds(25);       // of a WaitForWork without news
-  absl::Duration session_duration = absl::Seconds(60);    // a session without any call lapses
+  absl::Duration session_duration = absl::Seconds(30);    // a session without a call under way lapses
   absl::Duration disconnect_grace = absl::Seconds(5);     // from a cut connection to the end of the session
   absl::Duration farewell_duration = absl::Seconds(10);   // how long a finished run waits for its clients to hear of it
   RetryWindows retry{{absl::ZeroDuration(), absl::Milliseconds(200)}, {absl::Seconds(1), absl::Seconds(3)}};

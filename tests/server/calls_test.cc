@@ -1,0 +1,363 @@
+// Sessions, long polls, transfers, operators.
+#include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/raw_client.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(CheckInTest, RefusalsAreAnswers) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 3);
+  options.partition_count = 3;
+  options.max_clients = 2;
+  RunningServer server(std::move(options));
+  RawClient client(server.address(), 0, 3);
+  auto refusal = [&client](const v1::CheckInRequest& request) {
+    absl::StatusOr<v1::CheckInResponse> response = client.CheckIn(request);
+    EXPECT_THAT(response, IsOk());
+    return response->refused().reason();
+  };
+  v1::CheckInRequest request = client.CheckInMessage();
+  request.mutable_protocol()->set_min_version(2);
+  request.mutable_protocol()->set_max_version(9);
+  EXPECT_EQ(refusal(request), v1::REFUSAL_REASON_VERSION);
+  for (int64_t index : {int64_t{-1}, int64_t{3}, int64_t{1} << 40}) {
+    request = client.CheckInMessage();
+    request.set_partition_index(index);
+    EXPECT_EQ(refusal(request), v1::REFUSAL_REASON_PARTITION) << index;
+  }
+  request = client.CheckInMessage();
+  request.set_partition_count(4);
+  EXPECT_EQ(refusal(request), v1::REFUSAL_REASON_PARTITION);
+  request = client.CheckInMessage();
+  request.mutable_capabilities()->add_codecs("morse");
+  EXPECT_EQ(refusal(request), v1::REFUSAL_REASON_INCAPABLE);
+  request = client.CheckInMessage();
+  request.mutable_capabilities()->add_architectures("resnet");
+  EXPECT_EQ(refusal(request), v1::REFUSAL_REASON_INCAPABLE);
+  request = client.CheckInMessage();
+  request.clear_client_id();
+  EXPECT_THAT(client.CheckIn(request), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("client_id")));
+  request = client.CheckInMessage();
+  request.set_client_id(std::string(129, 'x'));
+  EXPECT_THAT(client.CheckIn(request), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("129")));
+
+  ASSERT_TRUE(client.CheckIn()->has_accepted());
+  ASSERT_TRUE(RawClient(server.address(), 1, 3).CheckIn()->has_accepted());
+  EXPECT_EQ(RawClient(server.address(), 2, 3).CheckIn()->refused().reason(), v1::REFUSAL_REASON_BUSY);
+}
+
+TEST(CheckInTest, ARepeatedRequestGetsTheSameSession) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 2));
+  RawClient client(server.address(), 0, 2);
+  const v1::CheckInRequest request = client.CheckInMessage();
+  ASSERT_THAT(client.CheckIn(request), IsOk());
+  const std::string session = client.session();
+  ASSERT_THAT(client.CheckIn(request), IsOk());
+  EXPECT_EQ(client.session(), session);
+  EXPECT_EQ(session.size(), 32);
+}
+
+TEST(CheckInTest, TwoLiveClientsCannotHoldOnePartition) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 2));
+  RawClient first(server.address(), 0, 2, "first"), second(server.address(), 0, 2, "second");
+  ASSERT_TRUE(first.CheckIn()->has_accepted());
+  EXPECT_EQ(second.CheckIn()->refused().reason(), v1::REFUSAL_REASON_PARTITION_TAKEN);
+}
+
+TEST(CheckInTest, ANewerSessionOfAClientReplacesTheOlderAndItsAttempt) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 2));
+  RawClient old(server.address(), 0, 2), again(server.address(), 0, 2), other(server.address(), 1, 2);
+  old.Join();
+  other.Join();
+  old.AwaitTraining();
+  other.AwaitTraining();
+  std::thread heartbeat([&] { EXPECT_THAT(old.Wait(old.assignment().attempt_id()), StatusIs(absl::StatusCode::kAborted, HasSubstr("anew"))); });
+  absl::SleepFor(absl::Milliseconds(100));
+  ASSERT_TRUE(again.CheckIn()->has_accepted());
+  heartbeat.join();
+  EXPECT_THAT(old.Wait(), StatusIs(absl::StatusCode::kNotFound, HasSubstr("check in")));
+  EXPECT_THAT(old.Upload(old.GoodUpdate()), StatusIs(absl::StatusCode::kNotFound, HasSubstr("session")));
+  ASSERT_THAT(other.UploadAndReport(other.GoodUpdate()), IsOk());
+  EXPECT_EQ(server.Wait().committed_rounds, 1);
+  EXPECT_THAT(AttemptsOf(out.path(), 0), ElementsAre("dropped/disconnected"));
+}
+
+TEST(WaitForWorkTest, IsHeldThenAnsweredWithWait) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 2);
+  options.hold_duration = absl::Milliseconds(300);
+  RunningServer server(std::move(options));
+  RawClient client(server.address(), 0, 2);
+  client.Join();
+  const absl::Time start = absl::Now();
+  ASSERT_OK_AND_ASSIGN(v1::WaitForWorkResponse response, client.Wait());
+  EXPECT_TRUE(response.has_wait());
+  EXPECT_TRUE(response.has_retry());
+  EXPECT_GE(absl::Now() - start, absl::Milliseconds(290));
+}
+
+TEST(WaitForWorkTest, ANewerCallTakesThePlaceOfAnOlder) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 2));
+  RawClient client(server.address(), 0, 2);
+  client.Join();
+  std::thread older([&] { EXPECT_THAT(client.Wait(), StatusIs(absl::StatusCode::kAborted, HasSubstr("newer"))); });
+  absl::SleepFor(absl::Milliseconds(100));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+  (void)client.Wait("", &context);
+  older.join();
+}
+
+TEST(WaitForWorkTest, WorkIsToldAgainToWhoeverAsks) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  client.AwaitTraining();
+  const std::string attempt = client.assignment().attempt_id();
+  client.AwaitTraining();
+  EXPECT_EQ(client.assignment().attempt_id(), attempt);
+  EXPECT_GT(client.assignment().deadline_duration().seconds(), 5);
+  EXPECT_EQ(client.assignment().plan().architecture().name(), "logistic");
+}
+
+TEST(WaitForWorkTest, CarriesTheRateOfTheRound) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 1);
+  options.engine.rounds = 2;
+  options.client_learning_rate_at = [](int64_t round) { return 0.5 / static_cast<double>(round); };
+  RunningServer server(std::move(options));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  for (int round = 1; round <= 2; ++round) {
+    client.AwaitTraining();
+    EXPECT_EQ(client.assignment().round(), round);
+    EXPECT_DOUBLE_EQ(client.assignment().plan().recipe().client_learning_rate(), 0.5 / round);
+    ASSERT_THAT(client.UploadAndReport(client.GoodUpdate()), IsOk());
+  }
+  ASSERT_OK_AND_ASSIGN(v1::WaitForWorkResponse last, client.Wait());
+  EXPECT_TRUE(last.finished().succeeded()) << last.DebugString();
+}
+
+TEST(DownloadTest, AnyOffsetAndTheWholeDigest) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  client.AwaitTraining();
+  auto download = [&](const std::string& digest, int64_t offset) -> absl::StatusOr<std::string> {
+    grpc::ClientContext context;
+    v1::DownloadBlobRequest request;
+    request.set_session_id(client.session());
+    request.set_digest(digest);
+    request.set_offset_bytes(offset);
+    auto reader = client.stub().DownloadBlob(&context, request);
+    v1::DownloadBlobResponse response;
+    std::string bytes;
+    while (reader->Read(&response)) bytes += response.chunk().data();
+    FEDWATT_RETURN_IF_ERROR(FromGrpcStatus(reader->Finish()));
+    return bytes;
+  };
+  const v1::BlobReference& model = client.assignment().model();
+  ASSERT_OK_AND_ASSIGN(std::string whole, download(model.digest(), 0));
+  EXPECT_EQ(Sha256(whole).Raw(), model.digest());
+  EXPECT_EQ(static_cast<int64_t>(whole.size()), model.total_bytes());
+  ASSERT_OK_AND_ASSIGN(std::string tail, download(model.digest(), 40));
+  EXPECT_EQ(tail, whole.substr(40));
+  EXPECT_EQ(*download(model.digest(), model.total_bytes()), "");
+  EXPECT_THAT(download(model.digest(), model.total_bytes() + 1), StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("offset")));
+  EXPECT_THAT(download(model.digest(), -1), StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("offset")));
+  EXPECT_THAT(download(Sha256("x").Raw(), 0), StatusIs(absl::StatusCode::kNotFound, HasSubstr("blob")));
+  EXPECT_THAT(download("short", 0), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("32")));
+  ASSERT_THAT(client.UploadAndReport(client.GoodUpdate()), IsOk());
+  server.Wait();
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  EXPECT_EQ(record.rounds[0].downlink_payload_bytes, 2 * model.total_bytes() - 40);
+  EXPECT_EQ(record.rounds[0].uplink_payload_bytes, static_cast<int64_t>(client.GoodUpdate().size()));
+  EXPECT_EQ(record.rounds[0].uplink_dense_bytes, 4 * (kInputs * kClasses + kClasses));
+  EXPECT_GT(record.rounds[0].uplink_wire_bytes.value_or(0), record.rounds[0].uplink_payload_bytes);
+}
+
+TEST(UploadCallTest, GoesOnWhereItWasCut) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  client.AwaitTraining();
+  const std::string update = client.GoodUpdate();
+  ASSERT_THAT(client.Upload(client.HeaderFor(update), update, 48, 16), IsOk());
+  v1::QueryUploadRequest question;
+  question.set_session_id(client.session());
+  question.set_attempt_id(client.assignment().attempt_id());
+  grpc::ClientContext context;
+  v1::QueryUploadResponse answer;
+  ASSERT_TRUE(client.stub().QueryUpload(&context, question, &answer).ok());
+  EXPECT_EQ(answer.received_bytes(), 48);
+  EXPECT_THAT(client.Upload(client.HeaderFor(update, 0), update, 16, 16), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("48")));
+  EXPECT_THAT(client.Upload(client.HeaderFor(client.GoodUpdate(2), 48), update, 64, 16),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another digest")));
+  ASSERT_THAT(client.Upload(client.HeaderFor(update, 48), update, static_cast<int64_t>(update.size())), IsOk());
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, client.Report(client.CompletedReport(update)));
+  EXPECT_TRUE(response.has_accepted()) << response.DebugString();
+}
+
+TEST(UploadCallTest, WithoutAHeaderIsRefused) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  grpc::ClientContext context;
+  v1::UploadResponse response;
+  auto writer = client.stub().Upload(&context, &response);
+  v1::UploadRequest message;
+  FillChunk("abc", 0, message.mutable_chunk());
+  writer->Write(message);
+  writer->WritesDone();
+  EXPECT_THAT(FromGrpcStatus(writer->Finish()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("header")));
+}
+
+TEST(OperatorTest, SeesAndStopsTheRun) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 1);
+  options.engine.rounds = 100;
+  RunningServer server(std::move(options));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  client.AwaitTraining();
+  std::unique_ptr<v1::Operator::Stub> operators = v1::Operator::NewStub(client.channel());
+
+  grpc::ClientContext status_context;
+  v1::GetStatusResponse status;
+  ASSERT_TRUE(operators->GetStatus(&status_context, {}, &status).ok());
+  EXPECT_EQ(status.status().state(), v1::RUN_STATE_RUNNING);
+  EXPECT_EQ(status.status().round(), 1);
+  EXPECT_EQ(status.status().client_count(), 1);
+  EXPECT_EQ(status.status().selected_count(), 1);
+
+  grpc::ClientContext list_context;
+  v1::ListClientsResponse list;
+  ASSERT_TRUE(operators->ListClients(&list_context, {}, &list).ok());
+  ASSERT_EQ(list.clients_size(), 1);
+  EXPECT_EQ(list.clients(0).attempt_id(), client.assignment().attempt_id());
+
+  grpc::ClientContext watch_context;
+  v1::WatchRoundsRequest watch;
+  watch.set_from_round(1);
+  auto rounds = operators->WatchRounds(&watch_context, watch);
+  ASSERT_THAT(client.UploadAndReport(client.GoodUpdate()), IsOk());
+  v1::WatchRoundsResponse first;
+  ASSERT_TRUE(rounds->Read(&first));
+  EXPECT_EQ(first.round().round(), 1);
+  EXPECT_TRUE(first.round().committed());
+  EXPECT_EQ(first.round().model_digest().size(), 32);
+
+  // After the round under way.
+  client.AwaitTraining();
+  grpc::ClientContext stop_context;
+  v1::StopRunRequest stop;
+  stop.set_reason("enough");
+  v1::StopRunResponse stopped;
+  ASSERT_TRUE(operators->StopRun(&stop_context, stop, &stopped).ok());
+  EXPECT_EQ(stopped.status().state(), v1::RUN_STATE_RUNNING);
+  ASSERT_THAT(client.UploadAndReport(client.GoodUpdate()), IsOk());
+  const RunOutcome outcome = server.Wait();
+  EXPECT_EQ(outcome.committed_rounds, 2);
+  EXPECT_TRUE(outcome.stopped);
+  EXPECT_EQ(outcome.reason, "enough");
+  v1::WatchRoundsResponse second;
+  ASSERT_TRUE(rounds->Read(&second));
+  EXPECT_EQ(second.round().round(), 2);
+  EXPECT_FALSE(rounds->Read(&second));
+  EXPECT_TRUE(rounds->Finish().ok());
+}
+
+TEST(OperatorTest, ThereAreNoTokensWithoutTls) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  grpc::ClientContext context;
+  v1::IssueTokenResponse response;
+  EXPECT_THAT(FromGrpcStatus(v1::Operator::NewStub(client.channel())->IssueToken(&context, {}, &response)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("insecure")));
+}
+
+TEST(HealthTest, IsServed) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse response;
+  ASSERT_TRUE(grpc::health::v1::Health::NewStub(client.channel())->Check(&context, request, &response).ok());
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+}
+
+TEST(TlsTest, StrangersMayNotCheckInAndDevicesMayNotOperate) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 1);
+  options.insecure = false;
+  options.security_directory = out.path() + "/security";
+  RunningServer server(std::move(options));
+  ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(out.path() + "/security", absl::Seconds(5)));
+
+  auto stubs_for = [&](const TlsIdentity& identity) { return *MakeChannel(server.address(), ClientCredentials(identity)); };
+  auto check_in = [](const std::shared_ptr<grpc::Channel>& channel, const std::string& id) {
+    grpc::ClientContext context;
+    v1::CheckInRequest request;
+    request.set_request_id("1");
+    request.set_client_id(id);
+    request.set_partition_count(1);
+    request.mutable_protocol()->set_min_version(1);
+    request.mutable_protocol()->set_max_version(1);
+    v1::CheckInResponse response;
+    return FromGrpcStatus(v1::Coordinator::NewStub(channel)->CheckIn(&context, request, &response));
+  };
+  auto token = [](const std::shared_ptr<grpc::Channel>& channel, const std::string& request_id, std::string* text) {
+    grpc::ClientContext context;
+    v1::IssueTokenRequest request;
+    request.set_request_id(request_id);
+    v1::IssueTokenResponse response;
+    grpc::Status status = v1::Operator::NewStub(channel)->IssueToken(&context, request, &response);
+    *text = response.token();
+    return FromGrpcStatus(status);
+  };
+  TlsIdentity anonymous;
+  anonymous.ca_pem = local.ca_pem;
+  std::string text, again;
+  EXPECT_THAT(check_in(stubs_for(anonymous), "me"), StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("enrol")));
+  EXPECT_THAT(token(stubs_for(anonymous), "a", &text), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("security directory")));
+  ASSERT_THAT(token(stubs_for(local), "a", &text), IsOk());
+  ASSERT_THAT(token(stubs_for(local), "a", &again), IsOk());
+  EXPECT_EQ(text, again);
+
+  // A device enrols with the token and takes part under the name of its certificate only.
+  ASSERT_OK_AND_ASSIGN(SigningRequest signing, MakeSigningRequest());
+  v1::EnrolRequest request;
+  request.set_request_id("r");
+  request.set_token(text);
+  request.set_csr_pem(signing.csr_pem);
+  v1::EnrolResponse enrolled;
+  grpc::ClientContext context;
+  ASSERT_THAT(FromGrpcStatus(v1::Coordinator::NewStub(stubs_for(anonymous))->Enrol(&context, request, &enrolled)), IsOk());
+  TlsIdentity device{enrolled.ca_pem(), enrolled.certificate_chain_pem(), signing.key_pem};
+  EXPECT_THAT(check_in(stubs_for(device), "somebody else"), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("client_id")));
+  EXPECT_THAT(check_in(stubs_for(device), enrolled.client_id()), IsOk());
+  EXPECT_THAT(token(stubs_for(device), "b", &text), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("security directory")));
+  grpc::ClientContext used;
+  request.set_request_id("other");
+  EXPECT_THAT(FromGrpcStatus(v1::Coordinator::NewStub(stubs_for(anonymous))->Enrol(&used, request, &enrolled)),
+              StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("")));
+}
+
+}  // namespace
+}  // namespace fedwatt::testing

@@ -1,0 +1,155 @@
+// fedwatt-server: the coordinator. stdout is the table of rounds, stderr is talk.
+#include <malloc.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "binary.h"
+#include "fedwatt/base/digest.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/config/command_line.h"
+#include "fedwatt/config/exit_codes.h"
+#include "fedwatt/config/run_options.h"
+#include "fedwatt/data/reader.h"
+#include "fedwatt/energy/meter.h"
+#include "fedwatt/model/torch/torch_trainer.h"
+#include "fedwatt/model/torchscript/torch_script_trainer.h"
+#include "fedwatt/report/table.h"
+#include "fedwatt/server/server.h"
+
+namespace fedwatt::tool {
+namespace {
+
+// Trains nothing: it knows the layout and the first model, and scores.
+struct Model {
+  ArchitectureSpec architecture;
+  std::unique_ptr<LocalTrainer> trainer;
+  std::function<absl::Status(absl::Span<const float>, const std::string& path)> write;  // as TorchScript
+  std::shared_ptr<const std::string> archive;
+};
+
+absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data) {
+  Model model;
+  FEDWATT_ASSIGN_OR_RETURN(model.architecture, MakeArchitecture(settings, data));
+  if (settings.model.torchscript.empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(model.trainer, MakeTorchTrainer(model.architecture));
+    model.write = [architecture = model.architecture](absl::Span<const float> values, const std::string& path) {
+      return WriteTorchScript(architecture, values, path);
+    };
+    return model;
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(settings.model.torchscript));
+  model.architecture.archive_digest = Sha256(archive);
+  model.archive = std::make_shared<const std::string>(archive);
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive)));
+  model.write = [trainer = trainer.get()](absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
+  model.trainer = std::move(trainer);
+  return model;
+}
+
+absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const std::string& command) {
+  CommandLineOptions flags;
+  flags.program = "fedwatt-server";
+  flags.description = "Coordinates a federation: hands out the model, collects updates, keeps the ledger.";
+  flags.version = std::string(kVersion);
+  flags.flags = {Flag::kOut, Flag::kSeed, Flag::kListen, Flag::kInsecure};
+  FEDWATT_ASSIGN_OR_RETURN(CommandLine line, ParseCommandLine(flags, arguments));
+  if (line.print_and_exit.has_value()) {
+    std::cout << *line.print_and_exit;
+    return ExitCode::kDone;
+  }
+  FEDWATT_ASSIGN_OR_RETURN(LoadedSettings loaded, LoadSettings(line.sources));
+  const Settings& settings = loaded.settings;
+  if (line.show_config) {
+    std::cout << ShowConfig(loaded);
+    return ExitCode::kDone;
+  }
+  SignalStop signals;
+  const LogSink log = StderrSink(line);
+  FEDWATT_RETURN_IF_ERROR(ConfigureKernels(settings.training.recipe.threads));
+  if (!BlasIsOptimised()) Log(log, LogLevel::kWarning, "matrix products run on the reference BLAS, about 20 times slower; install libopenblas0-pthread");
+
+  absl::StatusOr<DataSplit> data = ReadData(settings.data);
+  if (!data.ok()) return WithExitCode(data.status(), ExitCode::kData);
+  FEDWATT_ASSIGN_OR_RETURN(Model model, MakeModel(settings, data->train));
+  data->train = Dataset();  // the clients' business
+  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
+
+  const std::string run_id = NewRunId(RealClock());
+  ServerOptions options;
+  options.listen = settings.server.listen;
+  options.security_directory = settings.security.directory;
+  options.server_names = settings.server.names;
+  options.insecure = settings.security.insecure;
+  options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
+  options.engine = MakeEngineOptions(settings, run_id);
+  options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, model.architecture), model.trainer->layout());
+  FEDWATT_ASSIGN_OR_RETURN(options.initial_model, model.trainer->InitialModel(InitialModelSeed(settings.seed)));
+  options.client_learning_rate_at = MakeLearningRate(settings);
+  options.partition_count = settings.partition.clients;
+  const EvaluationMode evaluation = settings.federation.evaluation;
+  options.federated_evaluation = evaluation == EvaluationMode::kFederated || evaluation == EvaluationMode::kBoth;
+  options.durability = settings.durability == Durability::kUpdate ? "update" : "round";
+  options.archive = model.archive;
+  options.log = log;
+
+  options.summary.version = std::string(kVersion);
+  options.summary.command = command;
+  options.summary.config = loaded.effective;
+  options.summary.seed = settings.seed;
+  options.summary.machine_facts = MachineFacts();
+  if (meter.meter != nullptr) options.summary.meters_found.push_back(std::string(meter.meter->name()));
+  for (const RefusedMeter& refused : meter.refused) options.summary.meters_refused[refused.name] = refused.reason;
+  options.summary.target_accuracy = settings.federation.target_accuracy;
+  options.meter = std::move(meter.meter);
+
+  const std::string out = options.out_directory;
+  options.on_finish = [&model, out](absl::Span<const float> values) -> absl::StatusOr<std::string> {
+    const std::string path = absl::StrCat(out, "/model/final.pt");
+    FEDWATT_RETURN_IF_ERROR(model.write(values, path));
+    return path;
+  };
+  const RoundTable table(RoundTableOptionsFor(STDOUT_FILENO));
+  options.on_round = [&table](const RoundRecord& record) { std::cout << table.Row(record) << std::flush; };
+  options.on_waiting = [&log, told = int64_t{-1}](const ServerSnapshot& snapshot) mutable {
+    if (snapshot.round.member_count == std::exchange(told, snapshot.round.member_count)) return;
+    Log(log, LogLevel::kInfo, absl::StrCat("waiting for clients: ", snapshot.round.member_count, " of ", snapshot.round.wait_for_clients));
+  };
+  // final.pt needs the trainer after the server is done with it, so evaluation borrows it.
+  if (evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth) {
+    options.evaluation_data = std::move(data->test);
+    options.evaluation_trainer = model.trainer.get();
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Create(std::move(options)));
+  Log(log, LogLevel::kInfo, absl::StrCat("run ", server->run_id(), " listens on ", server->address(), settings.security.insecure ? " without TLS" : "",
+                                         "; record in ", out));
+  std::cout << table.Header() << std::flush;
+  const RunOutcome outcome = server->Run(signals.token());
+  std::cout << table.Legend() << std::flush;
+  FEDWATT_RETURN_IF_ERROR(outcome.status);
+  Log(log, LogLevel::kInfo, absl::StrCat(outcome.reason, "; ", outcome.committed_rounds, " rounds committed; see: fedwatt report ", out));
+  const bool missed = settings.federation.target_accuracy.has_value() && !outcome.target_reached && !outcome.stopped;
+  return missed ? ExitCode::kTargetMissed : ExitCode::kDone;
+}
+
+}  // namespace
+}  // namespace fedwatt::tool
+
+int main(int argc, char** argv) {
+  // Models come and go by the round: what is large goes back to the system at once instead of staying in the heap's holes.
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_ARENA_MAX, 4);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  absl::StatusOr<fedwatt::ExitCode> code = fedwatt::tool::Run(arguments, absl::StrJoin(std::vector<std::string>(argv, argv + argc), " "));
+  if (!code.ok()) {
+    std::cerr << fedwatt::ErrorLine(code.status()) << "\n";
+    return static_cast<int>(fedwatt::ExitCodeFor(code.status()));
+  }
+  return static_cast<int>(*code);
+}
