@@ -15,7 +15,7 @@ touch "$root/build/release/build.ninja"
 program() { printf '#!/usr/bin/env bash\n%s\n' "$2" >"$root/$1"; chmod +x "$root/$1"; }
 program scripts/install_dependencies.sh 'exit 0'
 program path/cmake 'exit 0'
-program build/release/bin/fedwatt 'echo "report of $2"'
+program build/release/bin/fedwatt 'echo "the table"; echo "rounds 1, report of $2"'
 # Options come as --out DIR; the fake server is done when the file `done` says how.
 server='while [ $# -gt 0 ]; do [ "$1" != --out ] || out=$2; shift; done; echo "listening" >&2; echo 127.0.0.1:1 >$out/address'
 client='echo "client talks"'
@@ -33,6 +33,7 @@ program build/release/bin/fedwatt-server "$server; echo 'round 1'; sleep 0.5"
 program build/release/bin/fedwatt-client "$client; sleep 0.7"
 run 0
 says "round 1"
+! grep -q "the table" "$root/output" || fail "$name" "shows the table twice"
 says "report of runs/quickstart-"
 
 name="target missed"
