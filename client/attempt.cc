@@ -230,7 +230,8 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, 
   question.set_session_id(work.session.id);
   question.set_attempt_id(work.attempt_id);
   v1::StillWantedResponse wanted;
-  absl::Status status = Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
+  absl::Status status =
+      Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
   if (status.ok() && wanted.has_unwanted()) {
     absl::StatusOr<Rejection> reason = FromProto(wanted.unwanted().reason());
     work.monitor.End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
@@ -334,8 +335,9 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
   }
   if (response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted())) {
     ++summary->accepted_count;
-    shared_->Say(LogLevel::kInfo, absl::StrCat(name, " accepted: ", completed.ok() ? completed->example_count() : 0, " examples, loss ",
-                                               completed.ok() ? completed->mean_loss() : 0, completed.ok() && completed->partial() ? " (partial)" : ""));
+    const v1::CompletedTraining& done = request.completed();
+    shared_->Say(LogLevel::kInfo, absl::StrCat(name, " accepted: ", done.example_count(), " examples, loss ", done.mean_loss(),
+                                               done.partial() ? " (partial)" : ""));
   } else if (completed.ok()) {
     ++summary->rejected_count;
     absl::StatusOr<Rejection> reason = FromProto(response.rejected().reason());

@@ -1,6 +1,7 @@
 #include "fedwatt/client/client.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <thread>
 
@@ -108,9 +109,9 @@ class Participant {
     capabilities.set_meter_tier(ToProto(meters_.meter ? meters_.meter->tier() : EnergyTier::kMissing));
     const int64_t examples = partition_.data.size();
     // As SplitHeldOut does it; only the seed, which decides which ones, is not known yet.
-    const int64_t held_out = shared_.options.held_out_fraction > 0 && examples >= 2
-                                 ? std::clamp<int64_t>(std::llround(shared_.options.held_out_fraction * static_cast<double>(examples)), 1, examples - 1)
-                                 : 0;
+    const double fraction = shared_.options.held_out_fraction;
+    const int64_t held_out =
+        fraction > 0 && examples >= 2 ? std::clamp<int64_t>(std::llround(fraction * static_cast<double>(examples)), 1, examples - 1) : 0;
     capabilities.set_example_count(examples - held_out);
     if (held_out > 0) capabilities.set_evaluation_example_count(held_out);
     capabilities.set_client_version(kVersion);
@@ -134,7 +135,8 @@ class Participant {
   // True when the run is over, false when the session is lost.
   absl::StatusOr<bool> Serve(const v1::CheckInResponse::Accepted& accepted, std::stop_token stop) {
     absl::StatusOr<absl::Duration> hold = FromProto(accepted.hold_duration());
-    const Session session{accepted.session_id(), accepted.pseudonym(), hold.ok() ? std::clamp(*hold, absl::Seconds(1), absl::Minutes(10)) : absl::Seconds(25)};
+    const absl::Duration held = hold.ok() ? std::clamp(*hold, absl::Seconds(1), absl::Minutes(10)) : absl::Seconds(25);
+    const Session session{accepted.session_id(), accepted.pseudonym(), held};
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
     while (true) {

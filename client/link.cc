@@ -73,7 +73,8 @@ absl::Status Link::Explain(const absl::Status& status, absl::Duration next_try) 
   words = absl::Status(words.code(), absl::StrCat(NobodyAnswered(status) ? "cannot reach the coordinator " : "trouble at the coordinator ", address_,
                                                   ": ", std::string(words.message())));
   if (words.code() != absl::StatusCode::kUnauthenticated) {
-    Log(log_, LogLevel::kWarning, absl::StrCat(std::string(words.message()), "; next try in ", absl::FormatDuration(absl::Trunc(next_try, absl::Milliseconds(1)))));
+    const std::string wait = absl::FormatDuration(absl::Trunc(next_try, absl::Milliseconds(1)));
+    Log(log_, LogLevel::kWarning, absl::StrCat(std::string(words.message()), "; next try in ", wait));
   }
   return words;
 }

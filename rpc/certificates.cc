@@ -97,8 +97,11 @@ absl::StatusOr<CertificatePtr> Sign(const CertificateSpec& spec, EVP_PKEY* subje
   ok = ok && ASN1_TIME_set(X509_getm_notBefore(x), absl::ToTimeT(spec.not_before)) != nullptr;
   ok = ok && ASN1_TIME_set(X509_getm_notAfter(x), absl::ToTimeT(spec.not_after)) != nullptr;
   X509_NAME* subject = X509_get_subject_name(x);
-  ok = ok && X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>("Fedwatt"), -1, -1, 0) == 1;
-  ok = ok && X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(spec.common_name.c_str()), -1, -1, 0) == 1;
+  auto add_name = [subject](const char* field, const std::string& text) {
+    return X509_NAME_add_entry_by_txt(subject, field, MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()),
+                                      -1, 0) == 1;
+  };
+  ok = ok && add_name("O", "Fedwatt") && add_name("CN", spec.common_name);
   ok = ok && X509_set_issuer_name(x, X509_get_subject_name(issuer)) == 1 && X509_set_pubkey(x, subject_key) == 1;
   const bool authority = spec.use == CertificateUse::kAuthority;
   ok = ok && AddExtension(x, issuer, NID_basic_constraints, authority ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE");

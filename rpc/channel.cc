@@ -84,7 +84,9 @@ absl::StatusOr<Handshake> ShakeHands(const HostPort& target, absl::Duration time
   SSL_set_fd(result.ssl.get(), fd);
   const bool ok = SSL_connect(result.ssl.get()) == 1 && SSL_get0_peer_certificate(result.ssl.get()) != nullptr;
   ERR_clear_error();
-  if (!ok) return absl::UnavailableError(absl::StrCat(target.host, " port ", target.port, " answers, but does not speak TLS (started with --insecure?)"));
+  if (!ok) {
+    return absl::UnavailableError(absl::StrCat(target.host, " port ", target.port, " answers, but does not speak TLS (started with --insecure?)"));
+  }
   return result;
 }
 
