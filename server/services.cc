@@ -134,6 +134,8 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
       const v1::Chunk& chunk = request_.chunk();
       const absl::Status added = stream_->upload->Append(stream_->stream, chunk.offset_bytes(), chunk.data(), chunk.crc32c());
       if (added.ok()) {
+        // Clear() would keep the piece's memory while the next one is awaited, times the number of clients.
+        v1::UploadRequest().Swap(&request_);
         StartRead(&request_);
       } else {
         End(added);
@@ -156,6 +158,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
         return;
       }
       stream_ = *std::move(stream);
+      v1::UploadRequest().Swap(&request_);
       StartRead(&request_);
     });
   }
@@ -171,7 +174,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
   Loop* const loop_;
   Coordinator* const coordinator_;
   v1::UploadResponse* const response_;
-  v1::UploadRequest request_;  // one chunk, reused
+  v1::UploadRequest request_;  // one chunk at a time
   std::optional<Coordinator::UploadStream> stream_;
   std::atomic<bool> cancelled_ = false;
 };

@@ -2,8 +2,10 @@
 #ifndef FEDWATT_TOOL_BINARY_H_
 #define FEDWATT_TOOL_BINARY_H_
 
-#include <pthread.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <map>
 #include <memory>
@@ -14,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/log.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/command_line.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
@@ -21,33 +24,42 @@
 
 namespace fedwatt::tool {
 
-// SIGINT and SIGTERM ask for an orderly end; a second one kills. Make it before any thread starts: threads inherit the mask.
+// SIGINT and SIGTERM ask for an orderly end; a second one kills. At most one object lives.
 class SignalStop {
  public:
   SignalStop() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    // A handler, not a blocked mask with sigwait: kernel libraries start threads before main, which would not have the mask.
+    FEDWATT_CHECK(::pipe2(Pipe(), O_CLOEXEC) == 0);
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      const char byte = 0;
+      (void)!::write(Pipe()[1], &byte, 1);
+    };
+    action.sa_flags = SA_RESTART | SA_RESETHAND;
+    ::sigaction(SIGINT, &action, nullptr);
+    ::sigaction(SIGTERM, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);  // a reader of stdout that went away must not end a run
     waiter_ = std::jthread([this](std::stop_token done) {
-      const timespec slice{0, 100'000'000};
-      while (!done.stop_requested()) {
-        const int signal = sigtimedwait(&signals_, nullptr, &slice);
-        if (signal <= 0) continue;
-        if (source_.stop_requested()) {
-          std::signal(signal, SIG_DFL);
-          pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
-          raise(signal);
-        }
-        source_.request_stop();
+      char byte;
+      while (::read(Pipe()[0], &byte, 1) < 0 && errno == EINTR) {
       }
+      if (!done.stop_requested()) source_.request_stop();
     });
+  }
+  ~SignalStop() {
+    waiter_.request_stop();
+    const char byte = 0;
+    (void)!::write(Pipe()[1], &byte, 1);
+    waiter_.join();
   }
   std::stop_token token() const { return source_.get_token(); }
 
  private:
-  sigset_t signals_;
+  static int* Pipe() {
+    static int ends[2] = {-1, -1};
+    return ends;
+  }
+
   std::stop_source source_;
   std::jthread waiter_;
 };

@@ -142,9 +142,11 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 }  // namespace fedwatt::tool
 
 int main(int argc, char** argv) {
-  // Models come and go by the round: what is large goes back to the system at once instead of staying in the heap's holes.
-  mallopt(M_MMAP_THRESHOLD, 256 << 10);
-  mallopt(M_ARENA_MAX, 4);
+  // Models come and go by the round, pieces of uploads by the thousand: what is large goes back to the system at once instead of
+  // staying in the heap's holes, so memory does not grow with the number of clients.
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 256 << 10);
+  mallopt(M_ARENA_MAX, 2);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   absl::StatusOr<fedwatt::ExitCode> code = fedwatt::tool::Run(arguments, absl::StrJoin(std::vector<std::string>(argv, argv + argc), " "));
   if (!code.ok()) {
