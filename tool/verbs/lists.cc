@@ -1,0 +1,60 @@
+// fedwatt architectures, codecs, meters, strategies: what is registered, one name a line.
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/aggregation/server_optimizer.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/codec.h"
+#include "fedwatt/energy/meter.h"
+#ifdef FEDWATT_HAS_TORCH
+#include "fedwatt/model/torch/architecture.h"
+#endif
+#include "verb.h"
+
+namespace fedwatt::tool {
+namespace {
+
+struct Options {
+  Format format = Format::kText;
+};
+
+absl::StatusOr<ExitCode> List(const Options& options, const std::vector<std::string>& names) {
+  Print(options.format == Format::kJson ? nlohmann::json(names).dump() + "\n" : absl::StrJoin(names, "\n") + "\n");
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> ListArchitectures(const Options& options) {
+#ifdef FEDWATT_HAS_TORCH
+  return List(options, ArchitectureNames());
+#else
+  return absl::UnimplementedError("this fedwatt was built without LibTorch (FEDWATT_WITH_TORCH=OFF) and knows no architectures");
+#endif
+}
+
+absl::StatusOr<ExitCode> ListCodecs(const Options& options) { return List(options, Codecs().Names()); }
+absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
+absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
+
+void AddList(CLI::App& app, Action& chosen, const std::string& name, const std::string& help,
+             absl::StatusOr<ExitCode> (*run)(const Options&)) {
+  auto [verb, options] = Declare<Options>(app, chosen, name, help, run);
+  AddFormat(verb, options->format);
+}
+
+}  // namespace
+
+void AddArchitectures(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "architectures", "names that model.architecture may have", ListArchitectures);
+}
+void AddCodecs(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "codecs", "names that compression.uplink and compression.downlink may have", ListCodecs);
+}
+void AddMeters(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "meters", "names that energy.meter may have; doctor says which work here", ListMeters);
+}
+void AddStrategies(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "strategies", "names that aggregation.strategy may have", ListStrategies);
+}
+
+}  // namespace fedwatt::tool
