@@ -39,14 +39,17 @@ int Mode(const std::string& path) {
 class ScriptedOperator : public v1::Operator::Service {
  public:
   absl::Duration clock_offset;
-  bool endless = false;  // WatchRounds ends only when the caller goes
+  std::atomic<bool> finished{false};
+  bool tells_end = true;  // the last message of WatchRounds has no round
+  bool endless = false;   // WatchRounds ends only when the caller goes
   std::atomic<int> watching{0};
   v1::StopRunRequest stopped;
   absl::Duration lifetime;
 
-  void Fill(v1::RunStatus& status, v1::RunState state = v1::RUN_STATE_RUNNING) {
+  void Fill(v1::RunStatus& status) {
     status.set_run_id("run-1");
-    status.set_state(state);
+    status.set_state(finished ? v1::RUN_STATE_FINISHED : v1::RUN_STATE_RUNNING);
+    if (finished) status.set_reason("all rounds done");
     status.set_round(2);
     status.set_round_count(5);
     status.set_committed_round_count(1);
@@ -74,6 +77,7 @@ class ScriptedOperator : public v1::Operator::Service {
   }
   grpc::Status WatchRounds(grpc::ServerContext* context, const v1::WatchRoundsRequest* request,
                            grpc::ServerWriter<v1::WatchRoundsResponse>* writer) override {
+    finished = false;
     for (int64_t number = std::max<int64_t>(request->from_round(), 1); number <= 2; ++number) {
       v1::WatchRoundsResponse response;
       v1::RoundSummary& round = *response.mutable_round();
@@ -94,9 +98,9 @@ class ScriptedOperator : public v1::Operator::Service {
     ++watching;
     while (endless && !context->IsCancelled()) absl::SleepFor(absl::Milliseconds(10));
     v1::WatchRoundsResponse end;
-    Fill(*end.mutable_status(), v1::RUN_STATE_FINISHED);
-    end.mutable_status()->set_reason("all rounds done");
-    writer->Write(end);
+    finished = true;
+    Fill(*end.mutable_status());
+    if (tells_end) writer->Write(end);
     return grpc::Status::OK;
   }
   grpc::Status StopRun(grpc::ServerContext*, const v1::StopRunRequest* request, v1::StopRunResponse* response) override {
@@ -187,6 +191,8 @@ TEST_F(NetworkTest, WatchesUntilTheRunEnds) {
   EXPECT_THAT(text.out, HasSubstr("0.2500"));
   EXPECT_THAT(text.out, HasSubstr("0.5000"));
   EXPECT_EQ(text.err, "run run-1 finished: all rounds done\n");
+  operator_.tells_end = false;
+  EXPECT_EQ(Ask({"watch"}).err, "run run-1 finished: all rounds done\n");
   const Outcome later = Ask({"watch", "--from", "2", "--format", "json"});
   ASSERT_EQ(later.code, 0) << later.err;
   const nlohmann::json json = nlohmann::json::parse(later.out);  // one line only

@@ -100,9 +100,13 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
         return std::fflush(stdout) == 0;
       });
   FEDWATT_RETURN_IF_ERROR(watched);
-  if (last)
-    Say(absl::StrCat("run ", last->run_id, " ", std::string(RunStateName(last->state)), last->reason.empty() ? "" : ": ",
-                     last->reason));
+  // The stream may end with the last round, whose status is of a run still going.
+  if (absl::StatusOr<RunStatus> end = client->GetStatus(); end.ok()) last = *end;
+  if (last && last->state != RunStatus::State::kRunning && last->state != RunStatus::State::kWaitingForClients) {
+    Say(absl::StrCat("run ", last->run_id, " ", std::string(RunStateName(last->state)), last->reason.empty() ? "" : ": ", last->reason));
+  } else {
+    Say("the run is over");
+  }
   return ExitCode::kDone;
 }
 
