@@ -25,8 +25,11 @@ enum class Cause { kNone, kCancelled, kConditions, kSessionLost, kStopped };
 // the client's sign of life while it works. Destroying it ends its threads.
 class Monitor {
  public:
-  Monitor(Shared* shared, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token client_stop)
+  // `finished` is set when the coordinator says that the run is over; read it once the monitor is gone.
+  Monitor(Shared* shared, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token client_stop,
+          std::optional<v1::Finished>* finished)
       : shared_(shared),
+        finished_(finished),
         on_client_stop_(client_stop, [this] { End(Cause::kStopped, "the client is stopping"); }),
         poll_([this, session, attempt_id, seed](std::stop_token done) { Poll(session, attempt_id, seed, done); }),
         conditions_([this](std::stop_token done) { WatchConditions(done); }) {}
@@ -82,7 +85,11 @@ class Monitor {
         absl::StatusOr<Rejection> reason = FromProto(response.cancel().reason());
         return End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
       }
-      if (response.has_finished()) return End(Cause::kCancelled, absl::StrCat("the run is over: ", response.finished().reason()));
+      if (response.has_finished()) {
+        // The coordinator counts us as told, and may be gone before it could be asked again.
+        *finished_ = response.finished();
+        return End(Cause::kCancelled, absl::StrCat("the run is over: ", response.finished().reason()));
+      }
       // Held long enough by the server itself; the window only adds jitter. A floor keeps a server that answers at once from being hammered.
       if (!WaitFor(std::max(retrier.Draw(response.retry().accepted()), absl::Milliseconds(20)), done)) return;
     }
@@ -95,6 +102,7 @@ class Monitor {
   }
 
   Shared* shared_;
+  std::optional<v1::Finished>* finished_;
   mutable absl::Mutex mutex_;
   Cause cause_ ABSL_GUARDED_BY(mutex_) = Cause::kNone;
   std::string words_ ABSL_GUARDED_BY(mutex_);
@@ -146,13 +154,13 @@ void BenchPool::Return(std::unique_ptr<Bench> bench) {
 
 struct AttemptRunner::Work {
   Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token stop,
-       std::optional<WireBytes> wire)
+       std::optional<WireBytes> wire, std::optional<v1::Finished>* finished)
       : bench(std::move(lease)),
         session(session),
         attempt_id(attempt_id),
         tracker(shared->options.clock, bench->meter.get()),
         wire_start(wire),
-        monitor(shared, session, attempt_id, seed, stop) {
+        monitor(shared, session, attempt_id, seed, stop, finished) {
     tracker.Enter(Phase::kInit);
   }
   BenchPool::Lease bench;
@@ -302,7 +310,8 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
 absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary) {
   std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
   if (!bench) return absl::CancelledError("stopped");
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read());
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read(),
+            &finished_);
   const std::string name = absl::StrCat(label_, "round ", assignment.round());
   absl::StatusOr<v1::CompletedTraining> completed = TrainAndUpload(work, assignment);
 
@@ -356,7 +365,8 @@ absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateA
                                      ClientSummary* summary) {
   std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
   if (!bench) return absl::CancelledError("stopped");
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read());
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read(),
+            &finished_);
   absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
   v1::ReportEvaluationRequest request;
   const bool report = FillReport(work, completed.status(), &request);

@@ -87,6 +87,9 @@ class AttemptRunner {
   // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
   absl::Status Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary);
   absl::Status Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop, ClientSummary* summary);
+  // What the coordinator said when the run ended during an attempt.
+  const std::optional<v1::Finished>& finished() const { return finished_; }
+  void ForgetFinished() { finished_.reset(); }
 
  private:
   struct Work;  // of one attempt: its bench, its monitor, its measurements
@@ -107,6 +110,7 @@ class AttemptRunner {
   std::string label_;  // "partition 3: ", or nothing when there is one
   std::optional<uint64_t> split_seed_;
   HeldOutSplit split_;
+  std::optional<v1::Finished> finished_;
 };
 
 }  // namespace fedwatt::internal

@@ -155,10 +155,7 @@ class Participant {
         switch (response.work_case()) {
           case v1::WaitForWorkResponse::kTrain: status = runner_.Train(session, response.train(), stop, &summary_); break;
           case v1::WaitForWorkResponse::kEvaluate: status = runner_.Evaluate(session, response.evaluate(), stop, &summary_); break;
-          case v1::WaitForWorkResponse::kFinished:
-            summary_.reason = response.finished().reason();
-            summary_.succeeded = response.finished().succeeded();
-            return true;
+          case v1::WaitForWorkResponse::kFinished: return Finish(response.finished());
           case v1::WaitForWorkResponse::kWait:
           case v1::WaitForWorkResponse::kCancel:  // of an attempt that we dropped already
           case v1::WaitForWorkResponse::WORK_NOT_SET:
@@ -166,12 +163,20 @@ class Participant {
             break;
         }
       }
+      if (runner_.finished().has_value()) return Finish(*runner_.finished());
       if (status.code() == absl::StatusCode::kNotFound) {
         shared_.Say(LogLevel::kInfo, "the coordinator does not know this session any more; checking in again");
         return false;
       }
       FEDWATT_RETURN_IF_ERROR(status);
     }
+  }
+
+  bool Finish(const v1::Finished& finished) {
+    summary_.reason = finished.reason();
+    summary_.succeeded = finished.succeeded();
+    runner_.ForgetFinished();
+    return true;
   }
 
   Shared& shared_;

@@ -1,5 +1,8 @@
 #include "link.h"
 
+#include <algorithm>
+#include <chrono>
+
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/clock.h"
 #include "fedwatt/base/status_macros.h"
@@ -79,6 +82,17 @@ absl::Status Link::Explain(const absl::Status& status, absl::Duration next_try) 
   return words;
 }
 
+bool Link::AwaitConnection(absl::Duration span, std::stop_token stop) {
+  const absl::Duration until = RealClock().Monotonic() + span;
+  while (!stop.stop_requested()) {
+    const absl::Duration left = until - RealClock().Monotonic();
+    if (left <= absl::ZeroDuration()) return true;
+    const absl::Duration slice = std::min(left, absl::Milliseconds(200));  // so that a stop is heard
+    if (channel_->WaitForConnected(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(slice))) return true;
+  }
+  return false;
+}
+
 absl::Duration Retrier::Draw(const v1::RetryWindow& window) {
   absl::StatusOr<absl::Duration> min = FromProto(window.min_duration());
   absl::StatusOr<absl::Duration> max = FromProto(window.max_duration());
@@ -95,6 +109,9 @@ absl::Status Retrier::Pause(const absl::Status& status, std::stop_token stop) {
     absl::Status words = link_->Explain(status, wait);
     if (words.code() == absl::StatusCode::kUnauthenticated) return words;
     if (link_->SinceLastAnswer() > options_.give_up_after) return words;
+    // Once connected, the jitter alone spreads the crowd that a restarted coordinator finds before its door.
+    if (!link_->AwaitConnection(wait, stop)) return absl::CancelledError("stopped");
+    wait = std::min(wait, options_.base) * random_.Uniform();
   } else if (status.code() == absl::StatusCode::kResourceExhausted && !RejectionOf(status).has_value()) {
     std::optional<v1::RetryWindows> retry = RetryOf(status);
     wait = retry.has_value() ? Draw(retry->not_now()) : backoff_.Next();

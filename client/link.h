@@ -61,6 +61,10 @@ class Link {
   // UNAUTHENTICATED where no retry can help.
   absl::Status Explain(const absl::Status& status, absl::Duration next_try);
 
+  // Waits at most `span` for a connection; false once `stop` is asked. gRPC drives a connection forward only while a call or a wait like this
+  // one polls it, so a plain sleep after a failure would let every attempt time out.
+  bool AwaitConnection(absl::Duration span, std::stop_token stop);
+
  private:
   Link() = default;
 

@@ -1,13 +1,16 @@
 #include "fedwatt/config/program.h"
 
-#include <pthread.h>
+#include <fcntl.h>
+#include <unistd.h>
 
-#include <ctime>
+#include <cerrno>
+#include <csignal>
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/command_line.h"
 
 namespace fedwatt {
@@ -20,25 +23,38 @@ int RunProgram(int argc, char** argv, const ProgramBody& body) {
   return static_cast<int>(ExitCodeFor(code.status()));
 }
 
+namespace {
+
+// A handler may touch nothing but this.
+int signal_pipe[2] = {-1, -1};
+
+void WakeWaiter(int) {
+  const char byte = 0;
+  (void)!::write(signal_pipe[1], &byte, 1);
+}
+
+}  // namespace
+
 SignalStop::SignalStop() {
-  sigemptyset(&signals_);
-  sigaddset(&signals_, SIGINT);
-  sigaddset(&signals_, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  FEDWATT_CHECK(::pipe2(signal_pipe, O_CLOEXEC) == 0);
+  struct sigaction action {};
+  action.sa_handler = WakeWaiter;
+  action.sa_flags = SA_RESTART | SA_RESETHAND;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   waiter_ = std::jthread([this](std::stop_token done) {
-    const timespec slice{0, 100'000'000};
-    while (!done.stop_requested()) {
-      const int signal = sigtimedwait(&signals_, nullptr, &slice);
-      if (signal <= 0) continue;
-      if (source_.stop_requested()) {
-        std::signal(signal, SIG_DFL);
-        pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
-        raise(signal);
-      }
-      source_.request_stop();
+    char byte;
+    while (::read(signal_pipe[0], &byte, 1) < 0 && errno == EINTR) {
     }
+    if (!done.stop_requested()) source_.request_stop();
   });
+}
+
+SignalStop::~SignalStop() {
+  waiter_.request_stop();
+  WakeWaiter(0);
+  waiter_.join();
 }
 
 void DescribeMachineIn(RunSummary& summary, std::map<std::string, std::string> kernels, const MeterChoice& meter) {

@@ -158,6 +158,7 @@ class Coordinator {
     bool duplicate_noted = false;
   };
   struct Evaluation {
+    Evaluation() {}  // clang needs it spelt: the struct sits in an optional of the class that is still being defined
     int64_t round = 0;
     EvaluateFinished result;
     bool central_pending = false;

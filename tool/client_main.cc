@@ -5,17 +5,18 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "binary.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/config/command_line.h"
 #include "fedwatt/config/exit_codes.h"
+#include "fedwatt/config/program.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/model/torch/architecture.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
+#include "stderr_log.h"
 
 namespace fedwatt::tool {
 namespace {
@@ -27,7 +28,7 @@ std::string OriginOf(const LoadedSettings& loaded, const std::string& key) {
   return "default";
 }
 
-absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
+absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const std::string& /*command*/) {
   CommandLineOptions flags;
   flags.program = "fedwatt-client";
   flags.description = "Takes part in a federation with one or more parts of the data.";
@@ -112,11 +113,4 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace fedwatt::tool
 
-int main(int argc, char** argv) {
-  absl::StatusOr<fedwatt::ExitCode> code = fedwatt::tool::Run(std::vector<std::string>(argv + 1, argv + argc));
-  if (!code.ok()) {
-    std::cerr << fedwatt::ErrorLine(code.status()) << "\n";
-    return static_cast<int>(fedwatt::ExitCodeFor(code.status()));
-  }
-  return static_cast<int>(*code);
-}
+int main(int argc, char** argv) { return fedwatt::RunProgram(argc, argv, fedwatt::tool::Run); }

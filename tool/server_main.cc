@@ -9,12 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "binary.h"
 #include "fedwatt/base/digest.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/command_line.h"
 #include "fedwatt/config/exit_codes.h"
+#include "fedwatt/config/program.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/meter.h"
@@ -22,6 +22,7 @@
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "fedwatt/report/table.h"
 #include "fedwatt/server/server.h"
+#include "stderr_log.h"
 
 namespace fedwatt::tool {
 namespace {
@@ -103,9 +104,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.summary.command = command;
   options.summary.config = loaded.effective;
   options.summary.seed = settings.seed;
-  options.summary.machine_facts = MachineFacts();
-  if (meter.meter != nullptr) options.summary.meters_found.push_back(std::string(meter.meter->name()));
-  for (const RefusedMeter& refused : meter.refused) options.summary.meters_refused[refused.name] = refused.reason;
+  DescribeMachineIn(options.summary, KernelFacts(), meter);
   options.summary.target_accuracy = settings.federation.target_accuracy;
   options.meter = std::move(meter.meter);
 
@@ -142,16 +141,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 }  // namespace fedwatt::tool
 
 int main(int argc, char** argv) {
-  // Models come and go by the round, pieces of uploads by the thousand: what is large goes back to the system at once instead of
-  // staying in the heap's holes, so memory does not grow with the number of clients.
-  mallopt(M_MMAP_THRESHOLD, 64 << 10);
-  mallopt(M_TRIM_THRESHOLD, 256 << 10);
-  mallopt(M_ARENA_MAX, 2);
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  absl::StatusOr<fedwatt::ExitCode> code = fedwatt::tool::Run(arguments, absl::StrJoin(std::vector<std::string>(argv, argv + argc), " "));
-  if (!code.ok()) {
-    std::cerr << fedwatt::ErrorLine(code.status()) << "\n";
-    return static_cast<int>(fedwatt::ExitCodeFor(code.status()));
-  }
-  return static_cast<int>(*code);
+  // Models come and go by the round: what is large goes back to the system at once instead of staying in the heap's holes.
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_ARENA_MAX, 4);
+  return fedwatt::RunProgram(argc, argv, fedwatt::tool::Run);
 }

@@ -118,7 +118,6 @@ void Upload(Member& member, const std::string& update) {
   request.mutable_completed()->set_payload_sha256(digest.Raw());
   request.mutable_completed()->set_example_count(1);
   request.mutable_completed()->set_step_count(1);
-  request.mutable_completed()->set_seen_example_count(1);
   v1::ReportResponse response;
   grpc::Status status = member.stub->Report(&context, request, &response);
   Require(status.ok() && response.has_accepted(), absl::StrCat("report: ", status.error_message(), response.rejected().message()));

@@ -4,7 +4,7 @@ import tempfile
 import time
 import unittest
 
-from federation import DATA, Federation, settings
+from federation import BIN, DATA, Federation, Process, settings
 
 
 def flags(**more):
@@ -37,7 +37,8 @@ class CrashTest(unittest.TestCase):
             rounds = federation.rounds()
             committed = [line["round"] for line in rounds if line["outcome"] == "committed"]
             self.assertEqual(committed, [1, 2, 3, 4, 5, 6], "each round is committed once")
-            self.assertEqual(rounds[:len(before)], before)
+            # A round that was killed before it was durable is repeated, and comes out the same.
+            self.assertEqual([line["model_digest"] for line in rounds[:len(before)]], [line["model_digest"] for line in before])
             self.assertEqual(len({line["run_id"] for line in rounds}), 1, "it is one run")
             self.assertGreater(rounds[-1]["eval_accuracy"], 0.6)
 
@@ -71,13 +72,10 @@ class CrashTest(unittest.TestCase):
     def test_a_second_coordinator_on_one_folder_is_refused(self):
         with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(), 4) as federation:
             federation.start_server()
-            with Federation(folder, flags(), 4) as second:
-                second.server = None
-                from federation import BIN, Process
-                process = Process([BIN / "fedwatt-server", "--listen", "127.0.0.1:0", "--out", federation.out] + federation.flags,
-                                  f"{folder}/second.log")
-                self.assertNotEqual(process.wait(30), 0)
-                self.assertIn("lock", process.tail())
+            second = Process([BIN / "fedwatt-server", "--listen", "127.0.0.1:0", "--out", federation.out] + federation.flags,
+                             f"{folder}/second.log")
+            self.assertNotEqual(second.wait(60), 0)
+            self.assertIn("lock", second.tail())
 
     def test_sigterm_ends_the_run_in_order(self):
         with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=1000), 4) as federation:

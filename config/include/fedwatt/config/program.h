@@ -2,7 +2,6 @@
 #ifndef FEDWATT_CONFIG_PROGRAM_H_
 #define FEDWATT_CONFIG_PROGRAM_H_
 
-#include <csignal>
 #include <functional>
 #include <map>
 #include <stop_token>
@@ -24,14 +23,14 @@ using ProgramBody = std::function<absl::StatusOr<ExitCode>(const std::vector<std
 int RunProgram(int argc, char** argv, const ProgramBody& body);
 
 // SIGINT and SIGTERM ask for an orderly end; a second one kills. SIGPIPE is ignored: a reader of stdout that went away must not end a run.
-// Make it before any thread starts, threads inherit the mask. Once a process.
+// By a handler, not by a blocked mask and sigwait: kernel libraries start threads before main, which would not have the mask. At most one lives.
 class SignalStop {
  public:
   SignalStop();
+  ~SignalStop();
   std::stop_token token() const { return source_.get_token(); }
 
  private:
-  sigset_t signals_;
   std::stop_source source_;
   std::jthread waiter_;
 };
