@@ -1,0 +1,48 @@
+"""A model scripted in Python trains like its built-in twin, and both final models score in Python what the run record says."""
+
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+from federation import DATA, Federation, settings
+
+PYTHON = "/usr/bin/python3"  # the one that Debian's python3-torch belongs to
+HERE = pathlib.Path(__file__).parent
+HAS_TORCH = subprocess.run([PYTHON, "-c", "import torch"], capture_output=True).returncode == 0
+
+
+def python(*command):
+    done = subprocess.run([PYTHON, *map(str, command)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@unittest.skipUnless(HAS_TORCH, "python3-torch is not installed")
+class OwnModelTest(unittest.TestCase):
+    def train(self, folder, model):
+        flags = settings(data__path=DATA, partition__kind="iid", partition__clients=4, federation__rounds=8, federation__clients_per_round=4,
+                         federation__wait_for_clients=4, training__local_steps=400, training__batch_size=10, training__client_learning_rate=0.05,
+                         seed=5, **model)
+        with Federation(folder, flags, 4) as federation:
+            federation.start()
+            federation.finish()
+            summary = federation.summary()
+        scored = float(python(HERE / "score.py", summary["model_path"]))
+        self.assertAlmostEqual(scored, summary["final_accuracy"], delta=1e-4)
+        return summary["final_accuracy"]
+
+    def test_the_twin_trains_as_well_and_both_score_in_python(self):
+        with tempfile.TemporaryDirectory() as folder:
+            archive = f"{folder}/twin.pt"
+            python(HERE.parents[1] / "examples/torchscript/make_model.py", "--out", archive)
+            built_in = self.train(f"{folder}/built-in", dict(model__architecture="mlp_2nn"))
+            own = self.train(f"{folder}/own", dict(model__torchscript=archive))
+            print(f"built-in {built_in:.4f}, scripted in Python {own:.4f}")
+            self.assertGreater(built_in, 0.8)
+            # They start from different weights: 0.01 is twice the spread between seeds at this length.
+            self.assertAlmostEqual(own, built_in, delta=0.01)
+
+
+if __name__ == "__main__":
+    unittest.main()
