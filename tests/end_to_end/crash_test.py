@@ -58,6 +58,32 @@ class CrashTest(unittest.TestCase):
                 self.assertEqual(line["reason"], "disconnected")
             self.assertLessEqual(sum(line["wall_seconds"] for line in rounds), 60, "nobody waited for the dead one until the deadline")
 
+    def test_a_client_killed_in_mid_upload_costs_its_own_attempt_only(self):
+        with tempfile.TemporaryDirectory() as folder:
+            more = dict(model__architecture="fedavg_cnn", federation__rounds=30, training__local_steps=1, federation__evaluation="none")
+            with Federation(folder, flags(**more), 4) as federation:
+                federation.start()
+                uploads = federation.out / "state" / "uploads"
+                victim = None
+                while victim is None:
+                    self.assertIsNone(federation.server.child.poll(), "the run ended before an upload was seen under way")
+                    for part in uploads.glob("*.part") if uploads.exists() else []:
+                        try:
+                            size = part.stat().st_size
+                        except FileNotFoundError:
+                            continue
+                        partition = int(part.name.split("-p")[1].split("-")[0])
+                        if 0 < size < 2 * 1663370:  # not half of it
+                            federation.clients[partition].kill()
+                            victim = part.name.removesuffix(".part")
+                            break
+                federation.clients.pop(partition)
+                federation.finish()
+                attempts = {line["attempt"]: line for line in federation.attempts()}
+                self.assertEqual((attempts[victim]["outcome"], attempts[victim]["reason"]), ("dropped", "disconnected"))
+                self.assertEqual([line["outcome"] for line in federation.rounds()], ["committed"] * 30)
+                self.assertEqual(list(uploads.glob("*.part")), [], "what it had sent is gone")
+
     def test_a_client_started_again_takes_part_again(self):
         with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=5, training__local_steps=400), 4) as federation:
             federation.start()
