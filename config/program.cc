@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,8 @@
 namespace fedwatt {
 
 int RunProgram(int argc, char** argv, const ProgramBody& body) {
+  // gRPC writes each failed handshake of any passer-by to stderr; what matters comes as a status. The user's own choice stands.
+  ::setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   absl::StatusOr<ExitCode> code = body(arguments, absl::StrJoin(argv, argv + argc, " "));
   if (code.ok()) return static_cast<int>(*code);

@@ -164,7 +164,7 @@ absl::Status DiagnoseConnection(const std::string& address, const TlsIdentity* i
   if (X509_check_ip_asc(certificate, target.host.c_str(), 0) != 1 && X509_check_host(certificate, target.host.c_str(), 0, 0, nullptr) != 1) {
     return absl::UnauthenticatedError(absl::StrCat("the server's certificate does not name '", target.host, "'; it names ",
                                                    absl::StrJoin(internal::NamesOf(certificate), ", "),
-                                                   ". Use one of these, or start the server with the name added to security.names"));
+                                                   ". Use one of these, or start the server with the name added to server.names"));
   }
   return absl::OkStatus();
 }

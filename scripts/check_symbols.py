@@ -25,6 +25,9 @@ ALLOWED = {
 def check(archives):
     findings = []
     for archive in archives:
+        if not pathlib.Path(archive).exists():
+            findings.append(f"{archive}: not built; build everything first")
+            continue
         room = re.sub(r"^lib(fedwatt_)?|\.a$", "", pathlib.Path(archive).name)
         listing = subprocess.run(["nm", "--undefined-only", "--demangle", archive], capture_output=True, text=True, check=True).stdout
         member = "?"

@@ -60,9 +60,14 @@ struct Worker {
   std::vector<float> decoded;
 };
 
+// A class stands for many devices; as for the meter that estimates from processor time, the true value is taken to lie within this factor.
+constexpr double kDeviceClassFactor = 3;
+
 EnergyReading Generic(Power power, double seconds) {
   EnergyReading reading;
-  reading.energy = reading.low = reading.high = power * absl::Seconds(seconds);
+  reading.energy = power * absl::Seconds(seconds);
+  reading.low = Joules(reading.energy->joules() / kDeviceClassFactor);
+  reading.high = Joules(reading.energy->joules() * kDeviceClassFactor);
   reading.tier = EnergyTier::kGeneric;
   reading.source = "device_class";
   reading.domain = "device";
@@ -275,13 +280,19 @@ class FleetImpl final : public Fleet {
   void Totals(RoundRecord& record) {
     double loss_sum = 0;
     for (const auto& [partition, attempt] : arrivals_) {
-      Energy energy;
-      for (const PhaseSpan& span : attempt.phases) energy += *span.energy.energy;
+      Energy energy, low, high;
+      for (const PhaseSpan& span : attempt.phases) {
+        energy += *span.energy.energy;
+        low += *span.energy.low;
+        high += *span.energy.high;
+      }
       if (attempt.outcome != "accepted") {
         record.client_energy_wasted = record.client_energy_wasted.value_or(Energy()) + energy;
         continue;
       }
       record.client_energy = record.client_energy.value_or(Energy()) + energy;
+      record.client_energy_low = record.client_energy_low.value_or(Energy()) + low;
+      record.client_energy_high = record.client_energy_high.value_or(Energy()) + high;
       record.client_energy_by_tier[EnergyTier::kGeneric] += energy;
       ++record.client_energy_clients;
       record.client_energy_tier = EnergyTier::kGeneric;
@@ -289,7 +300,6 @@ class FleetImpl final : public Fleet {
       record.client_cpu_seconds += absl::ToDoubleSeconds(attempt.phases[1].cpu);
       loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
     }
-    record.client_energy_low = record.client_energy_high = record.client_energy;
     if (record.train_examples > 0) record.train_loss = loss_sum / static_cast<double>(record.train_examples);
     record.uplink_payload_bytes = uplink_bytes_;
     record.downlink_payload_bytes = downlink_bytes_;

@@ -287,6 +287,8 @@ struct BadValue {
   const char* value;
   const char* expected;
 };
+// Without it the test's name would hold the pointers' bytes, which change from run to run.
+void PrintTo(const BadValue& bad, std::ostream* out) { *out << bad.key << " = " << bad.value; }
 class BadValueTest : public SettingsTest, public ::testing::WithParamInterface<BadValue> {};
 
 TEST_P(BadValueTest, IsRefusedWithKeyExpectedGotAndWhere) {

@@ -98,6 +98,12 @@ TEST(FleetTest, CommitsTheSameBitsInAnyOrderOfArrival) {
   }
 }
 
+TEST(FleetTest, TheFirstRoundChoosesAmongAllMembers) {
+  FleetOptions options = SmallFleet();
+  options.engine.wait_for_clients = 1;
+  EXPECT_EQ(Digests(RunFleet(SmallFleet())), Digests(RunFleet(std::move(options))));
+}
+
 TEST(FleetTest, AnotherSeedGivesOtherModels) {
   FleetOptions options = SmallFleet();
   options.engine.seed = options.model.plan.seed = 8;
@@ -121,6 +127,8 @@ TEST(FleetTest, CountsPayloadAndModelledJoulesAndNoWireBytes) {
   const double model_bytes = static_cast<double>(round.downlink_payload_bytes) / 5;
   joules += 5 * (model_bytes + 4 * values) / 1e6 * 1;
   EXPECT_NEAR(round.client_energy->joules(), joules, 1e-4);
+  EXPECT_NEAR(round.client_energy_low->joules(), joules / 3, 1e-4);
+  EXPECT_NEAR(round.client_energy_high->joules(), joules * 3, 1e-4);
   EXPECT_FALSE(round.client_energy_wasted.has_value());
 }
 
