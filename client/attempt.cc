@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/rpc/chunks.h"
@@ -153,24 +154,26 @@ void BenchPool::Return(std::unique_ptr<Bench> bench) {
 }
 
 struct AttemptRunner::Work {
-  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, uint64_t seed, std::stop_token stop,
-       std::optional<WireBytes> wire, std::optional<v1::Finished>* finished)
+  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, absl::Time received, std::optional<WireBytes> wire,
+       Monitor* its_monitor)
       : bench(std::move(lease)),
         session(session),
         attempt_id(attempt_id),
         tracker(shared->options.clock, bench->meter.get()),
+        received(received),
         wire_start(wire),
-        monitor(shared, session, attempt_id, seed, stop, finished) {
+        monitor(*its_monitor) {
     tracker.Enter(Phase::kInit);
   }
   BenchPool::Lease bench;
   const Session& session;
   const std::string& attempt_id;
   PhaseTracker tracker;
+  absl::Time received;  // the assignment
   std::optional<WireBytes> wire_start;
   int64_t downloaded_bytes = 0;
   int64_t uploaded_bytes = 0;
-  Monitor monitor;
+  Monitor& monitor;
 };
 
 AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, uint64_t seed)
@@ -217,7 +220,7 @@ absl::Status AttemptRunner::PrepareSplit(uint64_t run_seed) {
 absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, const v1::TrainAssignment& assignment) {
   const Clock& clock = *shared_->options.clock;
   FEDWATT_ASSIGN_OR_RETURN(absl::Duration left, TimeLeft(assignment.has_deadline_duration(), assignment.deadline_duration()));
-  const absl::Time deadline = clock.Now() + left - UploadMargin(left);
+  const absl::Time deadline = work.received + left - UploadMargin(left);
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
   FEDWATT_ASSIGN_OR_RETURN(DecodedModel model, FetchModel(work, assignment.model()));
   work.tracker.Enter(Phase::kInit);
@@ -299,19 +302,24 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
     case Cause::kCancelled:
     case Cause::kSessionLost: return false;
     case Cause::kConditions:
-    case Cause::kStopped: request->mutable_withdrawn()->set_condition(work.monitor.words().substr(0, 1024)); return true;
+    case Cause::kStopped: request->mutable_withdrawn()->set_condition(TruncateUtf8(work.monitor.words(), 1024)); return true;
     case Cause::kNone: break;
   }
   request->mutable_failed()->set_code(static_cast<int32_t>(result.code()));
-  request->mutable_failed()->set_message(std::string(result.message().substr(0, 1024)));
+  request->mutable_failed()->set_message(TruncateUtf8({result.message().data(), result.message().size()}, 1024));
   return true;
 }
 
 absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary) {
-  std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
-  if (!bench) return absl::CancelledError("stopped");
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read(),
-            &finished_);
+  // The sign of life starts before the wait for a bench: with many partitions it may be a long one.
+  const absl::Time received = shared_->options.clock->Now();
+  Monitor monitor(shared_, session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, &finished_);
+  std::optional<BenchPool::Lease> bench = shared_->benches->Take(monitor.stop());
+  if (!bench) {
+    if (stop.stop_requested()) return absl::CancelledError("stopped");
+    return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
+  }
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
   const std::string name = absl::StrCat(label_, "round ", assignment.round());
   absl::StatusOr<v1::CompletedTraining> completed = TrainAndUpload(work, assignment);
 
@@ -363,10 +371,15 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
 
 absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop,
                                      ClientSummary* summary) {
-  std::optional<BenchPool::Lease> bench = shared_->benches->Take(stop);
-  if (!bench) return absl::CancelledError("stopped");
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, counter_.Read(),
-            &finished_);
+  // The sign of life starts before the wait for a bench: with many partitions it may be a long one.
+  const absl::Time received = shared_->options.clock->Now();
+  Monitor monitor(shared_, session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, &finished_);
+  std::optional<BenchPool::Lease> bench = shared_->benches->Take(monitor.stop());
+  if (!bench) {
+    if (stop.stop_requested()) return absl::CancelledError("stopped");
+    return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
+  }
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
   absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
   v1::ReportEvaluationRequest request;
   const bool report = FillReport(work, completed.status(), &request);

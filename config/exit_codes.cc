@@ -61,7 +61,7 @@ const std::vector<ExitCodeExplanation>& ExitCodeExplanations() {
        "The message names the key, what is expected and where the value came from (file and line, variable or flag). "
        "--help-config lists "
        "every key, --show-config every effective value with its origin."},
-      {ExitCode::kTargetMissed, "target not reached", "All rounds ran, but the accuracy stayed below federation.target_accuracy.",
+      {ExitCode::kTargetMissed, "target not reached", "All rounds ran, but the accuracy stayed below federation.target_accuracy, or not a single round was committed.",
        "Allow more federation.rounds, or look at the report: is the accuracy still rising, are updates refused, is the learning "
        "rate right?"},
       {ExitCode::kRefused, "refused",

@@ -60,6 +60,17 @@ SignalStop::~SignalStop() {
   waiter_.join();
 }
 
+ExitCode ExitCodeOfRun(const std::optional<double>& target, bool target_reached, int64_t rounds_committed, const std::optional<double>& best_accuracy) {
+  if (rounds_committed == 0) {
+    std::cerr << "error: not a single round was committed; clients.jsonl names the reasons (fedwatt explain 4)\n";
+    return ExitCode::kTargetMissed;
+  }
+  if (!target.has_value() || target_reached) return ExitCode::kDone;
+  std::cerr << "error: target accuracy " << *target << " not reached, best " << (best_accuracy.has_value() ? absl::StrCat(*best_accuracy) : "unknown")
+            << " (fedwatt explain 4)\n";
+  return ExitCode::kTargetMissed;
+}
+
 void DescribeMachineIn(RunSummary& summary, std::map<std::string, std::string> kernels, const MeterChoice& meter) {
   const MachineInfo machine = DescribeMachine();
   summary.machine_facts = std::move(kernels);

@@ -433,7 +433,10 @@ std::vector<Key> MakeSchema() {
   add(NameKey("selection.policy", FIELD(std::string, selection_policy),
               absl::StrCat("how a round's clients are chosen: ", absl::StrJoin(SelectionPolicies().Names(), ", ")),
               [](const std::string& text) { return SelectionPolicies().Find(text).status(); }));
-  add(NonEmptyKey("fit.policy", FIELD(std::string, fit_policy), "how the model is fitted to a device; full = not at all"));
+  add(NameKey("fit.policy", FIELD(std::string, fit_policy), "how the model is fitted to a device; full = every client trains the whole model",
+              [](const std::string& text) {
+                return text == "full" ? absl::OkStatus() : absl::NotFoundError(absl::StrCat("unknown fit policy '", text, "'; known: full"));
+              }));
 
   add(NameKey("energy.meter", FIELD(std::string, energy.meter),
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));

@@ -129,9 +129,9 @@ std::string RenderHtmlReport(const RunRecord& run) {
       Card("client attempts", absl::StrCat(totals.clients_completed),
            absl::StrCat("accepted; ", totals.clients_late, " late, ", failed, " failed")),
       Card("MB up", Megabytes(totals.uplink_payload_bytes),
-           absl::StrCat(SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32")),
+           SavingPhrase(totals.uplink_dense_bytes, totals.uplink_payload_bytes)),
       Card("MB down", Megabytes(totals.downlink_payload_bytes),
-           absl::StrCat(SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32")),
+           SavingPhrase(totals.downlink_dense_bytes, totals.downlink_payload_bytes)),
       Card("clients' joules",
            EnergyText(totals.client_energy, totals.client_energy_tier, totals.client_energy_clients, totals.clients_completed),
            absl::StrCat(!totals.client_energy ? "not measured"

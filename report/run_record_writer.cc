@@ -45,14 +45,22 @@ class LineFile {
 
   absl::Status Append(std::string line) {
     line += '\n';
+    size_t done = 0;
     for (std::string_view rest = line; !rest.empty();) {
       const ssize_t written = write(fd_, rest.data(), rest.size());
       if (written < 0 && errno == EINTR) continue;
-      if (written < 0) return ErrnoStatus(errno, path_);
+      if (written < 0) {
+        const absl::Status status = ErrnoStatus(errno, path_);
+        // Half a line would be glued to the next one.
+        if (struct stat now; done > 0 && fstat(fd_, &now) == 0) (void)!ftruncate(fd_, now.st_size - static_cast<off_t>(done));
+        return status;
+      }
+      done += static_cast<size_t>(written);
       rest.remove_prefix(static_cast<size_t>(written));
     }
     return absl::OkStatus();
   }
+  absl::Status Sync() { return fdatasync(fd_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path_); }
 
  private:
   LineFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
@@ -70,6 +78,7 @@ class FileRunRecordWriter : public RunRecordWriter {
 
   absl::Status WriteRound(const RoundRecord& record) override {
     FEDWATT_RETURN_IF_ERROR(rounds_file_.Append(internal::RoundToJson(record)));
+    FEDWATT_RETURN_IF_ERROR(rounds_file_.Sync());  // a coordinator commits the round only after this
     rounds_.push_back(record);
     return absl::OkStatus();
   }

@@ -45,6 +45,12 @@ std::string SavingText(int64_t dense_bytes, int64_t payload_bytes) {
   return absl::StrCat(internal::Fixed(static_cast<double>(dense_bytes) / static_cast<double>(payload_bytes), 2), "x");
 }
 
+std::string SavingPhrase(int64_t dense_bytes, int64_t payload_bytes) {
+  if (dense_bytes <= 0 || payload_bytes <= 0) return "nothing sent";
+  return payload_bytes > dense_bytes ? absl::StrCat(SavingText(payload_bytes, dense_bytes), " larger than float32")
+                                     : absl::StrCat(SavingText(dense_bytes, payload_bytes), " smaller than float32");
+}
+
 std::string RoundTable::Header() const {
   if (!options_.terminal) return "";
   const std::string line =

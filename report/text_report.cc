@@ -45,12 +45,12 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   for (const auto& [reason, count] : totals.rejections) line("", absl::StrCat(reason, ": ", count));
   line("bytes up",
        absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
-                    SavingText(totals.uplink_dense_bytes, totals.uplink_payload_bytes), " smaller than float32",
+                    SavingPhrase(totals.uplink_dense_bytes, totals.uplink_payload_bytes),
                     totals.uplink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.uplink_wire_bytes), " MB on the wire") : ""));
   line("bytes down",
        absl::StrCat(
            Megabytes(totals.downlink_payload_bytes), " MB, ",
-           SavingText(totals.downlink_dense_bytes, totals.downlink_payload_bytes), " smaller than float32",
+           SavingPhrase(totals.downlink_dense_bytes, totals.downlink_payload_bytes),
            totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
   if (totals.client_energy) {
     line("clients' joules",

@@ -3,10 +3,13 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
 namespace {
+
+constexpr size_t kMaxNameBytes = 128;
 
 constexpr int64_t kMaxSpanSeconds = 315576000000;  // google.protobuf.Duration's own limit
 
@@ -114,11 +117,13 @@ absl::StatusOr<EnergyReading> FromProto(const v1::EnergyReading& proto) {
       return absl::InvalidArgumentError(absl::StrCat("energy: ", energy->microjoules(), " uJ, expected [0, 1e18]"));
     }
   }
-  if (reading.low && reading.high && *reading.low > *reading.high) {
-    return absl::InvalidArgumentError("energy: the interval's low end is above its high end");
+  if (!reading.energy && (reading.low || reading.high)) return absl::InvalidArgumentError("energy: an interval without a value");
+  if ((reading.low && *reading.low > *reading.energy) || (reading.high && *reading.high < *reading.energy)) {
+    return absl::InvalidArgumentError("energy: the value is outside its own interval");
   }
-  reading.source = proto.source();
-  reading.domain = proto.domain();
+  // Both go into the run record of whoever receives them.
+  reading.source = TruncateUtf8(proto.source(), kMaxNameBytes);
+  reading.domain = TruncateUtf8(proto.domain(), kMaxNameBytes);
   FEDWATT_ASSIGN_OR_RETURN(reading.window, FromProto(proto.window_duration()));
   return reading;
 }

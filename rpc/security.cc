@@ -349,7 +349,7 @@ absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Du
   const absl::Duration start = RealClock().Monotonic();
   while (!Exists(File(path, "ready"))) {
     if (RealClock().Monotonic() - start >= wait) {
-      return absl::NotFoundError(absl::StrCat("security directory ", path, ": not there after ", absl::FormatDuration(wait),
+      return absl::NotFoundError(absl::StrCat("security directory ", path, ": not there", wait > absl::ZeroDuration() ? absl::StrCat(" after ", absl::FormatDuration(wait)) : "",
                                               "; the coordinator makes it at its first start. On another machine run `fedwatt enrol --server "
                                               "ADDRESS --token TOKEN` with the token from the coordinator's ", path, "/enrolment_token"));
     }

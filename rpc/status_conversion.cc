@@ -1,3 +1,4 @@
+#include "fedwatt/base/text.h"
 #include "fedwatt/rpc/status_conversion.h"
 
 #include <string>
@@ -31,7 +32,7 @@ std::optional<v1::RetryWindows> RetryOf(const absl::Status& status) {
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  const std::string message(status.message().substr(0, kMaxMessageBytes));
+  const std::string message = TruncateUtf8({status.message().data(), status.message().size()}, kMaxMessageBytes);
   v1::ErrorDetail detail;
   if (std::optional<Rejection> rejection = RejectionOf(status)) detail.set_rejection(ToProto(*rejection));
   if (std::optional<v1::RetryWindows> retry = RetryOf(status)) *detail.mutable_retry() = *retry;

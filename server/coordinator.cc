@@ -133,6 +133,14 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   }
   FEDWATT_ASSIGN_OR_RETURN(ModelArchive archive, ModelArchive::Open(options->out_directory, self->best_accuracy_));
   self->archive_.emplace(std::move(archive));
+  // A crash right after a commit left that round's container unwritten.
+  for (auto round = rounds.rbegin(); round != rounds.rend(); ++round) {
+    if (!round->committed) continue;
+    if (self->archive_->last_round() != round->round) {
+      FEDWATT_RETURN_IF_ERROR(self->archive_->Save(round->round, *self->model_->blob(), round->accuracy));
+    }
+    break;
+  }
 
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int fold_threads = options->fold_threads > 0 ? options->fold_threads : std::clamp(cores, 1, 2);
@@ -229,6 +237,7 @@ void Coordinator::Feed(Event event) {
     const Event next = std::move(events_.front());
     events_.pop_front();
     for (const Effect& effect : engine_->Handle(next, clock_->Now())) {
+      if (finish_.has_value() && !std::holds_alternative<EndAttempt>(effect)) continue;  // a run that failed starts nothing more
       std::visit([this](const auto& one) { Execute(one); }, effect);
     }
   }
@@ -355,6 +364,8 @@ void Coordinator::Execute(const Aggregate& effect) {
     absl::StatusOr<std::optional<std::string>> state = store_->ReadModelState();
     if (state.ok() && state->has_value()) {
       if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(restored);
+    } else {
+      FailRun(state.ok() ? status : state.status());  // nothing to go back to
     }
   }
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
@@ -460,11 +471,10 @@ absl::Status Coordinator::WriteRound(const RoundRecord& record, const std::strin
 void Coordinator::Execute(const Publish& effect) {
   RoundRecord record = effect.record;
   FillRecord(record);
-  absl::Status status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
-  if (status.ok()) {
-    const std::string state = model_->Save();
-    status = WriteRound(record, &state);
-  }
+  const std::string state = model_->Save();
+  absl::Status status = WriteRound(record, &state);
+  // After the commit: it removes what is neither last nor best any more, which only a committed round may do.
+  if (status.ok()) status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
   Feed(PublishFinished{status});
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/status_conversion.h"
@@ -146,7 +147,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     session.client_id = request.client_id();
     session.pseudonym = absl::StrCat("c-", Sha256(absl::StrCat(run_id(), "/", request.client_id())).Hex().substr(0, 12));
     session.partition = partition;
-    session.meter_name = request.capabilities().meter_name().substr(0, kMaxIdBytes);
+    session.meter_name = TruncateUtf8(request.capabilities().meter_name(), kMaxIdBytes);
     session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
     session.evaluation_example_count = request.capabilities().evaluation_example_count();
     session.check_in_request = request.request_id();
@@ -410,7 +411,8 @@ void Coordinator::CloseUpload(const UploadStream& stream, const absl::Status& st
   if (it != sessions_.end()) {
     --it->second.stream_count;
     it->second.last_seen = clock_->Monotonic();
-    if (status.code() == absl::StatusCode::kCancelled) StartGrace(it->second);
+    // A cut connection may end the stream as if the client had finished it.
+    if (status.code() == absl::StatusCode::kCancelled || !stream.upload->whole()) StartGrace(it->second);
   }
   auto open = open_.find(stream.attempt);
   if (open == open_.end()) return;
@@ -495,11 +497,11 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
     return Feed(UpdateArrived{id});
   }
   if (request.has_failed()) {
-    attempt->message = request.failed().message().substr(0, 1024);
+    attempt->message = TruncateUtf8(request.failed().message(), 1024);
     Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
     return Feed(AttemptFailed{id, Rejection::kClientError});
   }
-  attempt->message = request.withdrawn().condition().substr(0, 1024);
+  attempt->message = TruncateUtf8(request.withdrawn().condition(), 1024);
   Feed(AttemptFailed{id, Rejection::kWithdrawn});
 }
 
@@ -518,7 +520,9 @@ void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v
   }
   const v1::CompletedEvaluation& completed = request.completed();
   const int64_t count = completed.example_count();
-  const bool sound = request.has_completed() && count >= 1 && count <= (int64_t{1} << 40) && std::isfinite(completed.mean_loss()) &&
+  // A score's weight is bounded like an update's, and by what the client said it has: one client must not outweigh all others.
+  const int64_t most = std::min(model_->plan().limits.max_example_count, std::max<int64_t>((*session)->evaluation_example_count, 1));
+  const bool sound = request.has_completed() && count >= 1 && count <= most && std::isfinite(completed.mean_loss()) &&
                      std::abs(completed.mean_loss()) < 1e30 &&
                      (!completed.has_accuracy() || (completed.accuracy() >= 0 && completed.accuracy() <= 1));
   if (sound) {
@@ -590,7 +594,7 @@ void Coordinator::ListClients(v1::ListClientsResponse* response) const {
 
 void Coordinator::StopRun(const v1::StopRunRequest& request, v1::StopRunResponse* response) {
   if (!finish_.has_value() && !stop_asked_) {
-    const std::string reason = request.reason().empty() ? "stopped by the operator" : request.reason().substr(0, 1024);
+    const std::string reason = request.reason().empty() ? "stopped by the operator" : TruncateUtf8(request.reason(), 1024);
     stop_asked_ = true;
     if (request.abandon_round() || engine_->state().phase == RoundPhase::kIdle) {
       Feed(StopRequested{reason});

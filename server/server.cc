@@ -60,7 +60,7 @@ class GrpcServer : public Server {
     builder.RegisterService(&*operator_service_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
-      return absl::AlreadyExistsError(absl::StrCat("listen: ", options_.listen, " cannot be bound; is another program using the port?"));
+      return absl::UnavailableError(absl::StrCat("listen: ", options_.listen, " cannot be bound; is another program using the port?"));
     }
     coordinator_->ListensOn(port);
     // A wildcard is no address to connect to.

@@ -183,6 +183,11 @@ class WatchReactor : public grpc::ServerWriteReactor<v1::WatchRoundsResponse>, p
  public:
   WatchReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, int64_t from_round) : loop_(loop), coordinator_(coordinator) {
     if (!allowed.ok()) {
+      {
+        // A cancellation may come at once, and must not finish it again.
+        absl::MutexLock lock(&mutex_);
+        finished_ = true;
+      }
       Finish(ToGrpcStatus(allowed));
       return;
     }

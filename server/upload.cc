@@ -94,6 +94,12 @@ absl::Status Upload::Append(int64_t stream, int64_t offset, std::string_view dat
 void Upload::Close(Rejection reason) {
   absl::MutexLock lock(&mutex_);
   if (!closed_.has_value()) closed_ = reason;
+  // A stream that is still open, and perhaps silent, must not hold the disk and the descriptor until it ends.
+  if (fd_ >= 0) {
+    ::close(fd_);
+    fd_ = -1;
+    ::unlink(path_.c_str());
+  }
 }
 
 int64_t Upload::received_bytes() const {

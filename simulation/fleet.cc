@@ -39,7 +39,7 @@ struct FleetAttempt {
   int64_t partition = 0;
   double download_seconds = 0, train_seconds = 0, upload_seconds = 0;  // virtual, by device class
   // Filled when the work was really done.
-  bool ran = false;
+  bool ran = false;  // to an update
   double cpu_seconds = 0;
   double loss = 0;
   int64_t example_count = 0;
@@ -207,8 +207,9 @@ class FleetImpl final : public Fleet {
     absl::StatusOr<AttemptResult> trained =
         RunAttempt(plan, attempt.round, attempt.partition, held, members_[static_cast<size_t>(attempt.partition)].train, *worker.trainer,
                    TrainingControl{.stop = stop_}, /*tracker=*/nullptr, worker.scratch);
-    attempt.ran = true;
     attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
+    attempt.ran = trained.ok();
+    attempt.completed = false;
     if (!trained.ok()) return WithRejection(trained.status(), Rejection::kClientError);
     attempt.loss = trained->train_loss;
     attempt.example_count = trained->example_count;
@@ -512,6 +513,11 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   options.model.layout = workers[0].trainer->layout();
   if (options.initial_model.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(options.initial_model, workers[0].trainer->InitialModel(InitialModelSeed(options.engine.seed)));
+  }
+  // What cannot even score one example would fail in every attempt of every round.
+  FEDWATT_ASSIGN_OR_RETURN(Dataset one, members[0].train.Subset({0}));
+  if (absl::Status scored = workers[0].trainer->Evaluate(options.initial_model, one, options.model.plan.recipe.loss).status(); !scored.ok()) {
+    return Annotate(scored, "model, data and loss do not fit together");
   }
   // Everybody is there from the start; a first round of those who happened to be greeted first would be another federation.
   options.engine.wait_for_clients = static_cast<int64_t>(options.partitions.size());

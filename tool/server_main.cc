@@ -79,6 +79,13 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   absl::StatusOr<DataSplit> data = ReadData(settings.data);
   if (!data.ok()) return WithExitCode(data.status(), ExitCode::kData);
   FEDWATT_ASSIGN_OR_RETURN(Model model, MakeModel(settings, data->train));
+  // What cannot even score one example would fail at every client.
+  FEDWATT_ASSIGN_OR_RETURN(Dataset one, data->train.Subset({0}));
+  FEDWATT_ASSIGN_OR_RETURN(std::vector<float> initial, model.trainer->InitialModel(InitialModelSeed(settings.seed)));
+  if (absl::Status scored = model.trainer->Evaluate(initial, one, settings.training.recipe.loss).status(); !scored.ok()) {
+    return Annotate(scored, "model, data and loss do not fit together");
+  }
+  one = Dataset();
   data->train = Dataset();  // the clients' business
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
 
@@ -91,7 +98,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
   options.engine = MakeEngineOptions(settings, run_id);
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, model.architecture), model.trainer->layout());
-  FEDWATT_ASSIGN_OR_RETURN(options.initial_model, model.trainer->InitialModel(InitialModelSeed(settings.seed)));
+  options.initial_model = std::move(initial);
   options.client_learning_rate_at = MakeLearningRate(settings);
   options.partition_count = settings.partition.clients;
   const EvaluationMode evaluation = settings.federation.evaluation;
@@ -133,8 +140,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   std::cout << table.Legend() << std::flush;
   FEDWATT_RETURN_IF_ERROR(outcome.status);
   Log(log, LogLevel::kInfo, absl::StrCat(outcome.reason, "; ", outcome.committed_rounds, " rounds committed; see: fedwatt report ", out));
-  const bool missed = settings.federation.target_accuracy.has_value() && !outcome.target_reached && !outcome.stopped;
-  return missed ? ExitCode::kTargetMissed : ExitCode::kDone;
+  if (outcome.stopped) return ExitCode::kDone;
+  return ExitCodeOfRun(settings.federation.target_accuracy, outcome.target_reached, outcome.committed_rounds, server->Snapshot().best_accuracy);
 }
 
 }  // namespace

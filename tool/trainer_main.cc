@@ -14,7 +14,7 @@ int main() {
     std::fputs("fedwatt-trainer trains TorchScript models for fedwatt-server, fedwatt-client and fedwatt-fleet, which start it.\n"
                "There is nothing to do by hand: set model.torchscript in their configuration.\n",
                stderr);
-    return 64;
+    return 2;
   }
   if (!fedwatt::ConfigureKernels(1).ok()) return 70;
   return fedwatt::RunTrainerChild(fedwatt::internal::kTrainerFd, [](int status) { _exit(status); });

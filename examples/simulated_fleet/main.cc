@@ -44,7 +44,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     std::cout << ShowConfig(loaded);
     return ExitCode::kDone;
   }
-  if (settings.partition.clients < 1) {
+  if (settings.partition.clients < 1 && settings.partition.kind != "natural") {
     return absl::InvalidArgumentError("partition.clients: a fleet needs at least one; for instance --set partition.clients=100");
   }
   const auto log = [lowest = line.log_level](LogLevel level, std::string_view message) {
@@ -90,7 +90,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass(share.name));
     mix.emplace_back(std::move(device), share.share);
   }
-  options.devices = MixDevices(mix, settings.partition.clients, settings.seed);
+  options.devices = MixDevices(mix, static_cast<int64_t>(options.partitions.size()), settings.seed);
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
   options.server_meter = meter.meter.get();
 
@@ -130,8 +130,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   FEDWATT_RETURN_IF_ERROR(record->WriteSummary(summary));
   std::cout << table.Legend();
   std::cerr << "run " << run_id << ": " << outcome.reason << ", " << outcome.rounds_committed << " rounds committed; record in " << out << "\n";
-  const bool missed = settings.federation.target_accuracy.has_value() && !outcome.target_reached && outcome.reason != "stopped";
-  return missed ? ExitCode::kTargetMissed : ExitCode::kDone;
+  if (outcome.reason == "stopped") return ExitCode::kDone;
+  return ExitCodeOfRun(settings.federation.target_accuracy, outcome.target_reached, outcome.rounds_committed, record->best_accuracy());
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "dataset_cache.h"
 #include "fedwatt/base/nearest.h"
 #include "fedwatt/base/random.h"
@@ -40,7 +41,8 @@ absl::StatusOr<Loss> FindLoss(const std::string& name, const Dataset& data) {
   }
   const std::string nearest = NearestName(name, LossNames());
   return absl::InvalidArgumentError(
-      absl::StrCat("unknown loss '", name, "'", nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?")));
+      absl::StrCat("unknown loss '", name, "'", nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"),
+                   "; known: ", absl::StrJoin(LossNames(), ", ")));
 }
 
 absl::Status OutOfRange(const char* name, const char* range, double value) {

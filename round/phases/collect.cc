@@ -36,10 +36,10 @@ void CloseIfComplete(EngineState& state, absl::Time now, Effects& effects) {
     EndOpenAttempts(state, "late", Rejection::kLate, effects);
   }
   state.record.collect_seconds = absl::ToDoubleSeconds(now - state.phase_started);
-  if (accepted >= std::max<int64_t>(1, state.QuorumCount())) {
+  if (accepted >= state.quorum) {
     EnterAggregate(state, now, effects);
   } else {
-    AbandonRound(state, absl::StrCat("quorum not reached: ", accepted, " accepted, ", state.QuorumCount(), " needed"), now, effects);
+    AbandonRound(state, absl::StrCat("quorum not reached: ", accepted, " accepted, ", state.quorum, " needed"), now, effects);
   }
 }
 

@@ -10,6 +10,7 @@ std::vector<int64_t> SelectCohort(EngineState& state) {
   const int64_t member_count = static_cast<int64_t>(state.members.size());
   const int64_t wanted = state.options.clients_per_round > 0 ? state.options.clients_per_round : member_count;
   state.aim = std::min(wanted, member_count);
+  state.quorum = state.QuorumCount();
   const int64_t asked = std::min(
       member_count, static_cast<int64_t>(std::ceil(static_cast<double>(wanted) * (1 + state.options.over_selection) - 1e-9)));
 

@@ -153,6 +153,19 @@ TEST(EngineTest, AbandonsBelowQuorumAndGoesOn) {
   EXPECT_EQ(driver.started[2].round, 2);
 }
 
+TEST(EngineTest, ThoseWhoJoinLaterDoNotRaiseTheQuorum) {
+  EngineOptions options = SmallRun();
+  options.clients_per_round = 0;
+  options.wait_for_clients = 2;
+  Driver driver(options);
+  driver.Join(2);
+  for (int i = 2; i < 12; ++i) driver.Send(MemberJoined{i, "late joiner"});
+  driver.Accept(driver.started[0].attempt);
+  driver.Accept(driver.started[1].attempt);
+  EXPECT_EQ(driver.aggregates, 1);
+  EXPECT_THAT(driver.abandoned, SizeIs(0));
+}
+
 TEST(EngineTest, AFoldUnderWayAtTheDeadlineIsAwaited) {
   Driver driver(SmallRun());
   driver.Join(3);

@@ -149,9 +149,17 @@ TEST(ConversionTest, EnergyThatContradictsItselfIsRefused) {
   proto.set_energy_uj(5);
   proto.set_low_energy_uj(7);
   proto.set_high_energy_uj(6);
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("low")));
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
+  proto.set_low_energy_uj(5);
+  EXPECT_THAT(FromProto(proto), IsOk());
+  proto.set_high_energy_uj(4);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
   proto.clear_high_energy_uj();
+  proto.set_low_energy_uj(1000000000000000000);  // alone, it must not slip through
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
   proto.clear_low_energy_uj();
+  proto.set_source(std::string(1000, 'x'));
+  EXPECT_EQ(FromProto(proto)->source.size(), 128u);
   proto.clear_energy_uj();
   EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("without")));
 }

@@ -229,7 +229,19 @@ TEST(FleetTest, FederatedEvaluationUsesWhatMembersHeldBack) {
   EXPECT_LT(*result.rounds.back().federated_eval_examples, 50);
 }
 
+// Cannot score at all.
+class UnfitTrainer : public LogisticTrainer {
+ public:
+  using LogisticTrainer::LogisticTrainer;
+  absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float>, const Dataset&, const std::string& loss) override {
+    return absl::InvalidArgumentError("unknown loss '" + loss + "'");
+  }
+};
+
 TEST(FleetTest, RefusesWhatCannotRun) {
+  FleetOptions unfit = SmallFleet();
+  unfit.trainer_factory = [](const ArchitectureSpec&) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> { return std::make_unique<UnfitTrainer>(6, 3); };
+  EXPECT_THAT(Fleet::Create(std::move(unfit)).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("do not fit together")));
   FleetOptions empty = SmallFleet();
   empty.partitions.clear();
   EXPECT_THAT(Fleet::Create(std::move(empty)).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("partitions")));

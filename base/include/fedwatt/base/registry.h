@@ -46,7 +46,7 @@ class Registry {
     std::string nearest = NearestName(name, names);
     return absl::NotFoundError(absl::StrCat("unknown ", kind_, " '", std::string(name), "'",
                                             nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"),
-                                            " known: ", absl::StrJoin(names, ", ")));
+                                            "; known: ", absl::StrJoin(names, ", ")));
   }
 
   // All names, sorted.

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -34,6 +35,9 @@ class SignalStop {
   std::stop_source source_;
   std::jthread waiter_;
 };
+
+// How a run that was not stopped ends: done, or, with a word on stderr, target missed - also when not a single round was committed.
+ExitCode ExitCodeOfRun(const std::optional<double>& target, bool target_reached, int64_t rounds_committed, const std::optional<double>& best_accuracy);
 
 // Fills machine facts (with `kernels`, what the kernel libraries say of themselves) and meters into a summary.
 void DescribeMachineIn(RunSummary& summary, std::map<std::string, std::string> kernels, const MeterChoice& meter);

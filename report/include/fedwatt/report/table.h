@@ -39,6 +39,8 @@ class RoundTable {
 std::string EnergyText(const std::optional<Energy>& energy, EnergyTier tier, int64_t metered_clients, int64_t clients);
 // float32 bytes over encoded bytes, both directions, "3.98x"; "-" when nothing was sent.
 std::string SavingText(int64_t dense_bytes, int64_t payload_bytes);
+// "3.98x smaller than float32", "1.02x larger than float32" (headers), "nothing sent".
+std::string SavingPhrase(int64_t dense_bytes, int64_t payload_bytes);
 
 }  // namespace fedwatt
 

@@ -112,6 +112,7 @@ struct EngineState {
   std::map<std::string, Attempt> attempts; // of the round under way
   std::vector<std::string> arrival_order;  // updates that wait to be folded
   int64_t aim = 0;                         // accepted updates this round wants
+  int64_t quorum = 1;                      // accepted updates with which it commits; fixed when it opens, whoever joins or leaves later
   absl::Time deadline;
   RoundRecord record;                      // of the round under way
   absl::Time phase_started;
@@ -119,6 +120,7 @@ struct EngineState {
   std::optional<std::string> stop_reason;
 
   int64_t CountAttempts(Attempt::State state) const;
+  // The quorum of a round that would open now.
   int64_t QuorumCount() const;
 };
 

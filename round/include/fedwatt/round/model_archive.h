@@ -23,8 +23,9 @@ class ModelArchive {
   // last but never the best.
   absl::Status Save(int64_t round, std::string_view container, std::optional<double> accuracy);
 
-  // Of the last one saved; "" before the first.
+  // Of the last one saved; "" and -1 before the first.
   std::string last_path() const;
+  int64_t last_round() const { return last_round_; }
   std::string directory() const { return directory_; }
 
  private:

@@ -91,7 +91,8 @@ class Server {
  public:
   // Errors: INVALID_ARGUMENT     options out of range
   //         UNIMPLEMENTED        durability "update"
-  //         ALREADY_EXISTS       another coordinator runs on out_directory, or the address is taken
+  //         ALREADY_EXISTS       another coordinator runs on out_directory
+  //         UNAVAILABLE          the address cannot be listened on
   //         FAILED_PRECONDITION  out_directory belongs to a run with another model, strategy, codec or seed
   //         DATA_LOSS            stored state is damaged; otherwise as the rooms below
   static absl::StatusOr<std::unique_ptr<Server>> Create(ServerOptions options);
