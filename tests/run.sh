@@ -8,11 +8,12 @@ jobs=$(nproc)
 
 summary=()
 step() {  # step NAME COMMAND...
-  local name=$1 start=$SECONDS
+  local name=$1 start=$SECONDS status=0
   shift
   echo "== $name"
-  "$@"
+  "$@" || status=$?
   summary+=("$(printf '%-12s %4d s' "$name" $((SECONDS - start)))")
+  return "$status"
 }
 
 # The clang preset needs clang; the others what the tests need.
