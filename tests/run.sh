@@ -22,7 +22,7 @@ packages=--tests
 
 step dependencies scripts/install_dependencies.sh "$packages" --yes
 # The quickstart configures without tests.
-step configure cmake --preset "$preset" -DFEDWATT_BUILD_TESTS=ON
+step configure cmake --preset "$preset" -DFEDWATT_BUILD_TESTS=ON -DFEDWATT_BUILD_BENCH=ON
 step build cmake --build --preset "$preset" -j "$jobs"
 # Each public header compiles by itself.
 step headers cmake --build --preset "$preset" -j "$jobs" --target all_verify_interface_header_sets

@@ -1,6 +1,6 @@
 // What a simulated round costs over the bare LibTorch loop that does the same training steps: same model, same batches, one process, one kernel thread.
 //
-//   build/release/bin/round_overhead_bench [pairs]
+//   build/release/bin/round_overhead_bench [pairs [largest cohort]]
 //
 // The bare loop is what a person would write: torch::nn modules, torch::optim::SGD, batches that are tensors already. The fleet does the same steps and
 // also selects, resets, encodes, checks, sums and publishes. Evaluation is off on both sides. Pairs alternate; medians are printed.
@@ -159,9 +159,11 @@ void Compare(const std::string& architecture, int64_t cohort, int pairs) {
 
 int main(int argc, char** argv) {
   const int pairs = argc > 1 ? std::max(1, std::atoi(argv[1])) : 5;
+  const int64_t largest = argc > 2 ? std::atoi(argv[2]) : 100;
   if (!fedwatt::ConfigureKernels(1).ok()) return 1;
   for (const auto& [key, value] : fedwatt::KernelFacts()) std::printf("%s %s\n", key.c_str(), value.c_str());
   for (int64_t cohort : {10, 100}) {
+    if (cohort > largest) continue;
     fedwatt::Compare<fedwatt::Mlp>("mlp_2nn", cohort, pairs);
     fedwatt::Compare<fedwatt::Cnn>("fedavg_cnn", cohort, pairs);
   }

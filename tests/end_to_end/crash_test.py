@@ -85,7 +85,7 @@ class CrashTest(unittest.TestCase):
                 self.assertEqual(list(uploads.glob("*.part")), [], "what it had sent is gone")
 
     def test_a_client_started_again_takes_part_again(self):
-        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=5, training__local_steps=400), 4) as federation:
+        with tempfile.TemporaryDirectory() as folder, Federation(folder, flags(federation__rounds=30, training__local_steps=400), 4) as federation:
             federation.start()
             record = federation.out / "rounds.jsonl"
             wait_for(lambda: record.exists() and len(record.read_text().splitlines()) >= 1, "a first round")
