@@ -236,6 +236,7 @@ void Coordinator::Feed(Event event) {
   while (!events_.empty()) {
     const Event next = std::move(events_.front());
     events_.pop_front();
+    handled_at_ = clock_->Monotonic();
     for (const Effect& effect : engine_->Handle(next, clock_->Now())) {
       if (finish_.has_value() && !std::holds_alternative<EndAttempt>(effect)) continue;  // a run that failed starts nothing more
       std::visit([this](const auto& one) { Execute(one); }, effect);
@@ -246,6 +247,9 @@ void Coordinator::Feed(Event event) {
 }
 
 void Coordinator::Execute(const StartAttempt& effect) {
+  if (std::exchange(selected_round_, effect.round) != effect.round) {
+    select_seconds_ = absl::ToDoubleSeconds(clock_->Monotonic() - handled_at_);  // the engine selects within one event
+  }
   auto session_id = session_of_partition_.find(effect.partition);
   if (session_id == session_of_partition_.end()) {
     Feed(AttemptFailed{effect.attempt, Rejection::kDisconnected});
@@ -435,6 +439,7 @@ void Coordinator::FillRecord(RoundRecord& record) {
     ledger_.AddDownload(bytes, std::llround(static_cast<double>(bytes) / static_cast<double>(model_->blob()->size()) * static_cast<double>(DenseBytes())));
   }
   ledger_.Fill(record);
+  record.select_seconds = select_seconds_;
   if (wire_counter_.has_value()) {
     if (std::optional<WireBytes> total = wire_counter_->Read(); total.has_value()) {
       record.uplink_wire_bytes = total->received - wire_at_round_start_.received;

@@ -227,6 +227,9 @@ class Coordinator {
   std::optional<SocketByteCounter> wire_counter_;
   WireBytes wire_at_round_start_;
   absl::Duration cpu_at_round_start_;
+  absl::Duration handled_at_;  // when the engine was given the event whose effects are executed
+  int64_t selected_round_ = 0;
+  double select_seconds_ = 0;
   RoundLedger ledger_;
   std::shared_ptr<std::atomic<int64_t>> other_downloaded_bytes_;
 

@@ -115,7 +115,7 @@ class FleetImpl final : public Fleet {
         status_ = absl::InternalError("the fleet has nothing left to do, and is not finished");
       }
     }
-    while (outstanding_folds_ > 0) FinishFold(*TakeFinishedFold(/*wait=*/true));
+    DropOutstandingFolds();
     FEDWATT_RETURN_IF_ERROR(status_);
     outcome_.model = *model_.published();
     return outcome_;
@@ -133,6 +133,7 @@ class FleetImpl final : public Fleet {
   void Schedule(absl::Time at, Event event) { queue_.push(TimedEvent{at, sequence_++, std::move(event)}); }
 
   void Take(const Event& event) {
+    handled_at_ = RealClock().Monotonic();
     for (Effect& effect : engine_.Handle(event, clock_.Now())) {
       if (!status_.ok()) return;
       std::visit([this](auto& e) { Execute(e); }, effect);
@@ -159,7 +160,8 @@ class FleetImpl final : public Fleet {
     if (round_ != start.round) {
       round_ = start.round;
       round_plan_ = std::make_shared<const Plan>(PlanFor(start.round));
-      real_start_ = real_collect_ = RealClock().Monotonic();
+      real_start_ = handled_at_;  // the engine selects within one event
+      real_collect_ = RealClock().Monotonic();
       real_started_at_ = RealClock().Now();
       cpu_start_ = ProcessCpuTime();
       if (options_.server_meter != nullptr) (void)options_.server_meter->Read();  // opens the round's window
@@ -225,11 +227,17 @@ class FleetImpl final : public Fleet {
     if (finished_folds_.empty()) return std::nullopt;
     FoldDone done = std::move(finished_folds_.front());
     finished_folds_.pop_front();
+    --outstanding_folds_;
     return done;
   }
 
+  // Their attempts have ended; but until they are done, workers add to the accumulators.
+  void DropOutstandingFolds() {
+    while (outstanding_folds_ > 0) TakeFinishedFold(/*wait=*/true);
+  }
+
   void FinishFold(FoldDone done) {
-    --outstanding_folds_;
+    if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
     attempts_[done.attempt] = std::move(done.result);
@@ -435,6 +443,7 @@ class FleetImpl final : public Fleet {
   }
 
   void Execute(Abandon& abandon) {
+    DropOutstandingFolds();
     for (Worker& worker : workers_) worker.accumulator->Reset();
     Totals(abandon.record);
     if (options_.record != nullptr) Keep(options_.record->WriteRound(abandon.record));
@@ -475,7 +484,7 @@ class FleetImpl final : public Fleet {
   std::shared_ptr<const Plan> round_plan_;
   std::map<int64_t, AttemptRecord> arrivals_;  // by partition
   int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_count_ = 0, downlink_count_ = 0;
-  absl::Duration real_start_, real_collect_;
+  absl::Duration handled_at_, real_start_, real_collect_;
   absl::Time real_started_at_;
   absl::Duration cpu_start_;
   double collect_seconds_ = 0, aggregate_seconds_ = 0, evaluate_seconds_ = 0;

@@ -81,6 +81,8 @@ TEST(FleetTest, Learns) {
   EXPECT_LT(*result.rounds.back().train_loss, *result.rounds.front().train_loss);
   EXPECT_EQ(*result.rounds.back().eval_examples, 300);
   EXPECT_EQ(result.rounds[0].clients_completed, 5);
+  EXPECT_GT(result.rounds[0].select_seconds, 0);
+  EXPECT_GE(result.rounds[0].wall_seconds, result.rounds[0].select_seconds + result.rounds[0].collect_seconds);
 }
 
 TEST(FleetTest, CommitsTheSameBitsWithAnyNumberOfWorkers) {
@@ -205,6 +207,40 @@ TEST(FleetTest, StopsWhenAsked) {
   ASSERT_OK_AND_ASSIGN(FleetOutcome outcome, fleet->Run(source.get_token()));
   EXPECT_EQ(outcome.reason, "stopped");
   EXPECT_LE(outcome.rounds_committed, 4);
+}
+
+// Asks for the end of the run from within its first training.
+class StoppingTrainer : public LogisticTrainer {
+ public:
+  StoppingTrainer(std::stop_source* source) : LogisticTrainer(6, 3), source_(source) {}
+  absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
+                                       const TrainingControl& control, absl::Span<float> local) override {
+    source_->request_stop();
+    return LogisticTrainer::Train(global, data, recipe, seed, TrainingControl(), local);  // does not heed the stop: others fold meanwhile
+  }
+
+ private:
+  std::stop_source* source_;
+};
+
+TEST(FleetTest, AStopInMidRoundAbandonsItAndWaitsForTheWorkers) {
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::stop_source source;
+    FleetOptions options = SmallFleet(3);
+    options.engine.clients_per_round = 0;
+    options.model.max_cohort = kMembers;
+    options.trainer_factory = [&source](const ArchitectureSpec&) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+      return std::make_unique<StoppingTrainer>(&source);
+    };
+    std::vector<RoundRecord> rounds;
+    options.on_round = [&](const RoundRecord& record) { rounds.push_back(record); };
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(options)));
+    ASSERT_OK_AND_ASSIGN(FleetOutcome outcome, fleet->Run(source.get_token()));
+    EXPECT_EQ(outcome.reason, "stopped");
+    EXPECT_EQ(outcome.rounds_committed, 0);
+    ASSERT_THAT(rounds, SizeIs(1));
+    EXPECT_FALSE(rounds[0].committed);
+  }
 }
 
 TEST(FleetTest, EndsAtTheTarget) {
