@@ -10,7 +10,7 @@
 #include "attempt.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "state_directory.h"
@@ -99,7 +99,7 @@ class Participant {
     request.set_partition_index(partition_.index);
     request.set_partition_count(shared_.options.partition_count);
     v1::Capabilities& capabilities = *request.mutable_capabilities();
-    for (const std::string& codec : Codecs().Names()) capabilities.add_codecs(codec);
+    for (const std::string& codec : StageNames()) capabilities.add_codecs(codec);
     for (const std::string& architecture : shared_.options.architectures) capabilities.add_architectures(architecture);
     const MachineInfo machine = DescribeMachine();
     capabilities.set_core_count(machine.core_count);

@@ -11,7 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/energy/device_class.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/round/selection.h"
@@ -413,9 +413,9 @@ std::vector<Key> MakeSchema() {
                 "adaptive strategies: second moment's decay"));
   add(NumberKey("aggregation.tau", FIELD(double, aggregation.tau), MoreThan(0), "adaptive strategies: degree of adaptivity"));
 
-  const auto check_codec = [](const std::string& text) { return MakeCodec(text).status(); };
+  const auto check_codec = [](const std::string& text) { return Pipeline::Create(text).status(); };
   add(NameKey("compression.uplink", FIELD(std::string, compression.uplink),
-              absl::StrCat("codec of updates: ", absl::StrJoin(Codecs().Names(), ", "), "; options as name:key=value"),
+              absl::StrCat("stages of updates, joined by commas: ", absl::StrJoin(StageNames(), ", "), "; options as name:key=value"),
               check_codec));
   add(NameKey("compression.downlink", FIELD(std::string, compression.downlink), "codec of the global model", check_codec));
 

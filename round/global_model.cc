@@ -36,10 +36,10 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
                                                                  plan.uplink_codec, "'")),
                          Rejection::kWrongCodec);
   }
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(plan.uplink_codec));
+  FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(plan.uplink_codec));
   scratch.resize(static_cast<size_t>(layout.value_count()));
-  TransformContext context{layout, EncodingSeed(plan.seed, round, partition), round};
-  if (absl::Status decoded = codec->Decode(view.payload, context, absl::MakeSpan(scratch)); !decoded.ok()) {
+  if (absl::Status decoded = pipeline.DecodeDense(view.payload, layout, EncodingSeed(plan.seed, round, partition), round, absl::MakeSpan(scratch));
+      !decoded.ok()) {
     return RejectionOf(decoded).has_value() ? decoded : WithRejection(decoded, Rejection::kWrongCodec);
   }
   FEDWATT_RETURN_IF_ERROR(CheckUpdate(layout, scratch, example_count, plan.limits));
@@ -50,7 +50,7 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
 absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std::vector<float> initial) {
   options.plan.layout_digest = options.layout.digest();
   FEDWATT_RETURN_IF_ERROR(ValidatePlan(options.plan));
-  FEDWATT_RETURN_IF_ERROR(MakeCodec(options.plan.uplink_codec).status());
+  FEDWATT_RETURN_IF_ERROR(Pipeline::Create(options.plan.uplink_codec).status());
   if (static_cast<int64_t>(initial.size()) != options.layout.value_count()) {
     return absl::InvalidArgumentError(
         absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
@@ -61,7 +61,7 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
   FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
   options.optimizer.layout = options.layout;
   FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
-  FEDWATT_ASSIGN_OR_RETURN(model.codec_, MakeCodec(options.plan.downlink_codec));
+  FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(options.plan.downlink_codec));
   model.options_ = std::move(options);
   model.master_ = std::move(initial);
   FEDWATT_RETURN_IF_ERROR(model.Encode(0));
@@ -78,11 +78,10 @@ absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const
 }
 
 absl::Status GlobalModel::Encode(int64_t round) {
-  TransformContext context{options_.layout, DeriveSeed("downlink", {options_.plan.seed, static_cast<uint64_t>(round)}), round};
-  FEDWATT_ASSIGN_OR_RETURN(std::string payload, codec_->Encode(master_, context));
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, downlink_->Encode(options_.layout, master_, 0, 0));
   // What clients hold is what the bytes say, not what we meant.
   auto held = std::make_shared<std::vector<float>>(master_.size());
-  FEDWATT_RETURN_IF_ERROR(codec_->Decode(payload, context, absl::MakeSpan(*held)));
+  FEDWATT_RETURN_IF_ERROR(downlink_->DecodeDense(payload, options_.layout, 0, 0, absl::MakeSpan(*held)));
   ContainerHeader header;
   header.kind = ContainerKind::kModel;
   header.codec = options_.plan.downlink_codec;

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/privacy/update_guard.h"
 
@@ -14,7 +14,7 @@ namespace fedwatt {
 absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max_bytes) {
   FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, max_bytes));
   if (view.header.kind != ContainerKind::kModel) return absl::InvalidArgumentError("model container: it holds an update, expected a model");
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(view.header.codec));
+  FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(view.header.codec));
   DecodedModel model;
   model.layout = std::move(view.header.layout);
   // A layout may claim 2^31 values in a few bytes; no codec we know packs a model below 1/256 byte a value.
@@ -22,7 +22,7 @@ absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max
     return absl::DataLossError(absl::StrCat("model container: ", model.layout.value_count(), " values claimed by ", view.payload.size(), " bytes"));
   }
   model.values.resize(static_cast<size_t>(model.layout.value_count()));
-  FEDWATT_RETURN_IF_ERROR(codec->Decode(view.payload, TransformContext{model.layout}, absl::MakeSpan(model.values)));
+  FEDWATT_RETURN_IF_ERROR(pipeline.DecodeDense(view.payload, model.layout, 0, 0, absl::MakeSpan(model.values)));
   for (float value : model.values) {
     if (!std::isfinite(value)) return absl::InvalidArgumentError("model container: a value is not finite");
   }
@@ -38,7 +38,7 @@ absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_
                                                    model.layout.digest().Hex().substr(0, 12), ", the trainer ",
                                                    trainer.layout().digest().Hex().substr(0, 12)));
   }
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodec(plan.uplink_codec));
+  FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(plan.uplink_codec));
 
   if (tracker != nullptr) tracker->Enter(Phase::kTrain);
   scratch.local.resize(model.values.size());
@@ -50,8 +50,7 @@ absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_
   absl::Span<float> delta = absl::MakeSpan(scratch.local);
   for (size_t i = 0; i < delta.size(); ++i) delta[i] -= model.values[i];
   if (plan.clip_norm > 0) ClipToNorm(model.layout, plan.clip_norm, delta);
-  TransformContext context{model.layout, EncodingSeed(plan.seed, round, partition), round};
-  FEDWATT_ASSIGN_OR_RETURN(std::string payload, codec->Encode(delta, context));
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, pipeline.Encode(model.layout, delta, EncodingSeed(plan.seed, round, partition), round));
 
   ContainerHeader header;
   header.kind = ContainerKind::kUpdate;

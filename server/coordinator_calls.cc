@@ -33,8 +33,16 @@ absl::Status CheckId(std::string_view field, const std::string& id) {
   return absl::InvalidArgumentError(absl::StrCat(std::string(field), ": expected 1 to ", kMaxIdBytes, " bytes, got ", id.size()));
 }
 
-// The registered name of a codec pipeline such as "int8:rounding=stochastic".
-std::string CodecName(const std::string& spec) { return spec.substr(0, spec.find(':')); }
+// Names of the stages that both ends of both directions need. The plan's pipelines were valid when the model was made.
+std::vector<std::string> NeededStages(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const std::string& spec : {plan.uplink_codec, plan.downlink_codec}) {
+    if (absl::StatusOr<Pipeline> pipeline = Pipeline::Create(spec); pipeline.ok()) {
+      names.insert(names.end(), pipeline->stage_names().begin(), pipeline->stage_names().end());
+    }
+  }
+  return names;
+}
 
 template <typename List>
 bool Lacks(const List& names, const std::string& name) {
@@ -91,9 +99,9 @@ std::optional<v1::CheckInResponse::Refused> Coordinator::CheckInRefusal(const v1
                                options_->partition_count > 0 ? absl::StrCat("; this run has ", options_->partition_count, " partitions") : ""));
   }
   const Plan& plan = model_->plan();
-  for (const std::string& codec : {CodecName(plan.uplink_codec), CodecName(plan.downlink_codec)}) {
+  for (const std::string& codec : NeededStages(plan)) {
     if (Lacks(request.capabilities().codecs(), codec)) {
-      return Refuse(v1::REFUSAL_REASON_INCAPABLE, absl::StrCat("the run needs codec '", codec, "'"));
+      return Refuse(v1::REFUSAL_REASON_INCAPABLE, absl::StrCat("the run needs codec stage '", codec, "'"));
     }
   }
   if (Lacks(request.capabilities().architectures(), plan.architecture.name)) {

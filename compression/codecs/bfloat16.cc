@@ -27,7 +27,7 @@ class Bfloat16 : public Codec {
  public:
   std::string_view name() const override { return "bfloat16"; }
 
-  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const TransformContext& context) const override {
+  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
     std::string bytes(values.size() * sizeof(uint16_t), '\0');
     char* to = bytes.data();
     for (size_t i = 0; i < values.size(); ++i) {
@@ -37,7 +37,7 @@ class Bfloat16 : public Codec {
     return bytes;
   }
 
-  absl::Status Decode(std::string_view bytes, const TransformContext& context, absl::Span<float> out) const override {
+  absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
     FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name(), out.size() * sizeof(uint16_t), bytes.size()));
     const char* from = bytes.data();
     for (size_t i = 0; i < out.size(); ++i) {

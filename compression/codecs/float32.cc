@@ -12,11 +12,11 @@ class Float32 : public Codec {
  public:
   std::string_view name() const override { return "float32"; }
 
-  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const TransformContext& context) const override {
+  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
     return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   }
 
-  absl::Status Decode(std::string_view bytes, const TransformContext& context, absl::Span<float> out) const override {
+  absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
     FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name(), out.size() * sizeof(float), bytes.size()));
     if (!out.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
     return absl::OkStatus();

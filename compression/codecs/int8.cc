@@ -48,7 +48,7 @@ class Int8 : public Codec {
   explicit Int8(size_t block) : block_(block) {}
   std::string_view name() const override { return "int8"; }
 
-  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const TransformContext& context) const override {
+  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
     const size_t blocks = BlockCount(values.size());
     std::string bytes(blocks * sizeof(float) + values.size(), '\0');
     auto* codes = reinterpret_cast<int8_t*>(bytes.data() + blocks * sizeof(float));
@@ -82,7 +82,7 @@ class Int8 : public Codec {
     return bytes;
   }
 
-  absl::Status Decode(std::string_view bytes, const TransformContext& context, absl::Span<float> out) const override {
+  absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
     const size_t blocks = BlockCount(out.size());
     FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name(), blocks * sizeof(float) + out.size(), bytes.size()));
     const auto* codes = reinterpret_cast<const int8_t*>(bytes.data() + blocks * sizeof(float));

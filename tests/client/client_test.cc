@@ -81,7 +81,7 @@ class ClientTest : public ::testing::Test {
     std::vector<float> values(kValues);
     for (int64_t i = 0; i < kValues; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i % 1000) / 8;
     ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
-    ASSERT_OK_AND_ASSIGN(std::string payload, codec->Encode(values, TransformContext{header.layout}));
+    ASSERT_OK_AND_ASSIGN(std::string payload, codec->Encode(values, CodingContext{}));
     fake_.model = WriteContainer(header, payload);
     ASSERT_TRUE(fake_.Start(InsecureServerCredentials()));
   }
@@ -132,7 +132,7 @@ class ClientTest : public ::testing::Test {
     EXPECT_EQ(view.header.layout_digest, Layout().digest());
     ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
     std::vector<float> delta(kValues);
-    ASSERT_THAT(codec->Decode(view.payload, TransformContext{Layout()}, absl::MakeSpan(delta)), IsOk());
+    ASSERT_THAT(codec->Decode(view.payload, CodingContext{}, absl::MakeSpan(delta)), IsOk());
     EXPECT_THAT(delta, ::testing::Each(1.0f));
   }
 

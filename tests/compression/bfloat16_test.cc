@@ -11,7 +11,7 @@ namespace {
 
 uint16_t Code(float value) {
   const std::unique_ptr<Codec> codec = *MakeCodec("bfloat16");
-  const std::string bytes = *codec->Encode({&value, 1}, {ParameterLayout(), 0, 0});
+  const std::string bytes = *codec->Encode({&value, 1}, {{}, 0, 0});
   uint16_t code;
   std::memcpy(&code, bytes.data(), 2);
   return code;

@@ -24,17 +24,14 @@ class CodecContractTest : public ::testing::TestWithParam<std::string> {
   }
 
   std::string Encode(const std::vector<float>& values, uint64_t seed = 42) {
-    const ParameterLayout layout = LayoutOf(values.size());
-    absl::StatusOr<std::string> bytes = codec_->Encode(values, {layout, seed, 1});
+    const Segment segment{1, static_cast<int64_t>(values.size())};
+    absl::StatusOr<std::string> bytes = codec_->Encode(values, {absl::MakeConstSpan(&segment, 1), seed, 1});
     EXPECT_THAT(bytes, IsOk());
     return bytes.value_or("");
   }
   absl::Status Decode(std::string_view bytes, std::vector<float>& out, uint64_t seed = 42) {
-    const ParameterLayout layout = LayoutOf(out.size());
-    return codec_->Decode(bytes, {layout, seed, 1}, absl::MakeSpan(out));
-  }
-  static ParameterLayout LayoutOf(size_t size) {
-    return size == 0 ? ParameterLayout() : *ParameterLayout::Create({{"w", {static_cast<int64_t>(size)}}});
+    const Segment segment{1, static_cast<int64_t>(out.size())};
+    return codec_->Decode(bytes, {absl::MakeConstSpan(&segment, 1), seed, 1}, absl::MakeSpan(out));
   }
   static std::vector<float> Noise(size_t size, double scale, uint64_t seed) {
     Random random(seed);
@@ -141,12 +138,12 @@ TEST_P(CodecContractTest, BearsRandomBytes) {
   const size_t encoded = Encode(std::vector<float>(size, 1.0f)).size();
   Random random(9);
   std::vector<float> guarded(size + 2);
-  const ParameterLayout layout = LayoutOf(size);
+  const Segment segment{1, size};
   for (int trial = 0; trial < 500; ++trial) {
     std::string bytes(trial % 2 == 0 ? encoded : random.Below(2 * encoded), '\0');
     for (char& c : bytes) c = static_cast<char>(random.Next());
     guarded.front() = guarded.back() = 12345;
-    const absl::Status status = codec_->Decode(bytes, {layout, 1, 1}, absl::MakeSpan(guarded).subspan(1, size));
+    const absl::Status status = codec_->Decode(bytes, {absl::MakeConstSpan(&segment, 1), 1, 1}, absl::MakeSpan(guarded).subspan(1, size));
     EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kDataLoss) << status;
     EXPECT_EQ(guarded.front(), 12345);
     EXPECT_EQ(guarded.back(), 12345);

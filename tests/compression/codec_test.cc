@@ -19,7 +19,7 @@ TEST(MakeCodecTest, KnowsTheShippedOnes) { EXPECT_THAT(Codecs().Names(), IsSuper
 TEST(MakeCodecTest, ParsesOptions) {
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Codec> codec, MakeCodec("int8:block=2"));
   const std::vector<float> values = {1, 2, 3};
-  ASSERT_OK_AND_ASSIGN(std::string bytes, codec->Encode(values, {ParameterLayout(), 1, 1}));
+  ASSERT_OK_AND_ASSIGN(std::string bytes, codec->Encode(values, {{}, 1, 1}));
   EXPECT_EQ(bytes.size(), 2 * 4 + 3u);
 }
 
@@ -36,7 +36,7 @@ TEST(MakeCodecTest, RefusesBadSpellings) {
 TEST(Float32Test, KeepsEveryBit) {
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Codec> codec, MakeCodec("float32"));
   const std::vector<float> values = {1.0f, -0.0f, NAN, INFINITY, 1e-45f, 3.4e38f};
-  const TransformContext context{ParameterLayout(), 0, 0};
+  const CodingContext context;
   ASSERT_OK_AND_ASSIGN(std::string bytes, codec->Encode(values, context));
   std::vector<float> decoded(values.size());
   ASSERT_THAT(codec->Decode(bytes, context, absl::MakeSpan(decoded)), IsOk());

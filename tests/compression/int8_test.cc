@@ -30,8 +30,7 @@ class Int8Test : public ::testing::Test {
     return bytes;
   }
 
-  const ParameterLayout layout_{};
-  const TransformContext context_{layout_, 7, 1};
+  const CodingContext context_{{}, 7, 1};
   const std::unique_ptr<Codec> codec_ = *MakeCodec("int8");
 };
 

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/aggregation/server_optimizer.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/config/exit_codes.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/config/settings.h"
@@ -76,7 +76,7 @@ TEST_F(ToolTest, RefusesWrongUsageInOneLine) {
 
 TEST_F(ToolTest, ListsWhatIsRegistered) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", Codecs().Names()}, {"meters", Meters().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", StageNames()}, {"meters", Meters().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);

@@ -5,7 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/energy/meter.h"
 #ifdef FEDWATT_HAS_TORCH
 #include "fedwatt/model/torch/architecture.h"
@@ -32,7 +32,7 @@ absl::StatusOr<ExitCode> ListArchitectures(const Options& options) {
 #endif
 }
 
-absl::StatusOr<ExitCode> ListCodecs(const Options& options) { return List(options, Codecs().Names()); }
+absl::StatusOr<ExitCode> ListCodecs(const Options& options) { return List(options, StageNames()); }
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
 absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +14,7 @@
 #include "fedwatt/aggregation/accumulator.h"
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/digest.h"
-#include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/plan.h"
 
@@ -64,7 +65,7 @@ class GlobalModel {
   GlobalModelOptions options_;
   std::unique_ptr<ServerOptimizer> optimizer_;
   std::string accumulator_name_;
-  std::unique_ptr<Codec> codec_;
+  std::optional<Pipeline> downlink_;
   std::vector<float> master_;
   std::shared_ptr<const std::vector<float>> published_;
   Digest published_digest_;

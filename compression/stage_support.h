@@ -1,0 +1,52 @@
+// What stages share: lengths as LEB128, vectors.
+#ifndef FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
+#define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fedwatt/compression/transform.h"
+
+namespace fedwatt::internal {
+
+inline void PutVarint(uint64_t value, std::string& out) {
+  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
+  out.push_back(static_cast<char>(value));
+}
+
+// Takes a varint off the front. Errors: DATA_LOSS  truncated, longer than 64 bits, or not the shortest spelling
+inline absl::StatusOr<uint64_t> TakeVarint(std::string_view& bytes) {
+  uint64_t value = 0;
+  for (int shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
+    const uint8_t byte = static_cast<uint8_t>(bytes.front());
+    bytes.remove_prefix(1);
+    if (shift == 63 && byte > 1) break;
+    value |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      if (byte == 0 && shift > 0) break;
+      return value;
+    }
+  }
+  return absl::DataLossError("a length is truncated or too long");
+}
+
+inline int64_t CountValues(absl::Span<const Segment> segments) {
+  int64_t count = 0;
+  for (const Segment& segment : segments) count += segment.count();
+  return count;
+}
+
+// Turns sparse values into all `count` of them. Their indices are below `count`.
+inline void MakeDense(int64_t count, DecodedValues& values) {
+  values.dense.assign(static_cast<size_t>(count), 0);
+  for (size_t i = 0; i < values.sparse.indices.size(); ++i) values.dense[values.sparse.indices[i]] = values.sparse.values[i];
+  values.sparse = {};
+  values.is_sparse = false;
+}
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
