@@ -16,7 +16,7 @@ TEXT
 # Compiler and tools; libraries; training and its BLAS (libtorch-dev alone brings the reference BLAS, 30 times slower); data.
 quickstart=(
   ccache cmake g++ ninja-build pkg-config
-  grpc-proto libabsl-dev libcli11-dev libgrpc++-dev libprotobuf-dev libspdlog-dev libsqlite3-dev libssl-dev libtomlplusplus-dev
+  grpc-proto libabsl-dev libcli11-dev libgrpc++-dev libhwy-dev libprotobuf-dev libspdlog-dev libsqlite3-dev libssl-dev libtomlplusplus-dev libzstd-dev
   nlohmann-json3-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
   libopenblas0-pthread libtorch-dev
   dataset-fashion-mnist)
