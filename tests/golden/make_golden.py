@@ -130,3 +130,5 @@ write("container_update.hex", container(2, "float32", floats(MODEL_VALUES)))
 write("codec_float32.hex", floats(CODEC_VALUES))
 write("codec_bfloat16.hex", bfloat16(CODEC_VALUES))
 write("codec_int8.hex", int8(CODEC_VALUES))
+# codec_dithered.hex and codec_ecsq.hex hold what the C++ code wrote when they were pinned: their entropy coder has a second implementation in
+# tests/compression/symbol_coder_test.cc instead.

@@ -1,0 +1,27 @@
+// The vectorised loops of the quantizers, in Highway: one source for every instruction set, chosen at run time.
+#ifndef FEDWATT_COMPRESSION_KERNELS_H_
+#define FEDWATT_COMPRESSION_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace fedwatt::internal {
+
+// The kernels below may write this many elements behind the last place that they found.
+inline constexpr size_t kPlacePadding = 64;
+
+// Writes the places i with |values[i]| >= threshold, ascending, and returns how many there are. `places` has room for
+// values.size() + kPlacePadding. NaN is never found, infinity always.
+size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* places);
+
+// The same with thresholds (rank(i) + offset) * step, computed in float32, where rank(i) = (multiplier * i + addend) mod 256.
+size_t FindAtLeastRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, float offset, float step, uint32_t* places);
+
+// sum of values[i]^2 in float64, as 32 sums of the places equal mod 32, which are then added in order: equal bits on every machine.
+double SumOfSquares(absl::Span<const float> values);
+
+}  // namespace fedwatt::internal
+
+#endif  // FEDWATT_COMPRESSION_KERNELS_H_

@@ -1,0 +1,89 @@
+// Every instruction set that this machine has against plain C++.
+#include "kernels.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "fedwatt/base/random.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "hwy/targets.h"
+
+namespace fedwatt {
+namespace {
+
+class KernelsTest : public ::testing::TestWithParam<int64_t> {
+ protected:
+  void SetUp() override { Choose(GetParam()); }
+  void TearDown() override { Choose(0); }
+  static void Choose(int64_t target) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+
+  static std::vector<float> Values(size_t count, uint64_t seed) {
+    Random random(seed);
+    std::vector<float> values(count);
+    for (float& value : values) {
+      value = static_cast<float>(random.Normal());
+      if (random.Below(50) == 0) value = 0;
+      if (random.Below(200) == 0) value = std::numeric_limits<float>::quiet_NaN();
+      if (random.Below(200) == 0) value = -std::numeric_limits<float>::infinity();
+      if (random.Below(200) == 0) value = 1e-42f;
+    }
+    return values;
+  }
+};
+
+TEST_P(KernelsTest, FindAtLeastFindsWhatPlainCodeFinds) {
+  for (size_t count : {0, 1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 1000}) {
+    for (float threshold : {0.0f, 1e-42f, 0.5f, 1.0f, 2.5f, 100.0f}) {
+      const std::vector<float> values = Values(count, count + 1);
+      std::vector<uint32_t> expected, places(count + internal::kPlacePadding, 77);
+      for (size_t i = 0; i < count; ++i) {
+        if (std::fabs(values[i]) >= threshold) expected.push_back(static_cast<uint32_t>(i));
+      }
+      places.resize(internal::FindAtLeast(values, threshold, places.data()));
+      ASSERT_EQ(places, expected) << count << " " << threshold;
+    }
+  }
+}
+
+TEST_P(KernelsTest, FindAtLeastRankedFindsWhatPlainCodeFinds) {
+  Random random(4);
+  for (size_t count : {1, 5, 16, 44, 100, 255, 256}) {
+    for (int trial = 0; trial < 50; ++trial) {
+      const std::vector<float> values = Values(count, static_cast<uint64_t>(trial));
+      const uint32_t multiplier = static_cast<uint32_t>(random.Below(128) * 2 + 1), addend = static_cast<uint32_t>(random.Below(256));
+      const float offset = static_cast<float>(random.Uniform()), step = static_cast<float>(random.Uniform() / 64);
+      std::vector<uint32_t> expected, places(count + internal::kPlacePadding, 77);
+      for (size_t i = 0; i < count; ++i) {
+        const float threshold = (static_cast<float>((multiplier * i + addend) % 256) + offset) * step;
+        if (std::fabs(values[i]) >= threshold) expected.push_back(static_cast<uint32_t>(i));
+      }
+      places.resize(internal::FindAtLeastRanked(values, multiplier, addend, offset, step, places.data()));
+      ASSERT_EQ(places, expected) << count;
+    }
+  }
+}
+
+TEST_P(KernelsTest, SumOfSquaresHasTheDocumentedOrder) {
+  for (size_t count : {0, 1, 31, 32, 33, 100, 1000, 4096}) {
+    Random random(count);
+    std::vector<float> values(count);
+    double parts[32] = {}, expected = 0;
+    for (size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(random.Normal() * std::pow(10, random.Normal() * 4));
+      parts[i % 32] += static_cast<double>(values[i]) * values[i];
+    }
+    for (double part : parts) expected += part;
+    EXPECT_EQ(internal::SumOfSquares(values), expected) << count;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, KernelsTest, ::testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
+                         [](const auto& info) { return std::string(hwy::TargetName(info.param)); });
+
+}  // namespace
+}  // namespace fedwatt
