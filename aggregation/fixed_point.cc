@@ -1,6 +1,7 @@
 #include "fixed_point.h"
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 
 #include "fedwatt/base/status_macros.h"
@@ -61,6 +62,12 @@ void AddScaled(absl::Span<const float> values, double factor, float max_magnitud
   FEDWATT_CHECK(values.size() == sums.size());
   auto* add = max_magnitude * factor <= kShiftLimit ? AddSmall : AddLarge;
   add(values.data(), factor, sums.data(), values.size());
+}
+
+void AddScaledAt(absl::Span<const uint32_t> indices, absl::Span<const float> values, double factor, absl::Span<int64_t> sums) {
+  FEDWATT_CHECK(indices.size() == values.size());
+  // llrint rounds halves to even and is one instruction; the magnitude is below 2^62.
+  for (size_t i = 0; i < indices.size(); ++i) sums[indices[i]] += std::llrint(static_cast<double>(values[i]) * factor);
 }
 
 }  // namespace fedwatt::internal

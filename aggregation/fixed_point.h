@@ -15,6 +15,9 @@ float MaxMagnitude(absl::Span<const float> values);
 // max_magnitude * factor <= 2^62.
 void AddScaled(absl::Span<const float> values, double factor, float max_magnitude, absl::Span<int64_t> sums);
 
+// The same for values at `indices`, each below sums.size(): equal bits to adding the vector that they stand for.
+void AddScaledAt(absl::Span<const uint32_t> indices, absl::Span<const float> values, double factor, absl::Span<int64_t> sums);
+
 }  // namespace fedwatt::internal
 
 #endif  // FEDWATT_AGGREGATION_FIXED_POINT_H_

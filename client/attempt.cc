@@ -8,6 +8,7 @@
 #include "fedwatt/base/text.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
+#include "fedwatt/round/model_chain.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "transfer.h"
@@ -176,30 +177,79 @@ struct AttemptRunner::Work {
   Monitor& monitor;
 };
 
-AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, uint64_t seed)
+AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, uint64_t seed)
     : shared_(shared),
       partition_(partition),
       retrier_(shared->link.get(), shared->retry, seed),
       counter_(SocketByteCounter::ToPeerPort(shared->link->port())),
-      label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : "") {}
+      label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : ""),
+      residual_(std::move(residual_path)) {}
 
-absl::StatusOr<DecodedModel> AttemptRunner::FetchModel(Work& work, const v1::BlobReference& model) {
+void AttemptRunner::FillWaitRequest(v1::WaitForWorkRequest& request) {
+  if (std::optional<Digest> held = shared_->models->held(); held.has_value()) request.set_held_model_digest(held->Raw());
+  // Once may be another partition's download that came in between; twice is a start that we can't make.
+  request.set_whole_model(mismatches_ >= 2);
+}
+
+absl::Status AttemptRunner::SettleResidual(const Session& session, std::stop_token stop) {
+  const std::optional<std::string> attempt = residual_.staged_attempt();
+  if (!attempt.has_value()) return absl::OkStatus();
+  v1::StillWantedRequest question;
+  question.set_session_id(session.id);
+  question.set_attempt_id(*attempt);
+  v1::StillWantedResponse answer;
+  FEDWATT_RETURN_IF_ERROR(
+      Repeat(retrier_, stop, [&] { return shared_->link->Call(&v1::Coordinator::Stub::StillWanted, question, &answer, stop); }));
+  ResidualStore::Verdict verdict = ResidualStore::Verdict::kNotCounted;
+  if (answer.has_unwanted() && answer.unwanted().reason() == v1::REJECTION_REASON_DUPLICATE) verdict = ResidualStore::Verdict::kCounted;
+  if (answer.has_unwanted() && answer.unwanted().reason() == v1::REJECTION_REASON_UNKNOWN_ATTEMPT) verdict = ResidualStore::Verdict::kUnknown;
+  KeepResidual(residual_.Settle(verdict));
+  return absl::OkStatus();
+}
+
+// Feedback is worth having, but training goes on without it.
+void AttemptRunner::KeepResidual(const absl::Status& status) {
+  if (!status.ok()) shared_->Say(LogLevel::kWarning, absl::StrCat(label_, "error feedback is not kept on disk: ", std::string(status.message())));
+}
+
+template <typename Assignment>
+absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Work& work, const Assignment& assignment, const Plan& plan) {
   work.tracker.Enter(Phase::kDownload);
-  FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(model.digest()));
-  const int64_t limit = shared_->options.max_model_bytes;
-  if (model.total_bytes() < 1 || model.total_bytes() > limit) {
-    return absl::ResourceExhaustedError(absl::StrCat("model: ", model.total_bytes(), " bytes, this client takes [1, ", limit, "]"));
+  ask_anew_ = false;
+  WantedModel wanted;
+  FEDWATT_ASSIGN_OR_RETURN(wanted.digest, Digest::FromRaw(assignment.model_digest()));
+  if (!assignment.base_model_digest().empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(wanted.base, Digest::FromRaw(assignment.base_model_digest()));
   }
-  absl::StatusOr<std::shared_ptr<const std::string>> blob = shared_->blobs->Get(digest, [&] {
-    return Download(*shared_->link, retrier_, work.session.id, digest, model.total_bytes(), shared_->options.stall_timeout, work.monitor.stop(),
-                    &work.downloaded_bytes);
-  });
-  if (!blob.ok()) {
-    work.monitor.Interpret(blob.status());
-    return blob.status();
+  const auto fetch = [&]() -> absl::StatusOr<std::string> {
+    const v1::BlobReference& blob = assignment.model();
+    const int64_t limit = shared_->options.max_model_bytes;
+    FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(blob.digest()));
+    if (blob.total_bytes() < 1 || blob.total_bytes() > limit) {
+      return absl::ResourceExhaustedError(absl::StrCat("model: ", blob.total_bytes(), " bytes, this client takes [1, ", limit, "]"));
+    }
+    absl::StatusOr<std::string> container = Download(*shared_->link, retrier_, work.session.id, digest, blob.total_bytes(),
+                                                     shared_->options.stall_timeout, work.monitor.stop(), &work.downloaded_bytes);
+    work.tracker.Enter(Phase::kDecode);
+    return container;
+  };
+  const auto make_initial = [&]() -> absl::StatusOr<DecodedModel> {
+    LocalTrainer& trainer = *work.bench->trainer;
+    DecodedModel initial;
+    initial.layout = trainer.layout();
+    FEDWATT_ASSIGN_OR_RETURN(initial.values, trainer.InitialModel(InitialModelSeed(plan.seed)));
+    if (static_cast<int64_t>(initial.values.size()) != initial.layout.value_count()) return absl::InternalError("initial model: wrong length");
+    SnapToLattice(initial.layout, absl::MakeSpan(initial.values));
+    return initial;
+  };
+  absl::StatusOr<std::shared_ptr<const DecodedModel>> model = shared_->models->Get(wanted, fetch, make_initial);
+  if (!model.ok()) {
+    ask_anew_ = wanted.base.has_value() && model.status().code() == absl::StatusCode::kFailedPrecondition && ++mismatches_ <= 2;
+    work.monitor.Interpret(model.status());
+    return model.status();
   }
-  work.tracker.Enter(Phase::kDecode);
-  return DecodeModel(**blob, limit);
+  mismatches_ = 0;
+  return model;
 }
 
 absl::Status AttemptRunner::PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture) {
@@ -222,19 +272,21 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, 
   FEDWATT_ASSIGN_OR_RETURN(absl::Duration left, TimeLeft(assignment.has_deadline_duration(), assignment.deadline_duration()));
   const absl::Time deadline = work.received + left - UploadMargin(left);
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
-  FEDWATT_ASSIGN_OR_RETURN(DecodedModel model, FetchModel(work, assignment.model()));
-  work.tracker.Enter(Phase::kInit);
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
+  FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   TrainingControl control;
   control.stop = work.monitor.stop();
   control.deadline = deadline;
   control.clock = &clock;
-  FEDWATT_ASSIGN_OR_RETURN(AttemptResult trained, RunAttempt(plan, assignment.round(), partition_->index, model, split_.train, *work.bench->trainer,
-                                                             control, &work.tracker, work.bench->scratch));
+  FEDWATT_ASSIGN_OR_RETURN(AttemptResult trained, RunAttempt(plan, assignment.round(), partition_->index, *model, split_.train, *work.bench->trainer, control,
+                                                             residual_.Find(plan.run_id, plan.layout_digest), &work.tracker, work.bench->scratch));
   // What a stop left half done is not worth the bytes.
   if (work.monitor.stop().stop_requested()) return absl::CancelledError("stopped");
 
+  if (!trained.residual.empty()) {
+    KeepResidual(residual_.Stage(work.attempt_id, plan.run_id, plan.layout_digest, Residual{std::move(trained.residual), assignment.round()}));
+  }
   work.tracker.Enter(Phase::kUpload);
   Link& link = *shared_->link;
   v1::StillWantedRequest question;
@@ -271,12 +323,11 @@ absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   if (!split_.held_out.has_value()) return absl::FailedPreconditionError("no held-out examples on this client");
-  FEDWATT_ASSIGN_OR_RETURN(DecodedModel model, FetchModel(work, assignment.model()));
-  work.tracker.Enter(Phase::kInit);
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
-  if (model.layout.digest() != work.bench->trainer->layout().digest()) return absl::InvalidArgumentError("layout: the model's is not the trainer's");
+  FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
+  if (model->layout.digest() != work.bench->trainer->layout().digest()) return absl::InvalidArgumentError("layout: the model's is not the trainer's");
   work.tracker.Enter(Phase::kEvaluate);
-  FEDWATT_ASSIGN_OR_RETURN(EvaluationResult result, work.bench->trainer->Evaluate(model.values, *split_.held_out, plan.recipe.loss));
+  FEDWATT_ASSIGN_OR_RETURN(EvaluationResult result, work.bench->trainer->Evaluate(model->values, *split_.held_out, plan.recipe.loss));
   v1::CompletedEvaluation completed;
   completed.set_example_count(result.example_count);
   completed.set_mean_loss(result.mean_loss);
@@ -322,6 +373,7 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
   Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
   const std::string name = absl::StrCat(label_, "round ", assignment.round());
   absl::StatusOr<v1::CompletedTraining> completed = TrainAndUpload(work, assignment);
+  if (ask_anew_) return absl::OkStatus();  // the work stays ours
 
   v1::ReportRequest request;
   const bool report = FillReport(work, completed.status(), &request);
@@ -333,6 +385,7 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     if (work.monitor.cause() != Cause::kNone) ++summary->cancelled_count;
   }
   if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
+  if (!completed.ok()) KeepResidual(residual_.Settle(ResidualStore::Verdict::kNotCounted));
   if (!report) return absl::OkStatus();
 
   v1::ReportResponse response;
@@ -346,11 +399,14 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
   }
   if (absl::Status status = Repeat(retrier_, stop, [&] { return call(stop, kCallTimeout); }); !status.ok()) {
     if (!CostsOnlyTheAttempt(status)) return status;
+    KeepResidual(residual_.Settle(ResidualStore::Verdict::kNotCounted));
     ++summary->rejected_count;
     shared_->Say(LogLevel::kWarning, absl::StrCat(name, " not counted: ", status.ToString()));
     return absl::OkStatus();
   }
-  if (response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted())) {
+  const bool counted = response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted());
+  KeepResidual(residual_.Settle(counted ? ResidualStore::Verdict::kCounted : ResidualStore::Verdict::kNotCounted));
+  if (counted) {
     ++summary->accepted_count;
     const v1::CompletedTraining& done = request.completed();
     shared_->Say(LogLevel::kInfo, absl::StrCat(name, " accepted: ", done.example_count(), " examples, loss ", done.mean_loss(),
@@ -381,6 +437,7 @@ absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateA
   }
   Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
   absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
+  if (ask_anew_) return absl::OkStatus();
   v1::ReportEvaluationRequest request;
   const bool report = FillReport(work, completed.status(), &request);
   if (completed.ok()) {

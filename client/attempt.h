@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "blob_cache.h"
+#include "model_cache.h"
+#include "residual_store.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/round/participant.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
@@ -70,7 +71,7 @@ struct Shared {
   ClientOptions options;
   RetryOptions retry;
   std::unique_ptr<Link> link;
-  std::unique_ptr<BlobCache> blobs;
+  std::unique_ptr<ModelCache> models;
   std::unique_ptr<BenchPool> benches;
 
   DeviceState State() const { return options.device_state ? options.device_state() : ReadDeviceState(); }
@@ -81,7 +82,8 @@ v1::EnergyState ToProto(const DeviceState& state);
 // Works assignments off for one partition. Owned by one thread.
 class AttemptRunner {
  public:
-  AttemptRunner(Shared* shared, const ClientPartition* partition, uint64_t seed);
+  // `residual_path`: where the partition's residual is kept; "" for nowhere.
+  AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, uint64_t seed);
 
   // Both return OK when the attempt is over, whatever became of it.
   // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
@@ -91,10 +93,16 @@ class AttemptRunner {
   const std::optional<v1::Finished>& finished() const { return finished_; }
   void ForgetFinished() { finished_.reset(); }
 
+  // Fills what the client says of itself when it asks for work.
+  void FillWaitRequest(v1::WaitForWorkRequest& request);
+  // An earlier process may have been killed between an encoding and its verdict; asks what became of it. Once a session, before work.
+  absl::Status SettleResidual(const Session& session, std::stop_token stop);
+
  private:
   struct Work;  // of one attempt: its bench, its monitor, its measurements
 
-  absl::StatusOr<DecodedModel> FetchModel(Work& work, const v1::BlobReference& model);
+  template <typename Assignment>
+  absl::StatusOr<std::shared_ptr<const DecodedModel>> FetchModel(Work& work, const Assignment& assignment, const Plan& plan);
   absl::Status PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture);
   absl::Status PrepareSplit(uint64_t run_seed);
   absl::StatusOr<v1::CompletedTraining> TrainAndUpload(Work& work, const v1::TrainAssignment& assignment);
@@ -102,6 +110,7 @@ class AttemptRunner {
   // Fills phases, bytes and, unless `result` is OK, the outcome; returns false when nothing is to be reported.
   template <typename Request>
   bool FillReport(Work& work, const absl::Status& result, Request* request);
+  void KeepResidual(const absl::Status& status);
 
   Shared* shared_;
   const ClientPartition* partition_;
@@ -111,6 +120,9 @@ class AttemptRunner {
   std::optional<uint64_t> split_seed_;
   HeldOutSplit split_;
   std::optional<v1::Finished> finished_;
+  ResidualStore residual_;
+  int mismatches_ = 0;   // assignments in a row whose delta does not start from what we hold
+  bool ask_anew_ = false;  // the work at hand is to be asked for again
 };
 
 }  // namespace fedwatt::internal

@@ -11,6 +11,7 @@
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/round/model_chain.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "state_directory.h"
@@ -60,9 +61,10 @@ absl::Status Validate(const ClientOptions& options) {
 // One partition's life: check in, wait, work, until the run is over. Owned by one thread.
 class Participant {
  public:
-  Participant(Shared* shared, const ClientPartition* partition, const std::string* client_id, const MeterChoice* meters, uint64_t seed)
+  Participant(Shared* shared, const ClientPartition* partition, const std::string* client_id, const MeterChoice* meters,
+              std::string residual_path, uint64_t seed)
       : shared_(*shared), partition_(*partition), client_id_(*client_id), meters_(*meters), retrier_(shared->link.get(), shared->retry, seed),
-        runner_(shared, partition, seed + 1) {}
+        runner_(shared, partition, std::move(residual_path), seed + 1) {}
 
   absl::StatusOr<ClientSummary> Run(std::stop_token stop) {
     for (;;) {
@@ -100,6 +102,7 @@ class Participant {
     request.set_partition_count(shared_.options.partition_count);
     v1::Capabilities& capabilities = *request.mutable_capabilities();
     for (const std::string& codec : StageNames()) capabilities.add_codecs(codec);
+    capabilities.add_codecs(std::string(kChainStage));
     for (const std::string& architecture : shared_.options.architectures) capabilities.add_architectures(architecture);
     const MachineInfo machine = DescribeMachine();
     capabilities.set_core_count(machine.core_count);
@@ -139,9 +142,14 @@ class Participant {
     const Session session{accepted.session_id(), accepted.pseudonym(), held};
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
+    if (absl::Status settled = runner_.SettleResidual(session, stop); !settled.ok()) {
+      if (settled.code() == absl::StatusCode::kNotFound) return false;
+      return settled;
+    }
     while (true) {
       FEDWATT_RETURN_IF_ERROR(WaitForConditions(stop));
       v1::WaitForWorkRequest request;
+      runner_.FillWaitRequest(request);
       request.set_session_id(session.id);
       request.set_request_id(RandomId());
       *request.mutable_energy_state() = internal::ToProto(shared_.State());
@@ -205,7 +213,7 @@ class ClientImpl : public Client {
           const ClientPartition& partition = shared_->options.partitions[i];
           // Waits need to differ between clients, not to repeat: the id seeds them.
           const uint64_t seed = DeriveSeed(absl::StrCat("client ", client_id_), {static_cast<uint64_t>(partition.index)});
-          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, seed).Run(all.get_token());
+          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, state_.residual_path(partition.index), seed).Run(all.get_token());
           if (!results[i].ok()) all.request_stop();
         });
       }
@@ -263,7 +271,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     benches.push_back(std::move(bench));
   }
   shared->benches = std::make_unique<internal::BenchPool>(std::move(benches));
-  shared->blobs = std::make_unique<internal::BlobCache>(state.blob_path(), options.log);
+  shared->models = std::make_unique<internal::ModelCache>(state.model_path(), options.max_model_bytes, options.log);
   FEDWATT_ASSIGN_OR_RETURN(shared->link, internal::Link::Create(options.connection, options.log));
   // An enrolled device is known by its certificate.
   const std::string& certified = shared->link->identity_name();

@@ -10,15 +10,18 @@
 
 namespace fedwatt::internal {
 
-// Files: lock, client_id, blob (the last model container; its name is its content's SHA-256, checked when read). Locked for the object's lifetime.
+// Files: lock, client_id, model.fwt (the version of the global model that is held), residual-<partition> and its .staged twin (error feedback).
+// Locked for the object's lifetime.
 class StateDirectory {
  public:
   // `path` "": nothing is kept and the id is fresh. Errors: ALREADY_EXISTS  in use by another process; DATA_LOSS  client_id is damaged
   static absl::StatusOr<StateDirectory> Open(const std::string& path);
 
   const std::string& client_id() const { return client_id_; }
-  // Where the last model lies; "" when nothing is kept.
-  std::string blob_path() const { return path_.empty() ? "" : path_ + "/blob"; }
+  // Where the model held lies; "" when nothing is kept.
+  std::string model_path() const { return path_.empty() ? "" : path_ + "/model.fwt"; }
+  // Where a partition's residual lies; "" when nothing is kept.
+  std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
 
  private:
   std::string path_;

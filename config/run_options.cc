@@ -6,6 +6,8 @@
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/digest.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/round/compression_settings.h"
 
 namespace fedwatt {
 namespace {
@@ -43,8 +45,10 @@ Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureS
   plan.run_id = run_id;
   plan.architecture = std::move(architecture);
   plan.recipe = settings.training.recipe;
-  plan.uplink_codec = settings.compression.uplink;
-  plan.downlink_codec = settings.compression.downlink;
+  const absl::StatusOr<CompressionPreset> preset = FindCompressionPreset(settings.compression.preset);
+  FEDWATT_CHECK(preset.ok());  // the schema has checked it
+  plan.uplink_codec = settings.compression.uplink.empty() ? preset->uplink : settings.compression.uplink;
+  plan.downlink_codec = settings.compression.downlink.empty() ? preset->downlink : settings.compression.downlink;
   plan.limits = settings.privacy.limits;
   plan.clip_norm = settings.privacy.clip_norm;
   plan.seed = settings.seed;

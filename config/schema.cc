@@ -12,6 +12,7 @@
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/round/compression_settings.h"
 #include "fedwatt/energy/device_class.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/round/selection.h"
@@ -317,6 +318,13 @@ Key NameKey(std::string name, Access<std::string> access, std::string help,
   return key;
 }
 
+// The same, where nothing means that the name comes from elsewhere.
+Key OptionalNameKey(std::string name, Access<std::string> access, std::string help, absl::Status (*check)(std::string_view)) {
+  Key key = StringKey(std::move(name), access, std::move(help));
+  key.check = [=](const Settings& settings) { return Get(access, settings).empty() ? absl::OkStatus() : check(Get(access, settings)); };
+  return key;
+}
+
 absl::Status CheckMeter(const std::string& name) {
   return name == "auto" || name == "none" ? absl::OkStatus() : Meters().Find(name).status();
 }
@@ -413,11 +421,17 @@ std::vector<Key> MakeSchema() {
                 "adaptive strategies: second moment's decay"));
   add(NumberKey("aggregation.tau", FIELD(double, aggregation.tau), MoreThan(0), "adaptive strategies: degree of adaptivity"));
 
-  const auto check_codec = [](const std::string& text) { return Pipeline::Create(text).status(); };
-  add(NameKey("compression.uplink", FIELD(std::string, compression.uplink),
-              absl::StrCat("stages of updates, joined by commas: ", absl::StrJoin(StageNames(), ", "), "; options as name:key=value"),
-              check_codec));
-  add(NameKey("compression.downlink", FIELD(std::string, compression.downlink), "codec of the global model", check_codec));
+  std::vector<std::string> presets;
+  for (const CompressionPreset& preset : CompressionPresets()) presets.push_back(absl::StrCat(preset.name, " (", preset.help, ")"));
+  add(NameKey("compression.preset", FIELD(std::string, compression.preset), absl::StrCat("both directions at once: ", absl::StrJoin(presets, ", ")),
+              [](const std::string& text) { return FindCompressionPreset(text).status(); }));
+  add(OptionalNameKey("compression.uplink", FIELD(std::string, compression.uplink),
+              absl::StrCat("stages of updates, joined by commas: ", absl::StrJoin(StageNames(), ", "),
+                           "; options as name:key=value; empty = the preset's"),
+              CheckUplink));
+  add(OptionalNameKey("compression.downlink", FIELD(std::string, compression.downlink),
+              "stages of the global model, or chain:step=S or chain:rate=R: increments to what a client holds; empty = the preset's",
+              CheckDownlink));
 
   add(NumberKey("privacy.clip_norm", FIELD(double, privacy.clip_norm), AtLeast(0),
                 "clients scale updates down to this L2 norm; 0 = no clipping"));

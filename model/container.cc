@@ -146,7 +146,7 @@ absl::StatusOr<ContainerView> ParseContainer(std::string_view bytes, int64_t max
   if (version != kVersion || zero != 0) {
     return Garbage(absl::InvalidArgumentError(absl::StrCat("container: version ", version, ", expected ", kVersion)));
   }
-  if (kind != static_cast<uint8_t>(ContainerKind::kModel) && kind != static_cast<uint8_t>(ContainerKind::kUpdate)) {
+  if (kind < static_cast<uint8_t>(ContainerKind::kModel) || kind > static_cast<uint8_t>(ContainerKind::kModelDelta)) {
     return Garbage(absl::InvalidArgumentError(absl::StrCat("container: unknown kind ", static_cast<int>(kind))));
   }
   // Subtractions, not sums: the lengths may be anything.

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
@@ -36,6 +38,16 @@ absl::Status CheckValues(absl::Span<const float> values, double max_abs) {
   return absl::OkStatus();
 }
 
+absl::Status CheckWeight(int64_t example_count, const UpdateLimits& limits) {
+  if (example_count >= 1 && example_count <= limits.max_example_count) return absl::OkStatus();
+  return Refuse(Rejection::kBadWeight, absl::StrCat("example_count = ", example_count, ", expected [1, ", limits.max_example_count, "]"));
+}
+
+absl::Status CheckNorm(double norm, const UpdateLimits& limits) {
+  if (limits.max_norm <= 0 || norm <= limits.max_norm) return absl::OkStatus();
+  return Refuse(Rejection::kNormTooLarge, absl::StrCat("L2 norm ", norm, ", at most ", limits.max_norm, " is allowed"));
+}
+
 template <typename Visit>
 void ForEachParameter(const ParameterLayout& layout, Visit visit) {
   for (size_t i = 0; i < layout.entries().size(); ++i) {
@@ -50,9 +62,7 @@ absl::Status CheckUpdate(const ParameterLayout& layout, absl::Span<const float> 
   if (static_cast<int64_t>(delta.size()) != layout.value_count()) {
     return Refuse(Rejection::kWrongLayout, absl::StrCat(delta.size(), " values, expected ", layout.value_count()));
   }
-  if (example_count < 1 || example_count > limits.max_example_count) {
-    return Refuse(Rejection::kBadWeight, absl::StrCat("example_count = ", example_count, ", expected [1, ", limits.max_example_count, "]"));
-  }
+  FEDWATT_RETURN_IF_ERROR(CheckWeight(example_count, limits));
   double squares = 0;
   for (size_t i = 0; i < layout.entries().size(); ++i) {
     const LayoutEntry& entry = layout.entries()[i];
@@ -66,10 +76,27 @@ absl::Status CheckUpdate(const ParameterLayout& layout, absl::Span<const float> 
       rest.remove_prefix(chunk.size());
     }
   }
-  if (const double norm = std::sqrt(squares); limits.max_norm > 0 && !(norm <= limits.max_norm)) {
-    return Refuse(Rejection::kNormTooLarge, absl::StrCat("L2 norm ", norm, ", at most ", limits.max_norm, " is allowed"));
+  return CheckNorm(std::sqrt(squares), limits);
+}
+
+absl::Status CheckSparseUpdate(const ParameterLayout& layout, absl::Span<const uint32_t> indices, absl::Span<const float> values, int64_t example_count,
+                               const UpdateLimits& limits) {
+  FEDWATT_CHECK(indices.size() == values.size());
+  FEDWATT_RETURN_IF_ERROR(CheckWeight(example_count, limits));
+  FEDWATT_RETURN_IF_ERROR(CheckValues(values, limits.max_abs));
+  if (limits.max_norm <= 0) return absl::OkStatus();
+  // Buffers do not count: where they are is looked up once, not for every value.
+  std::vector<std::pair<uint32_t, uint32_t>> buffers;
+  for (size_t i = 0; i < layout.entries().size(); ++i) {
+    if (layout.entries()[i].kind != EntryKind::kAveragedBuffer) continue;
+    buffers.push_back({static_cast<uint32_t>(layout.offset(i)), static_cast<uint32_t>(layout.offset(i) + layout.entries()[i].element_count())});
   }
-  return absl::OkStatus();
+  double squares = 0;
+  for (size_t i = 0; i < indices.size(); ++i) {
+    const bool buffer = std::any_of(buffers.begin(), buffers.end(), [&](const auto& range) { return indices[i] >= range.first && indices[i] < range.second; });
+    if (!buffer) squares += static_cast<double>(values[i]) * values[i];
+  }
+  return CheckNorm(std::sqrt(squares), limits);
 }
 
 double ParameterNorm(const ParameterLayout& layout, absl::Span<const float> delta) {

@@ -14,12 +14,12 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWGLOB01";
+constexpr std::string_view kStateMagic = "FWGLOB02";
 
 }  // namespace
 
 absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::string_view container, int64_t example_count, int64_t round,
-                        int64_t partition, Accumulator& accumulator, std::vector<float>& scratch) {
+                        int64_t partition, Accumulator& accumulator, FoldScratch& scratch) {
   if (static_cast<int64_t>(container.size()) > plan.limits.max_update_bytes) {
     return WithRejection(absl::ResourceExhaustedError(absl::StrCat("update: ", container.size(), " bytes, the plan allows ",
                                                                    plan.limits.max_update_bytes)),
@@ -37,34 +37,54 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
                          Rejection::kWrongCodec);
   }
   FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(plan.uplink_codec));
-  scratch.resize(static_cast<size_t>(layout.value_count()));
-  if (absl::Status decoded = pipeline.DecodeDense(view.payload, layout, EncodingSeed(plan.seed, round, partition), round, absl::MakeSpan(scratch));
-      !decoded.ok()) {
+  DecodedValues& values = scratch.decoded;
+  if (absl::Status decoded = pipeline.Decode(view.payload, layout, EncodingSeed(plan.seed, round, partition), round, values); !decoded.ok()) {
     return RejectionOf(decoded).has_value() ? decoded : WithRejection(decoded, Rejection::kWrongCodec);
   }
-  FEDWATT_RETURN_IF_ERROR(CheckUpdate(layout, scratch, example_count, plan.limits));
-  absl::Status added = accumulator.Accumulate(ClientUpdate{scratch, example_count, {}});
+  ClientUpdate update;
+  update.example_count = example_count;
+  update.is_sparse = values.is_sparse;
+  update.delta = values.is_sparse ? values.sparse.values : values.dense;
+  if (values.is_sparse) {
+    update.indices = values.sparse.indices;
+    FEDWATT_RETURN_IF_ERROR(CheckSparseUpdate(layout, update.indices, update.delta, example_count, plan.limits));
+  } else {
+    FEDWATT_RETURN_IF_ERROR(CheckUpdate(layout, update.delta, example_count, plan.limits));
+  }
+  absl::Status added = accumulator.Accumulate(update);
   return added.ok() || RejectionOf(added).has_value() ? added : WithRejection(added, Rejection::kBadWeight);
 }
 
 absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std::vector<float> initial) {
   options.plan.layout_digest = options.layout.digest();
+  GlobalModel model;
+  FEDWATT_ASSIGN_OR_RETURN(model.rate_, RateControl::Create(options.plan.uplink_codec, options.layout.value_count()));
+  options.plan.uplink_codec = model.rate_.spec();
   FEDWATT_RETURN_IF_ERROR(ValidatePlan(options.plan));
   FEDWATT_RETURN_IF_ERROR(Pipeline::Create(options.plan.uplink_codec).status());
   if (static_cast<int64_t>(initial.size()) != options.layout.value_count()) {
     return absl::InvalidArgumentError(
         absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
   }
-  GlobalModel model;
   FEDWATT_ASSIGN_OR_RETURN(Strategy strategy, FindStrategy(options.strategy));
   model.accumulator_name_ = strategy.accumulator;
   FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
   options.optimizer.layout = options.layout;
   FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
-  FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(options.plan.downlink_codec));
+  const bool is_chain = IsChain(options.plan.downlink_codec);
+  FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(is_chain ? "float32" : options.plan.downlink_codec));
+  if (model.downlink_->error_feedback()) {
+    return absl::InvalidArgumentError("compression.downlink: 'ef' is for updates; a 'chain' carries what it does not send by itself");
+  }
+  if (is_chain) {
+    FEDWATT_ASSIGN_OR_RETURN(ChainOptions chain, ParseChain(options.plan.downlink_codec));
+    FEDWATT_ASSIGN_OR_RETURN(model.chain_, ModelChain::Create(options.layout, chain, initial));
+    model.chain_from_seed_ = options.initial_from_seed;
+    initial = model.chain_->values();
+  }
   model.options_ = std::move(options);
   model.master_ = std::move(initial);
-  FEDWATT_RETURN_IF_ERROR(model.Encode(0));
+  FEDWATT_RETURN_IF_ERROR(model.Publish(0));
   return model;
 }
 
@@ -77,14 +97,27 @@ absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const
   return make(options);
 }
 
-absl::Status GlobalModel::Encode(int64_t round) {
-  FEDWATT_ASSIGN_OR_RETURN(std::string payload, downlink_->Encode(options_.layout, master_, 0, 0));
+absl::Status GlobalModel::MoveChain() {
+  absl::Status moved = chain_->Append(master_);
+  if (moved.code() != absl::StatusCode::kResourceExhausted) return moved;
+  // A new lattice around the model of now; clients fetch it whole, once.
+  FEDWATT_ASSIGN_OR_RETURN(ChainOptions options, ParseChain(options_.plan.downlink_codec));
+  FEDWATT_ASSIGN_OR_RETURN(chain_, ModelChain::Create(options_.layout, options, master_, /*reproducible=*/false));
+  chain_from_seed_ = false;
+  return absl::OkStatus();
+}
+
+// Makes of master and chain what clients are to hold.
+absl::Status GlobalModel::Publish(int64_t round) {
+  const std::vector<float>& meant = chain_.has_value() ? chain_->values() : master_;
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, downlink_->Encode(options_.layout, meant, 0, 0));
   // What clients hold is what the bytes say, not what we meant.
+  offers_.clear();
   auto held = std::make_shared<std::vector<float>>(master_.size());
   FEDWATT_RETURN_IF_ERROR(downlink_->DecodeDense(payload, options_.layout, 0, 0, absl::MakeSpan(*held)));
   ContainerHeader header;
   header.kind = ContainerKind::kModel;
-  header.codec = options_.plan.downlink_codec;
+  header.codec = downlink_->spec();
   header.layout_digest = options_.layout.digest();
   header.layout = options_.layout;
   blob_ = std::make_shared<const std::string>(WriteContainer(header, payload));
@@ -100,7 +133,50 @@ absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
   for (float value : master_) {
     if (!std::isfinite(value)) return absl::AbortedError("the global model is no longer finite; lower the server's learning rate");
   }
-  return Encode(round);
+  rate_.Commit();
+  options_.plan.uplink_codec = rate_.spec();
+  if (chain_.has_value()) FEDWATT_RETURN_IF_ERROR(MoveChain());
+  return Publish(round);
+}
+
+void GlobalModel::NoteUpdate(int64_t bytes) {
+  ContainerHeader header;
+  header.kind = ContainerKind::kUpdate;
+  header.codec = options_.plan.uplink_codec;
+  rate_.NoteUpdate(bytes - static_cast<int64_t>(WriteContainer(header, "").size()));
+}
+
+ModelOffer GlobalModel::OfferFor(const std::optional<Digest>& held, bool whole) {
+  const ModelOffer all{blob_, blob_digest_, std::nullopt};
+  if (!chain_.has_value() || whole) return all;
+  if (held == published_digest_) return ModelOffer{nullptr, Digest(), held};
+  if (!held.has_value() && !chain_from_seed_) return all;
+  const Digest base = held.value_or(chain_->initial_digest());
+  if (auto known = offers_.find(base); known != offers_.end()) return known->second;
+  ModelOffer offer = all;
+  if (base == published_digest_) {
+    offer = ModelOffer{nullptr, Digest(), base};
+  } else if (absl::StatusOr<ChainDelta> delta = chain_->DeltaFrom(base); delta.ok()) {
+    ContainerHeader header;
+    header.kind = ContainerKind::kModelDelta;
+    header.codec = std::string(kChainStage);
+    header.layout_digest = options_.layout.digest();
+    auto bytes = std::make_shared<const std::string>(WriteContainer(header, delta->payload));
+    if (bytes->size() < blob_->size()) offer = ModelOffer{bytes, Sha256(*bytes), base};
+  } else if (held.has_value() && chain_from_seed_ && base != chain_->initial_digest()) {
+    // Too old for its own delta: from the start it is shorter than the whole model.
+    offer = OfferFor(std::nullopt, false);
+  }
+  offers_.emplace(base, offer);
+  return offer;
+}
+
+std::shared_ptr<const std::string> GlobalModel::FindBlob(const Digest& digest) const {
+  if (digest == blob_digest_) return blob_;
+  for (const auto& [base, offer] : offers_) {
+    if (offer.blob != nullptr && offer.blob_digest == digest) return offer.blob;
+  }
+  return nullptr;
 }
 
 std::string GlobalModel::Save() const {
@@ -115,6 +191,11 @@ std::string GlobalModel::Save() const {
   const std::string optimizer = optimizer_->Save();
   writer.Put<uint64_t>(optimizer.size());
   writer.PutBytes(optimizer);
+  writer.Put<double>(rate_.multiple());
+  writer.Put<uint8_t>(chain_from_seed_);
+  const std::string chain = chain_.has_value() ? chain_->Save() : "";
+  writer.Put<uint64_t>(chain.size());
+  writer.PutBytes(chain);
   const uint32_t crc = Crc32c(writer.str());
   writer.Put<uint32_t>(crc);
   return std::move(writer).str();
@@ -144,9 +225,18 @@ absl::Status GlobalModel::Restore(std::string_view state) {
   FEDWATT_ASSIGN_OR_RETURN(std::string_view values, reader.GetBytes(count * sizeof(float), "values"));
   FEDWATT_ASSIGN_OR_RETURN(uint64_t optimizer_size, reader.Get<uint64_t>("optimizer length"));
   FEDWATT_ASSIGN_OR_RETURN(std::string_view optimizer, reader.GetBytes(optimizer_size, "optimizer"));
+  FEDWATT_ASSIGN_OR_RETURN(double multiple, reader.Get<double>("rate"));
+  FEDWATT_ASSIGN_OR_RETURN(uint8_t from_seed, reader.Get<uint8_t>("chain start"));
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t chain_size, reader.Get<uint64_t>("chain length"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view chain, reader.GetBytes(chain_size, "chain"));
+  if (chain_.has_value() != !chain.empty()) return absl::InvalidArgumentError("global model state: saved under another compression.downlink");
+  if (chain_.has_value()) FEDWATT_RETURN_IF_ERROR(chain_->Restore(chain));
+  chain_from_seed_ = chain_from_seed_ && from_seed != 0;
+  FEDWATT_RETURN_IF_ERROR(rate_.Restore(multiple));
+  options_.plan.uplink_codec = rate_.spec();
   FEDWATT_RETURN_IF_ERROR(optimizer_->Restore(optimizer));
   std::memcpy(master_.data(), values.data(), values.size());
-  return Encode(round);
+  return Publish(round);
 }
 
 }  // namespace fedwatt

@@ -1,5 +1,6 @@
 #include "fedwatt/round/participant.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,7 @@
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/privacy/update_guard.h"
+#include "fedwatt/round/model_chain.h"
 
 namespace fedwatt {
 
@@ -29,8 +31,21 @@ absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max
   return model;
 }
 
+absl::Status ApplyModelDelta(std::string_view container, int64_t max_bytes, DecodedModel& model) {
+  FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, max_bytes));
+  if (view.header.kind != ContainerKind::kModelDelta) return absl::InvalidArgumentError("model delta: another kind of container");
+  if (view.header.layout_digest != model.layout.digest()) return absl::InvalidArgumentError("model delta: of another layout than the model held");
+  if (view.header.codec != kChainStage) return absl::InvalidArgumentError(absl::StrCat("model delta: coded by '", view.header.codec, "', expected 'chain'"));
+  return ApplyChainDelta(model.layout, view.payload, absl::MakeSpan(model.values));
+}
+
+double ResidualWeight(int64_t age) {
+  constexpr double kFresh = 64, kHalfLife = 32;
+  return std::exp2(-std::max(0.0, static_cast<double>(age) - kFresh) / kHalfLife);
+}
+
 absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_t partition, const DecodedModel& model, const Dataset& data,
-                                         LocalTrainer& trainer, const TrainingControl& control, PhaseTracker* tracker,
+                                         LocalTrainer& trainer, const TrainingControl& control, const Residual* residual, PhaseTracker* tracker,
                                          ParticipantScratch& scratch) {
   FEDWATT_RETURN_IF_ERROR(ValidatePlan(plan));
   if (model.layout.digest() != plan.layout_digest || trainer.layout().digest() != plan.layout_digest) {
@@ -50,13 +65,23 @@ absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_
   absl::Span<float> delta = absl::MakeSpan(scratch.local);
   for (size_t i = 0; i < delta.size(); ++i) delta[i] -= model.values[i];
   if (plan.clip_norm > 0) ClipToNorm(model.layout, plan.clip_norm, delta);
-  FEDWATT_ASSIGN_OR_RETURN(std::string payload, pipeline.Encode(model.layout, delta, EncodingSeed(plan.seed, round, partition), round));
+  const uint64_t encoding_seed = EncodingSeed(plan.seed, round, partition);
+  if (pipeline.error_feedback() && residual != nullptr && residual->values.size() == delta.size() && residual->round < round) {
+    const float weight = static_cast<float>(ResidualWeight(round - residual->round));
+    for (size_t i = 0; i < delta.size(); ++i) delta[i] += weight * residual->values[i];
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::string payload, pipeline.Encode(model.layout, delta, encoding_seed, round));
 
   ContainerHeader header;
   header.kind = ContainerKind::kUpdate;
   header.codec = plan.uplink_codec;
   header.layout_digest = plan.layout_digest;
   AttemptResult result;
+  if (pipeline.error_feedback()) {
+    result.residual.resize(delta.size());
+    FEDWATT_RETURN_IF_ERROR(pipeline.DecodeDense(payload, model.layout, encoding_seed, round, absl::MakeSpan(result.residual)));
+    for (size_t i = 0; i < delta.size(); ++i) result.residual[i] = delta[i] - result.residual[i];
+  }
   result.update = WriteContainer(header, payload);
   result.example_count = trained.example_count;
   result.train_loss = trained.mean_loss;

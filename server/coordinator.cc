@@ -144,7 +144,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
 
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int fold_threads = options->fold_threads > 0 ? options->fold_threads : std::clamp(cores, 1, 2);
-  self->pool_ = std::make_unique<FoldPool>(fold_threads, self->model_->plan(), self->model_->layout(),
+  self->pool_ = std::make_unique<FoldPool>(fold_threads, self->model_->layout(),
                                            [model = &*self->model_] { return model->NewAccumulator(); });
   self->evaluation_thread_ = std::jthread([self = self.get()](std::stop_token stop) {
     while (!stop.stop_requested()) self->evaluation_loop_.RunOnce(absl::Hours(1));
@@ -248,6 +248,8 @@ void Coordinator::Feed(Event event) {
 
 void Coordinator::Execute(const StartAttempt& effect) {
   if (std::exchange(selected_round_, effect.round) != effect.round) {
+    round_plan_ = std::make_shared<const Plan>(model_->plan());
+    plan_ = fedwatt::ToProto(*round_plan_);
     select_seconds_ = absl::ToDoubleSeconds(clock_->Monotonic() - handled_at_);  // the engine selects within one event
   }
   auto session_id = session_of_partition_.find(effect.partition);
@@ -277,9 +279,10 @@ void Coordinator::Execute(const StartAttempt& effect) {
 void Coordinator::Execute(const Fold& effect) {
   const OpenAttempt& attempt = open_.at(effect.attempt);
   const int64_t example_count = attempt.record.train_examples.value_or(0);
-  pool_->Fold({attempt.upload->path(), example_count, attempt.round, attempt.partition,
+  pool_->Fold({round_plan_, attempt.upload->path(), example_count, attempt.round, attempt.partition,
                [this, id = effect.attempt, example_count, keep = attempt.upload](absl::Status status) {
-                 loop_->Post([this, id, example_count, status = std::move(status)] {
+                 loop_->Post([this, id, example_count, status = std::move(status), bytes = keep->total_bytes()] {
+                   if (status.ok()) model_->NoteUpdate(bytes);
                    if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
                    Feed(FoldFinished{id, status, example_count});
                  });
@@ -302,14 +305,15 @@ void Coordinator::Execute(const EndAttempt& effect) {
   record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
   record.fit = model_->plan().fit;
   record.fit_parameter_count = model_->layout().value_count();
-  record.codec_uplink = model_->plan().uplink_codec;
+  record.codec_uplink = round_plan_->uplink_codec;
   record.codec_downlink = model_->plan().downlink_codec;
   // What moved is counted here; a client's own figures are only its view.
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;
   record.downlink_payload_bytes = downloaded;
   const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
-  const double download_share = static_cast<double>(downloaded) / static_cast<double>(model_->blob()->size());
+  const double download_share =
+      attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
   ledger_.Add(record, clock_->Monotonic() - attempt.assigned, std::llround(upload_share * static_cast<double>(DenseBytes())),
               std::llround(download_share * static_cast<double>(DenseBytes())));
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
@@ -436,7 +440,7 @@ void Coordinator::FinishEvaluationIfComplete() {
 
 void Coordinator::FillRecord(RoundRecord& record) {
   if (const int64_t bytes = other_downloaded_bytes_->exchange(0); bytes > 0) {
-    ledger_.AddDownload(bytes, std::llround(static_cast<double>(bytes) / static_cast<double>(model_->blob()->size()) * static_cast<double>(DenseBytes())));
+    ledger_.AddDownload(bytes, std::exchange(other_dense_bytes_, 0));
   }
   ledger_.Fill(record);
   record.select_seconds = select_seconds_;
@@ -486,6 +490,7 @@ void Coordinator::Execute(const Publish& effect) {
 
 void Coordinator::Execute(const Abandon& effect) {
   pool_->Forget();
+  model_->AbandonRound();
   RoundRecord record = effect.record;
   FillRecord(record);
   if (absl::Status status = WriteRound(record, nullptr); !status.ok()) FailRun(status);

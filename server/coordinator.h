@@ -126,6 +126,8 @@ class Coordinator {
     std::optional<HeldWait> wait;
     int64_t stream_count = 0;       // uploads under way
     Loop::TimerId grace = 0;
+    std::optional<Digest> held_model;  // as the client said last
+    bool whole_model = false;
     std::string attempt, evaluation;  // under way, or ""
     std::string last_evaluation, last_evaluation_request;  // that counted
     int64_t accepted_count = 0, rejected_count = 0;
@@ -143,6 +145,8 @@ class Coordinator {
     absl::Duration assigned;
     std::shared_ptr<Upload> upload;
     std::shared_ptr<std::atomic<int64_t>> downloaded_bytes;
+    bool told = false;              // the client has heard of its work
+    int64_t offered_bytes = 0;      // of the container that leads to the model
     AttemptRecord record;           // filled by the report
     std::string report_request;     // request_id; "" before the report
     std::optional<HeldReport> held;
@@ -208,6 +212,9 @@ class Coordinator {
   absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
   void NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted);
   void AnswerWait(Session& session);
+  // Names in `assignment` how this session gets at the model; returns the container's length.
+  template <typename Assignment>
+  int64_t OfferModel(const Session& session, Assignment* assignment);
   bool FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response);
   void EndWait(Session& session, const absl::Status& status);
 
@@ -216,7 +223,8 @@ class Coordinator {
   SecurityDirectory* const security_;
   const Clock* const clock_;
   v1::RetryWindows retry_;
-  v1::Plan plan_;                       // of the round under way; its learning rate is the round's
+  std::shared_ptr<const Plan> round_plan_;  // of the round under way
+  v1::Plan plan_;                       // the same for clients; its learning rate is the round's
 
   std::unique_ptr<Store> store_;
   std::unique_ptr<RunRecordWriter> writer_;
@@ -232,6 +240,7 @@ class Coordinator {
   double select_seconds_ = 0;
   RoundLedger ledger_;
   std::shared_ptr<std::atomic<int64_t>> other_downloaded_bytes_;
+  int64_t other_dense_bytes_ = 0;  // what these downloads would have been in float32
 
   std::deque<Event> events_;
   bool feeding_ = false;

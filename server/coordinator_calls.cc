@@ -37,6 +37,7 @@ absl::Status CheckId(std::string_view field, const std::string& id) {
 std::vector<std::string> NeededStages(const Plan& plan) {
   std::vector<std::string> names;
   for (const std::string& spec : {plan.uplink_codec, plan.downlink_codec}) {
+    if (IsChain(spec)) names.push_back(std::string(kChainStage));
     if (absl::StatusOr<Pipeline> pipeline = Pipeline::Create(spec); pipeline.ok()) {
       names.insert(names.end(), pipeline->stage_names().begin(), pipeline->stage_names().end());
     }
@@ -236,6 +237,17 @@ void Coordinator::AnswerWait(Session& session) {
   if (session.wait.has_value() && FillWork(session, session.wait->current_attempt, session.wait->response)) EndWait(session, absl::OkStatus());
 }
 
+template <typename Assignment>
+int64_t Coordinator::OfferModel(const Session& session, Assignment* assignment) {
+  const ModelOffer offer = model_->OfferFor(session.held_model, session.whole_model);
+  assignment->set_model_digest(model_->published_digest().Raw());
+  if (offer.base.has_value()) assignment->set_base_model_digest(offer.base->Raw());
+  if (offer.blob == nullptr) return 0;
+  assignment->mutable_model()->set_digest(offer.blob_digest.Raw());
+  assignment->mutable_model()->set_total_bytes(static_cast<int64_t>(offer.blob->size()));
+  return static_cast<int64_t>(offer.blob->size());
+}
+
 bool Coordinator::FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response) {
   *response->mutable_retry() = retry_;
   if (finish_.has_value()) {
@@ -251,16 +263,13 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     response->mutable_cancel()->set_reason(ToProto(UnwantedReason(session, current_attempt)));
     return true;
   }
-  auto set_model = [this](v1::BlobReference* reference) {
-    reference->set_digest(model_->blob_digest().Raw());
-    reference->set_total_bytes(static_cast<int64_t>(model_->blob()->size()));
-  };
   if (OpenAttempt* attempt = FindOpen(session, session.attempt); attempt != nullptr && attempt->report_request.empty()) {
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
     *train->mutable_plan() = plan_;
-    set_model(train->mutable_model());
+    attempt->offered_bytes = OfferModel(session, train);
+    attempt->told = true;
     *train->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
     return true;
   }
@@ -269,7 +278,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     *evaluate->mutable_plan() = plan_;
-    set_model(evaluate->mutable_model());
+    OfferModel(session, evaluate);
     *evaluate->mutable_deadline_duration() = ToProto(options_->federated_evaluation_timeout);
     return true;
   }
@@ -283,6 +292,12 @@ void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request
     return;
   }
   Session& session = **found;
+  if (request.current_attempt_id().empty()) {
+    // What is not a digest names no version, and the whole model answers that.
+    absl::StatusOr<Digest> held = Digest::FromRaw(request.held_model_digest());
+    session.held_model = held.ok() ? std::optional<Digest>(*held) : std::nullopt;
+    session.whole_model = request.whole_model();
+  }
   EndWait(session, absl::AbortedError("a newer WaitForWork of this session took the place of this one"));
   if (FillWork(session, request.current_attempt_id(), response)) {
     done(absl::OkStatus());
@@ -330,7 +345,7 @@ void Coordinator::NoteDuplicate(const std::string& attempt, int64_t round, int64
   record.reason = std::string(RejectionName(Rejection::kDuplicate));
   record.fit = model_->plan().fit;
   record.fit_parameter_count = model_->layout().value_count();
-  record.codec_uplink = model_->plan().uplink_codec;
+  record.codec_uplink = round_plan_ != nullptr ? round_plan_->uplink_codec : model_->plan().uplink_codec;
   record.codec_downlink = model_->plan().downlink_codec;
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
     Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
@@ -341,10 +356,12 @@ absl::StatusOr<Coordinator::Download> Coordinator::OpenDownload(const v1::Downlo
   FEDWATT_ASSIGN_OR_RETURN(Session* session, FindSession(request.session_id()));
   FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(request.digest()));
   Download download;
-  if (digest == model_->blob_digest()) {
-    download.blob = model_->blob();
+  bool is_model = true;
+  if (std::shared_ptr<const std::string> blob = model_->FindBlob(digest); blob != nullptr) {
+    download.blob = std::move(blob);
   } else if (archive_digest_.has_value() && digest == *archive_digest_) {
     download.blob = options_->archive;
+    is_model = false;
   } else {
     return absl::NotFoundError(absl::StrCat("blob ", digest.Hex().substr(0, 12), ": not here; wait for work again"));
   }
@@ -353,6 +370,11 @@ absl::StatusOr<Coordinator::Download> Coordinator::OpenDownload(const v1::Downlo
   }
   const OpenAttempt* attempt = FindOpen(*session, session->attempt);
   download.sent_bytes = attempt != nullptr ? attempt->downloaded_bytes : other_downloaded_bytes_;
+  // Counted once it starts; a resumed one counts the rest.
+  if (attempt == nullptr && is_model) {
+    const double share = 1 - static_cast<double>(request.offset_bytes()) / static_cast<double>(download.blob->size());
+    other_dense_bytes_ += std::llround(share * static_cast<double>(DenseBytes()));
+  }
   return download;
 }
 

@@ -9,8 +9,8 @@
 
 namespace fedwatt::internal {
 
-FoldPool::FoldPool(int thread_count, Plan plan, ParameterLayout layout, MakeAccumulator make_accumulator)
-    : plan_(std::move(plan)), layout_(std::move(layout)), make_accumulator_(std::move(make_accumulator)) {
+FoldPool::FoldPool(int thread_count, ParameterLayout layout, MakeAccumulator make_accumulator)
+    : layout_(std::move(layout)), make_accumulator_(std::move(make_accumulator)) {
   {
     absl::MutexLock lock(&mutex_);
     accumulators_.resize(static_cast<size_t>(thread_count));
@@ -33,7 +33,7 @@ void FoldPool::Fold(Task task) {
 }
 
 void FoldPool::Work(size_t worker) {
-  std::vector<float> scratch;
+  FoldScratch scratch;
   auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !tasks_.empty(); };
   for (;;) {
     Task task;
@@ -41,7 +41,7 @@ void FoldPool::Work(size_t worker) {
     {
       absl::MutexLock lock(&mutex_);
       // A decoded update is a model's worth of memory: keep it between folds, not between rounds.
-      if (tasks_.empty()) std::vector<float>().swap(scratch);
+      if (tasks_.empty()) scratch = FoldScratch();
       mutex_.Await(absl::Condition(&ready));
       if (stopping_) return;
       task = std::move(tasks_.front());
@@ -53,8 +53,8 @@ void FoldPool::Work(size_t worker) {
       if (accumulator == nullptr) {
         FEDWATT_ASSIGN_OR_RETURN(accumulator, make_accumulator_());
       }
-      FEDWATT_ASSIGN_OR_RETURN(std::string container, ReadFile(task.path, plan_.limits.max_update_bytes));
-      return FoldUpdate(plan_, layout_, container, task.example_count, task.round, task.partition, *accumulator, scratch);
+      FEDWATT_ASSIGN_OR_RETURN(std::string container, ReadFile(task.path, task.plan->limits.max_update_bytes));
+      return FoldUpdate(*task.plan, layout_, container, task.example_count, task.round, task.partition, *accumulator, scratch);
     }();
     {
       absl::MutexLock lock(&mutex_);

@@ -25,6 +25,7 @@ namespace fedwatt::internal {
 class FoldPool {
  public:
   struct Task {
+    std::shared_ptr<const Plan> plan;  // of the round
     std::string path;  // of the update container
     int64_t example_count = 0;
     int64_t round = 0;
@@ -34,7 +35,7 @@ class FoldPool {
   using MakeAccumulator = std::function<absl::StatusOr<std::unique_ptr<Accumulator>>()>;
 
   // `thread_count` >= 1.
-  FoldPool(int thread_count, Plan plan, ParameterLayout layout, MakeAccumulator make_accumulator);
+  FoldPool(int thread_count, ParameterLayout layout, MakeAccumulator make_accumulator);
   ~FoldPool();
 
   void Fold(Task task);
@@ -49,7 +50,6 @@ class FoldPool {
   void Work(size_t worker);
   std::vector<std::unique_ptr<Accumulator>> TakeAccumulators();
 
-  const Plan plan_;
   const ParameterLayout layout_;
   const MakeAccumulator make_accumulator_;
 

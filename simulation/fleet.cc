@@ -45,6 +45,8 @@ struct FleetAttempt {
   int64_t example_count = 0;
   bool completed = true;
   int64_t update_bytes = 0;
+  int64_t download_bytes = 0;
+  Residual residual;
 };
 
 struct FoldDone {
@@ -57,7 +59,7 @@ struct Worker {
   std::unique_ptr<LocalTrainer> trainer;
   std::unique_ptr<Accumulator> accumulator;
   ParticipantScratch scratch;
-  std::vector<float> decoded;
+  FoldScratch fold;
 };
 
 // A class stands for many devices; as for the meter that estimates from processor time, the true value is taken to lie within this factor.
@@ -87,6 +89,7 @@ class FleetImpl final : public Fleet {
         model_(std::move(model)),
         workers_(std::move(workers)),
         members_(std::move(members)),
+        held_by_member_(members_.size()),
         pool_(static_cast<int64_t>(workers_.size())) {}
 
   const GlobalModel& model() const override { return model_; }
@@ -178,12 +181,18 @@ class FleetImpl final : public Fleet {
                                 : static_cast<double>(recipe.local_epochs) * static_cast<double>(data.size());
     // Forward once, backward twice.
     attempt.train_seconds = 3 * examples * workers_[0].trainer->MacsPerExample() / device.macs_per_second;
-    attempt.download_seconds = static_cast<double>(model_.blob()->size()) / device.downlink_bytes_per_second;
-    attempt.upload_seconds = static_cast<double>(4 * model_.layout().value_count()) / device.uplink_bytes_per_second;
+    const ModelOffer offer = model_.OfferFor(held_by_member_[static_cast<size_t>(start.partition)], /*whole=*/false);
+    attempt.download_bytes = offer.blob != nullptr ? static_cast<int64_t>(offer.blob->size()) : 0;
+    attempt.download_seconds = static_cast<double>(attempt.download_bytes) / device.downlink_bytes_per_second;
+    // What an update will take is known once it is made; until then, as much as the last one took.
+    attempt.upload_seconds = static_cast<double>(expected_update_bytes_ > 0 ? expected_update_bytes_ : 4 * model_.layout().value_count()) /
+                             device.uplink_bytes_per_second;
     const double seconds = attempt.download_seconds + attempt.train_seconds + attempt.upload_seconds;
 
     Random random(DeriveSeed("dropout", {options_.engine.seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
-    if (random.Uniform() < device.dropout_fraction) {
+    const bool drops_out = random.Uniform() < device.dropout_fraction;
+    if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)] = model_.published_digest();
+    if (drops_out) {
       Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected});
     } else if (options_.arrival_shuffle_seed != 0) {
       Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
@@ -196,19 +205,23 @@ class FleetImpl final : public Fleet {
 
   void Execute(Fold& fold) {
     ++outstanding_folds_;
-    pool_.Submit([this, id = fold.attempt, attempt = attempts_.at(fold.attempt), held = held_, plan = round_plan_](int64_t worker) {
+    const FleetAttempt& started = attempts_.at(fold.attempt);
+    auto residual = residuals_.find(started.partition);
+    // A member has one attempt at a time, so nobody replaces its residual meanwhile.
+    const Residual* kept = residual == residuals_.end() ? nullptr : &residual->second;
+    pool_.Submit([this, id = fold.attempt, attempt = started, held = held_, plan = round_plan_, kept](int64_t worker) {
       FoldDone done{id, absl::OkStatus(), attempt};
-      done.status = TrainAndFold(*plan, *held, workers_[static_cast<size_t>(worker)], done.result);
+      done.status = TrainAndFold(*plan, *held, kept, workers_[static_cast<size_t>(worker)], done.result);
       absl::MutexLock lock(&mutex_);
       finished_folds_.push_back(std::move(done));
     });
   }
 
-  absl::Status TrainAndFold(const Plan& plan, const DecodedModel& held, Worker& worker, FleetAttempt& attempt) {
+  absl::Status TrainAndFold(const Plan& plan, const DecodedModel& held, const Residual* residual, Worker& worker, FleetAttempt& attempt) {
     const absl::Duration cpu = ThreadCpuTime();
     absl::StatusOr<AttemptResult> trained =
         RunAttempt(plan, attempt.round, attempt.partition, held, members_[static_cast<size_t>(attempt.partition)].train, *worker.trainer,
-                   TrainingControl{.stop = stop_}, /*tracker=*/nullptr, worker.scratch);
+                   TrainingControl{.stop = stop_}, residual, /*tracker=*/nullptr, worker.scratch);
     attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
     attempt.ran = trained.ok();
     attempt.completed = false;
@@ -217,8 +230,9 @@ class FleetImpl final : public Fleet {
     attempt.example_count = trained->example_count;
     attempt.completed = trained->completed;
     attempt.update_bytes = static_cast<int64_t>(trained->update.size());
+    attempt.residual = Residual{std::move(trained->residual), attempt.round};
     return FoldUpdate(plan, model_.layout(), trained->update, trained->example_count, attempt.round, attempt.partition, *worker.accumulator,
-                      worker.decoded);
+                      worker.fold);
   }
 
   std::optional<FoldDone> TakeFinishedFold(bool wait) {
@@ -240,14 +254,17 @@ class FleetImpl final : public Fleet {
     if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
+    if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes);
     attempts_[done.attempt] = std::move(done.result);
     Take(FoldFinished{done.attempt, done.status, example_count});
   }
 
   void Execute(EndAttempt& end) {
     auto it = attempts_.find(end.attempt);
-    const FleetAttempt& attempt = it->second;
+    FleetAttempt& attempt = it->second;
     const DeviceClass& device = DeviceOf(end.partition);
+    // As on a device: what the encoding lost is kept once the update counts.
+    if (end.outcome == "accepted" && !attempt.residual.values.empty()) residuals_[end.partition] = std::move(attempt.residual);
     const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
     AttemptRecord record;
     record.round = end.round;
@@ -259,7 +276,7 @@ class FleetImpl final : public Fleet {
     record.fit = round_plan_->fit;
     record.fit_parameter_count = model_.layout().value_count();
     record.completed_work = attempt.completed;
-    record.downlink_payload_bytes = static_cast<int64_t>(model_.blob()->size());
+    record.downlink_payload_bytes = attempt.download_bytes;
     record.codec_uplink = round_plan_->uplink_codec;
     record.codec_downlink = round_plan_->downlink_codec;
     record.phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
@@ -283,6 +300,7 @@ class FleetImpl final : public Fleet {
     if (record.uplink_payload_bytes.has_value()) {
       uplink_bytes_ += *record.uplink_payload_bytes;
       uplink_count_ += 1;
+      largest_update_bytes_ = std::max(largest_update_bytes_, *record.uplink_payload_bytes);
     }
   }
 
@@ -315,6 +333,7 @@ class FleetImpl final : public Fleet {
     record.uplink_dense_bytes = 4 * model_.layout().value_count() * uplink_count_;
     record.downlink_dense_bytes = 4 * model_.layout().value_count() * downlink_count_;
     uplink_bytes_ = downlink_bytes_ = uplink_count_ = downlink_count_ = 0;
+    expected_update_bytes_ = std::exchange(largest_update_bytes_, 0);
 
     // The engine counts virtual time; the record's walls are this machine's.
     record.virtual_seconds = record.wall_seconds;
@@ -445,6 +464,7 @@ class FleetImpl final : public Fleet {
   void Execute(Abandon& abandon) {
     DropOutstandingFolds();
     for (Worker& worker : workers_) worker.accumulator->Reset();
+    model_.AbandonRound();
     Totals(abandon.record);
     if (options_.record != nullptr) Keep(options_.record->WriteRound(abandon.record));
     if (options_.on_round) options_.on_round(abandon.record);
@@ -473,6 +493,9 @@ class FleetImpl final : public Fleet {
   int64_t sequence_ = 0;
   std::map<std::string, FleetAttempt> attempts_;
   std::shared_ptr<const DecodedModel> held_;
+  std::vector<std::optional<Digest>> held_by_member_;  // the version each holds, if any
+  std::map<int64_t, Residual> residuals_;               // by partition
+  int64_t expected_update_bytes_ = 0, largest_update_bytes_ = 0;
   std::stop_token stop_;
   bool stop_told_ = false;
   bool finished_ = false;
@@ -520,6 +543,7 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
     FEDWATT_ASSIGN_OR_RETURN(worker.trainer, options.trainer_factory(options.model.plan.architecture));
   }
   options.model.layout = workers[0].trainer->layout();
+  options.model.initial_from_seed = options.initial_model.empty();
   if (options.initial_model.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(options.initial_model, workers[0].trainer->InitialModel(InitialModelSeed(options.engine.seed)));
   }

@@ -13,8 +13,10 @@
 //
 // Cost: one pass to check, one to add; 8 bytes a coordinate. Weight sums are kept as steps: nothing per coordinate.
 // Breakdown point 0: one client within the limits can move the mean by n / N * max_abs.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <utility>
@@ -51,13 +53,11 @@ class WeightedMean : public Accumulator {
         sums_(static_cast<size_t>(options.layout.value_count())) {}
 
   absl::Status Accumulate(const ClientUpdate& update) override {
+    if (update.is_sparse) return AccumulateSparse(update);
     if (update.delta.size() != sums_.size()) {
       return Refuse(Rejection::kWrongLayout, absl::StrCat(update.delta.size(), " values, expected ", sums_.size()));
     }
-    if (update.example_count < 1) {
-      return Refuse(Rejection::kBadWeight, absl::StrCat("example_count = ", update.example_count, ", expected >= 1"));
-    }
-    if (update.example_count > options_.max_total_weight - total_weight_) return WeightExhausted(update.example_count);
+    FEDWATT_RETURN_IF_ERROR(CheckWeight(update.example_count));
     FEDWATT_RETURN_IF_ERROR(CheckCoverage(update.covered));
 
     const CoordinateRange all{0, static_cast<int64_t>(sums_.size())};
@@ -65,24 +65,15 @@ class WeightedMean : public Accumulator {
     float most = 0;
     for (const CoordinateRange& range : ranges) {
       const float magnitude = internal::MaxMagnitude(update.delta.subspan(range.begin, range.end - range.begin));
-      if (!std::isfinite(magnitude)) {
-        return Refuse(Rejection::kNotFinite, absl::StrCat("a value in [", range.begin, ", ", range.end, ") is not finite"));
-      }
-      if (magnitude > options_.max_abs) {
-        return Refuse(Rejection::kValueTooLarge, absl::StrCat("a value of magnitude ", magnitude, " in [", range.begin, ", ", range.end,
-                                                              "), at most ", options_.max_abs, " is allowed"));
-      }
+      FEDWATT_RETURN_IF_ERROR(CheckMagnitude(magnitude, range.begin, range.end));
       most = std::max(most, magnitude);
     }
     const double factor = std::ldexp(static_cast<double>(update.example_count), exponent_);
     for (const CoordinateRange& range : ranges) {
       const size_t begin = static_cast<size_t>(range.begin), count = static_cast<size_t>(range.end - range.begin);
       internal::AddScaled(update.delta.subspan(begin, count), factor, most, absl::MakeSpan(sums_).subspan(begin, count));
-      AddStep(range.begin, update.example_count);
-      AddStep(range.end, -update.example_count);
     }
-    total_weight_ += update.example_count;
-    ++update_count_;
+    Count(update.example_count, ranges);
     return absl::OkStatus();
   }
 
@@ -189,6 +180,62 @@ class WeightedMean : public Accumulator {
 
  private:
   int64_t value_count() const { return static_cast<int64_t>(sums_.size()); }
+
+  // Costs what the values cost that are there; the sums are those of the same update written out.
+  absl::Status AccumulateSparse(const ClientUpdate& update) {
+    if (update.indices.size() != update.delta.size()) {
+      return Refuse(Rejection::kWrongLayout, absl::StrCat(update.indices.size(), " indices of ", update.delta.size(), " values"));
+    }
+    FEDWATT_RETURN_IF_ERROR(CheckWeight(update.example_count));
+    FEDWATT_RETURN_IF_ERROR(CheckCoverage(update.covered));
+    const float most = internal::MaxMagnitude(update.delta);
+    FEDWATT_RETURN_IF_ERROR(CheckMagnitude(most, 0, value_count()));
+    uint32_t last = 0;
+    for (uint32_t index : update.indices) last = std::max(last, index);
+    if (!update.indices.empty() && last >= sums_.size()) {
+      return Refuse(Rejection::kWrongLayout, absl::StrCat("index ", last, ", expected less than ", sums_.size()));
+    }
+    const double factor = std::ldexp(static_cast<double>(update.example_count), exponent_);
+    if (update.covered.empty()) {
+      internal::AddScaledAt(update.indices, update.delta, factor, absl::MakeSpan(sums_));
+      const CoordinateRange all{0, value_count()};
+      Count(update.example_count, absl::MakeConstSpan(&all, 1));
+      return absl::OkStatus();
+    }
+    for (size_t i = 0; i < update.indices.size(); ++i) {
+      const int64_t index = update.indices[i];
+      auto after = std::upper_bound(update.covered.begin(), update.covered.end(), index,
+                                    [](int64_t at, const CoordinateRange& range) { return at < range.begin; });
+      if (after == update.covered.begin() || index >= std::prev(after)->end) continue;
+      internal::AddScaledAt(update.indices.subspan(i, 1), update.delta.subspan(i, 1), factor, absl::MakeSpan(sums_));
+    }
+    Count(update.example_count, update.covered);
+    return absl::OkStatus();
+  }
+
+  void Count(int64_t example_count, absl::Span<const CoordinateRange> ranges) {
+    for (const CoordinateRange& range : ranges) {
+      AddStep(range.begin, example_count);
+      AddStep(range.end, -example_count);
+    }
+    total_weight_ += example_count;
+    ++update_count_;
+  }
+
+  absl::Status CheckWeight(int64_t example_count) const {
+    if (example_count < 1) return Refuse(Rejection::kBadWeight, absl::StrCat("example_count = ", example_count, ", expected >= 1"));
+    if (example_count > options_.max_total_weight - total_weight_) return WeightExhausted(example_count);
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckMagnitude(float magnitude, int64_t begin, int64_t end) const {
+    if (!std::isfinite(magnitude)) return Refuse(Rejection::kNotFinite, absl::StrCat("a value in [", begin, ", ", end, ") is not finite"));
+    if (magnitude > options_.max_abs) {
+      return Refuse(Rejection::kValueTooLarge, absl::StrCat("a value of magnitude ", magnitude, " in [", begin, ", ", end, "), at most ",
+                                                            options_.max_abs, " is allowed"));
+    }
+    return absl::OkStatus();
+  }
 
   absl::Status WeightExhausted(int64_t weight) const {
     return WithRejection(absl::ResourceExhaustedError(absl::StrCat("weighted_mean: weight ", weight, " on top of ", total_weight_,

@@ -8,6 +8,8 @@
 #include "fake_coordinator.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/pipeline.h"
+#include "fedwatt/round/model_chain.h"
 #include "fedwatt/round/participant.h"
 #include "tests/testing/status_matchers.h"
 
@@ -83,6 +85,8 @@ class ClientTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
     ASSERT_OK_AND_ASSIGN(std::string payload, codec->Encode(values, CodingContext{}));
     fake_.model = WriteContainer(header, payload);
+    fake_.model_digest = ModelDigest(Layout(), values).Raw();
+    values_ = values;
     ASSERT_TRUE(fake_.Start(InsecureServerCredentials()));
   }
   void TearDown() override {
@@ -137,6 +141,7 @@ class ClientTest : public ::testing::Test {
   }
 
   std::string base_;
+  std::vector<float> values_;  // of the fake's model
   FakeCoordinator fake_;
   bool slow_ = false, fails_ = false;
   std::atomic<int> trainers_made_{0};
@@ -240,7 +245,7 @@ TEST_F(ClientTest, ModelIsFetchedOnceAndKeptOverRestarts) {
   EXPECT_EQ(seen.reports[3].transfer().downlink_payload_bytes(), 0);
   EXPECT_EQ(seen.check_ins[0].client_id(), seen.check_ins[1].client_id());
   // A damaged file is only a miss.
-  ASSERT_THAT(WriteFileAtomically(base_ + "/state/blob", "garbage"), IsOk());
+  ASSERT_THAT(WriteFileAtomically(base_ + "/state/model.fwt", "garbage"), IsOk());
   fake_.rounds = 5;
   ASSERT_OK_AND_ASSIGN(summary, Run(options));
   EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0, 0));
@@ -424,6 +429,145 @@ TEST_F(ClientTest, OptionsAreChecked) {
   expect([](ClientOptions& o) { o.connection.server = "nonsense"; }, "expected host:port");
   expect([](ClientOptions& o) { o.connection.insecure = false; }, "security.directory");
   expect([](ClientOptions& o) { o.name = std::string(129, 'x'); }, "client name");
+}
+
+// The chain that a coordinator would offer: from the model that AddOneTrainer makes from a seed to two versions later.
+class DeltaTest : public ClientTest {
+ protected:
+  void SetUp() override {
+    ClientTest::SetUp();
+    std::vector<float> master(kValues, 0.5f);
+    ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Layout(), {.step = 0.25}, std::vector<float>(kValues)));
+    start_ = chain.digest();
+    ASSERT_THAT(chain.Append(master), IsOk());
+    first_ = chain.digest();
+    first_delta_ = Delta(chain, start_);
+    first_values_ = chain.values();
+    master.assign(kValues, 1.0f);
+    ASSERT_THAT(chain.Append(master), IsOk());
+    second_ = chain.digest();
+    second_delta_ = Delta(chain, first_);
+    second_values_ = chain.values();
+  }
+  std::string Delta(const ModelChain& chain, const Digest& from) {
+    ContainerHeader header;
+    header.kind = ContainerKind::kModelDelta;
+    header.codec = "chain";
+    header.layout_digest = Layout().digest();
+    return WriteContainer(header, chain.DeltaFrom(from)->payload);
+  }
+  void Offer(const std::vector<float>& values, const std::string& delta, const Digest& base) {
+    ContainerHeader header;
+    header.codec = "float32";
+    header.layout = Layout();
+    fake_.model = WriteContainer(header, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+    fake_.model_digest = ModelDigest(Layout(), values).Raw();
+    fake_.delta = delta;
+    fake_.base_digest = base.Raw();
+  }
+  Digest start_, first_, second_;
+  std::string first_delta_, second_delta_;
+  std::vector<float> first_values_, second_values_;
+};
+
+TEST_F(DeltaTest, MakesTheFirstVersionItselfAndFollowsTheChainOverARestart) {
+  ClientOptions options = Options();
+  options.state_directory = base_ + "/state";
+  Offer(first_values_, first_delta_, start_);
+  ASSERT_THAT(Run(options), IsOk());
+  ExpectUpdateOfOnes();
+  EXPECT_EQ(fake_.seen().idle_waits.front().held_model_digest(), "");
+  EXPECT_LT(fake_.seen().reports.front().transfer().downlink_payload_bytes(), 10000) << "the whole model was fetched";
+
+  Offer(second_values_, second_delta_, first_);
+  fake_.rounds = 2;
+  const size_t waits = fake_.seen().idle_waits.size();
+  ASSERT_THAT(Run(options), IsOk());
+  EXPECT_EQ(fake_.seen().idle_waits[waits].held_model_digest(), first_.Raw());
+  EXPECT_LT(fake_.seen().reports.back().transfer().downlink_payload_bytes(), 10000);
+  EXPECT_TRUE(fake_.seen().reports.back().has_completed());
+}
+
+TEST_F(DeltaTest, AsksForTheWholeModelWhenADeltaStartsElsewhere) {
+  Offer(second_values_, second_delta_, first_);  // this client never held the first version
+  ASSERT_THAT(Run(Options()), IsOk());
+  const FakeCoordinator::Seen seen = fake_.seen();
+  ASSERT_GE(seen.idle_waits.size(), 3u);
+  EXPECT_FALSE(seen.idle_waits[0].whole_model());
+  EXPECT_FALSE(seen.idle_waits[1].whole_model());
+  EXPECT_TRUE(seen.idle_waits[2].whole_model());
+  ASSERT_THAT(seen.reports, SizeIs(1));
+  EXPECT_TRUE(seen.reports[0].has_completed()) << "asking again must not cost the attempt";
+  ExpectUpdateOfOnes();
+}
+
+TEST_F(DeltaTest, RefusesAModelThatIsNotTheOneAnnounced) {
+  Offer(first_values_, first_delta_, start_);
+  fake_.model_digest = second_.Raw();
+  ASSERT_THAT(Run(Options()), IsOk());
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_TRUE(fake_.seen().reports[0].has_failed());
+  EXPECT_THAT(fake_.seen().reports[0].failed().message(), HasSubstr("was announced"));
+}
+
+// With a step of 4, an update of ones encodes as nothing and leaves a residual of 1; with that residual the next one is 2, half a step, and rounds up.
+class FeedbackTest : public ClientTest {
+ protected:
+  void SetUp() override {
+    ClientTest::SetUp();
+    fake_.plan.uplink_codec = "ef,ecsq:step=4";
+  }
+  float DecodedUpdate(const std::string& attempt) {
+    const FakeCoordinator::Seen seen = fake_.seen();
+    auto upload = seen.uploads.find(attempt);
+    if (upload == seen.uploads.end()) return -1;
+    absl::StatusOr<ContainerView> view = ParseContainer(upload->second, 1 << 30);
+    EXPECT_THAT(view, IsOk());
+    std::vector<float> values(kValues);
+    EXPECT_THAT(Pipeline::Create(fake_.plan.uplink_codec)->DecodeDense(view->payload, Layout(), 0, 0, absl::MakeSpan(values)), IsOk());
+    EXPECT_THAT(values, ::testing::Each(values[0]));
+    return values[0];
+  }
+  // A client that is stopped while its report goes unanswered: its update may count or not.
+  void LeaveAnUpdateUndecided(ClientOptions options) {
+    fake_.lost_reports = 1 << 20;
+    std::stop_source stop;
+    std::jthread stopper([&](std::stop_token done) {
+      while (!done.stop_requested() && fake_.seen().reports.empty()) absl::SleepFor(absl::Milliseconds(5));
+      stop.request_stop();
+    });
+    EXPECT_THAT(Run(options, stop.get_token()), StatusIs(absl::StatusCode::kCancelled, ::testing::_));
+    fake_.lost_reports = 0;
+    fake_.rounds = 2;
+  }
+};
+
+TEST_F(FeedbackTest, AResidualComesBackInTheNextRound) {
+  fake_.rounds = 2;
+  ASSERT_THAT(Run(Options()), IsOk());
+  EXPECT_EQ(DecodedUpdate("attempt-1"), 0);
+  EXPECT_EQ(DecodedUpdate("attempt-2"), 4);
+}
+
+TEST_F(FeedbackTest, AfterAKillTheVerdictDecides) {
+  ClientOptions options = Options();
+  options.state_directory = base_ + "/state";
+  LeaveAnUpdateUndecided(options);
+  ASSERT_TRUE(std::filesystem::exists(base_ + "/state/residual-2.staged"));
+  fake_.past_attempts = v1::REJECTION_REASON_DUPLICATE;  // it counted
+  ASSERT_THAT(Run(options), IsOk());
+  EXPECT_THAT(fake_.seen().asked_about, ElementsAre("attempt-1"));
+  EXPECT_EQ(DecodedUpdate("attempt-2"), 4);
+  EXPECT_FALSE(std::filesystem::exists(base_ + "/state/residual-2.staged"));
+}
+
+TEST_F(FeedbackTest, AnUpdateThatDidNotCountLeavesNoResidual) {
+  ClientOptions options = Options();
+  options.state_directory = base_ + "/state";
+  LeaveAnUpdateUndecided(options);
+  fake_.past_attempts = v1::REJECTION_REASON_LATE;
+  ASSERT_THAT(Run(options), IsOk());
+  EXPECT_EQ(DecodedUpdate("attempt-2"), 0);
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ class FakeCoordinator : public v1::Coordinator::Service {
  public:
   // ---- The script. Set before the client runs.
   std::string model;              // container bytes
+  std::string model_digest;       // of the model that they lead to
+  std::string delta, base_digest;  // when set: what a client gets that does not insist on the whole model
   Plan plan;
   int64_t rounds = 1;             // reports with an update or a failure until FINISHED
   bool evaluate_first = false;
@@ -41,6 +43,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
   int lost_reports = 0;           // reports that count but whose answer is lost
   std::optional<Rejection> cancel_working;  // answer to WaitForWork(current_attempt_id)
   bool unwanted = false;
+  std::optional<v1::RejectionReason> past_attempts;  // answer to StillWanted of attempts that are not open
   absl::Duration deadline = absl::InfiniteDuration();
 
   // ---- What happened.
@@ -52,7 +55,9 @@ class FakeCoordinator : public v1::Coordinator::Service {
     std::map<std::string, std::string> uploads;         // whole, by attempt
     std::vector<v1::ReportEvaluationRequest> evaluations;
     std::set<std::string> waiting_request_ids;
+    std::vector<v1::WaitForWorkRequest> idle_waits;     // those that ask for work
     int still_wanted = 0;
+    std::vector<std::string> asked_about;               // attempts of before
   };
   Seen seen() const {
     absl::MutexLock lock(&mutex_);
@@ -125,7 +130,8 @@ class FakeCoordinator : public v1::Coordinator::Service {
       if (!sessions_.contains(request->session_id())) return Unknown();
       seen_.waiting_request_ids.insert(request->request_id());
       if (request->current_attempt_id().empty()) {
-        Answer(request->session_id(), response);
+        seen_.idle_waits.push_back(*request);
+        Answer(*request, response);
         return grpc::Status::OK;
       }
     }
@@ -153,10 +159,11 @@ class FakeCoordinator : public v1::Coordinator::Service {
       std::swap(cut, cut_downloads_after);
       std::swap(corrupt, corrupt_download);
     }
-    for (int64_t at = request->offset_bytes(); at < static_cast<int64_t>(model.size());) {
+    const std::string& blob = request->digest() == Sha256(model).Raw() ? model : delta;
+    for (int64_t at = request->offset_bytes(); at < static_cast<int64_t>(blob.size());) {
       if (cut-- == 0) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "cut");
       v1::DownloadBlobResponse response;
-      FillChunk(model, at, response.mutable_chunk());
+      FillChunk(blob, at, response.mutable_chunk());
       if (corrupt && at > 0) response.mutable_chunk()->set_crc32c(0);
       at += static_cast<int64_t>(response.chunk().data().size());
       if (!writer->Write(response)) break;
@@ -168,7 +175,10 @@ class FakeCoordinator : public v1::Coordinator::Service {
     absl::MutexLock lock(&mutex_);
     if (!sessions_.contains(request->session_id())) return Unknown();
     ++seen_.still_wanted;
-    if (unwanted) {
+    if (past_attempts && open_[request->session_id()] != request->attempt_id()) {
+      seen_.asked_about.push_back(request->attempt_id());
+      response->mutable_unwanted()->set_reason(*past_attempts);
+    } else if (unwanted) {
       ++reports_done_;
       open_.erase(request->session_id());
       response->mutable_unwanted()->set_reason(v1::REJECTION_REASON_NOT_NEEDED);
@@ -243,13 +253,14 @@ class FakeCoordinator : public v1::Coordinator::Service {
  private:
   static grpc::Status Unknown() { return grpc::Status(grpc::StatusCode::NOT_FOUND, "session unknown"); }
 
-  void Answer(const std::string& session, v1::WaitForWorkResponse* response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  void Answer(const v1::WaitForWorkRequest& request, v1::WaitForWorkResponse* response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const std::string& session = request.session_id();
     if (evaluate_first) {
       v1::EvaluateAssignment& work = *response->mutable_evaluate();
       work.set_attempt_id("evaluation-1");
       work.set_round(1);
       *work.mutable_plan() = ToProto(plan);
-      FillModel(work.mutable_model());
+      FillModel(request, &work);
     } else if (reports_done_ >= rounds) {
       response->mutable_finished()->set_reason("all rounds done");
       response->mutable_finished()->set_succeeded(true);
@@ -259,15 +270,20 @@ class FakeCoordinator : public v1::Coordinator::Service {
       if (attempt.empty()) attempt = absl::StrCat("attempt-", ++attempts_);
       v1::TrainAssignment& work = *response->mutable_train();
       work.set_attempt_id(attempt);
-      work.set_round(1);
+      work.set_round(attempts_);
       *work.mutable_plan() = ToProto(plan);
-      FillModel(work.mutable_model());
+      FillModel(request, &work);
       if (deadline < absl::InfiniteDuration()) *work.mutable_deadline_duration() = ToProto(deadline);
     }
   }
-  void FillModel(v1::BlobReference* reference) const {
-    reference->set_digest(Sha256(model).Raw());
-    reference->set_total_bytes(static_cast<int64_t>(model.size()));
+  template <typename Assignment>
+  void FillModel(const v1::WaitForWorkRequest& request, Assignment* assignment) const {
+    assignment->set_model_digest(model_digest);
+    const bool is_delta = !base_digest.empty() && !request.whole_model();
+    if (is_delta) assignment->set_base_model_digest(base_digest);
+    const std::string& blob = is_delta ? delta : model;
+    assignment->mutable_model()->set_digest(Sha256(blob).Raw());
+    assignment->mutable_model()->set_total_bytes(static_cast<int64_t>(blob.size()));
   }
 
   mutable absl::Mutex mutex_;

@@ -60,7 +60,8 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.federation.deadline, absl::Minutes(10));
   EXPECT_EQ(settings.federation.target_accuracy, std::nullopt);
   EXPECT_EQ(settings.aggregation.strategy, "fedavg");
-  EXPECT_EQ(settings.compression.uplink, "float32");
+  EXPECT_EQ(settings.compression.preset, "no_regret");
+  EXPECT_EQ(settings.compression.uplink, "");
   EXPECT_EQ(settings.selection_policy, "uniform");
   EXPECT_EQ(settings.fit_policy, "full");
   EXPECT_EQ(settings.energy.meter, "auto");
@@ -125,6 +126,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "aggregation.beta1",
                           "aggregation.beta2",
                           "aggregation.tau",
+                          "compression.preset",
                           "compression.uplink",
                           "compression.downlink",
                           "privacy.clip_norm",
@@ -336,6 +338,9 @@ TEST_F(SettingsTest, NamesThatOtherRoomsKnowAreCheckedThere) {
   };
   refused("aggregation.strategy", "fedavgg", "did you mean 'fedavg'?");
   refused("compression.uplink", "int7", "did you mean 'int8'?");
+  refused("compression.uplink", "chain:step=0.01", "downlink");
+  refused("compression.downlink", "ef,int8", "'ef'");
+  refused("compression.preset", "smalest", "did you mean 'smallest'?");
   refused("compression.downlink", "int7", "did you mean 'int8'?");
   refused("energy.meter", "rapple", "unknown meter");
   refused("energy.device_class", "phone:1,toaster:1", "toaster");

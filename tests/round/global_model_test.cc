@@ -3,8 +3,10 @@
 #include <cmath>
 #include <limits>
 
+#include "fedwatt/base/random.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/model/rejection.h"
+#include "fedwatt/round/participant.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -35,7 +37,7 @@ TEST(GlobalModelTest, MovesByTheWeightedMean) {
   World world;
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
-  std::vector<float> scratch;
+  FoldScratch scratch;
   ASSERT_THAT(FoldUpdate(model.plan(), world.layout, world.Update({1, 0, -1}), 1, 1, 0, *sum, scratch), IsOk());
   ASSERT_THAT(FoldUpdate(model.plan(), world.layout, world.Update({0, 4, -1}), 3, 1, 1, *sum, scratch), IsOk());
   ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
@@ -101,7 +103,7 @@ TEST(FoldUpdateTest, NamesEveryReasonAndTouchesNothing) {
   world.options.plan.limits.max_example_count = 100;
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, {1, 2, 3}));
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
-  std::vector<float> scratch;
+  FoldScratch scratch;
   const auto reason = [&](const std::string& bytes, int64_t examples = 1) {
     absl::Status status = FoldUpdate(model.plan(), world.layout, bytes, examples, 1, 0, *sum, scratch);
     EXPECT_FALSE(status.ok());
@@ -130,6 +132,110 @@ TEST(FoldUpdateTest, NamesEveryReasonAndTouchesNothing) {
   header.codec = "int8";
   EXPECT_EQ(reason(WriteContainer(header, std::string(12, '\0'))), "wrong_codec");
   EXPECT_THAT(FoldUpdate(model.plan(), world.layout, good, 1, 1, 0, *sum, scratch), IsOk());
+}
+
+// A client at any version, or at none, ends at the version of now; the way costs less than the whole model, and one that is unknown costs the whole model.
+class ChainOfferTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kValues = 4000;
+  void SetUp() override {
+    layout_ = *ParameterLayout::Create({{"w", {40, 99}}, {"b", {40}}});
+    options_.plan.run_id = "run";
+    options_.plan.architecture = {.name = "any", .input_shape = {99}, .output_count = 40};
+    options_.plan.downlink_codec = "chain:step=0.01:length=60";
+    options_.layout = layout_;
+    options_.initial_from_seed = true;
+    initial_.resize(kValues);
+    Random random(3);
+    for (float& value : initial_) value = static_cast<float>(random.Normal() * 0.1);
+  }
+  void Step(GlobalModel& model, int64_t round) {
+    MeanDelta mean{.values = std::vector<float>(kValues), .uncovered = {}, .update_count = 1, .total_weight = 1};
+    Random random(100 + static_cast<uint64_t>(round));
+    for (float& value : mean.values) value = static_cast<float>(random.Normal() * 0.002);
+    ASSERT_THAT(model.Step(mean, round), IsOk());
+  }
+  // What a client at `held` makes of the offer.
+  void Follow(GlobalModel& model, const std::optional<Digest>& held, DecodedModel client) {
+    const ModelOffer offer = model.OfferFor(held, false);
+    ASSERT_TRUE(offer.base.has_value());
+    ASSERT_EQ(*offer.base, ModelDigest(layout_, client.values));
+    ASSERT_NE(offer.blob, nullptr);
+    EXPECT_EQ(model.FindBlob(offer.blob_digest), offer.blob);
+    EXPECT_LT(offer.blob->size(), model.blob()->size() / 8);
+    EXPECT_EQ(model.OfferFor(held, false).blob, offer.blob) << "coded twice";
+    ASSERT_THAT(ApplyModelDelta(*offer.blob, 1 << 20, client), IsOk());
+    EXPECT_EQ(ModelDigest(layout_, client.values), model.published_digest());
+  }
+  DecodedModel Initial() {
+    DecodedModel model{layout_, initial_};
+    SnapToLattice(layout_, absl::MakeSpan(model.values));
+    return model;
+  }
+  ParameterLayout layout_;
+  GlobalModelOptions options_;
+  std::vector<float> initial_;
+};
+
+TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  EXPECT_EQ(model.published_digest(), ModelDigest(layout_, Initial().values));
+  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, nullptr) << "a client makes version 0 itself";
+  for (int64_t round = 1; round <= 10; ++round) Step(model, round);
+  const DecodedModel tenth{layout_, *model.published()};
+  const Digest tenth_digest = model.published_digest();
+  EXPECT_EQ(model.OfferFor(tenth_digest, false).blob, nullptr) << "it holds the newest";
+  for (int64_t round = 11; round <= 60; ++round) Step(model, round);
+  Follow(model, tenth_digest, tenth);      // away for 50 rounds
+  Follow(model, std::nullopt, Initial());  // joins now
+  for (int64_t round = 61; round <= 80; ++round) Step(model, round);
+  Follow(model, tenth_digest, Initial());  // its version has been forgotten: from the start again
+
+  const ModelOffer whole = model.OfferFor(tenth_digest, true);
+  EXPECT_EQ(whole.blob, model.blob());
+  EXPECT_FALSE(whole.base.has_value());
+  ASSERT_OK_AND_ASSIGN(DecodedModel decoded, DecodeModel(*whole.blob, 1 << 20));
+  EXPECT_EQ(ModelDigest(layout_, decoded.values), model.published_digest());
+}
+
+TEST_F(ChainOfferTest, WithoutASeedNewcomersGetTheWholeModel) {
+  options_.initial_from_seed = false;
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  Step(model, 1);
+  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, model.blob());
+  EXPECT_EQ(model.OfferFor(Sha256("unknown"), false).blob, model.blob());
+}
+
+TEST_F(ChainOfferTest, ARestartGoesOnWithTheSameChain) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  for (int64_t round = 1; round <= 5; ++round) Step(model, round);
+  const DecodedModel fifth{layout_, *model.published()};
+  ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+  ASSERT_THAT(again.Restore(model.Save()), IsOk());
+  EXPECT_EQ(again.published_digest(), model.published_digest());
+  for (int64_t round = 6; round <= 8; ++round) {
+    Step(model, round);
+    Step(again, round);
+  }
+  EXPECT_EQ(again.published_digest(), model.published_digest());
+  Follow(again, ModelDigest(layout_, fifth.values), fifth);
+}
+
+// A weight that outgrows its lattice: the chain starts anew, and goes on over a restart.
+TEST_F(ChainOfferTest, AChainThatIsOutgrownStartsAnew) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const Digest before = model.published_digest();
+  MeanDelta leap{.values = std::vector<float>(kValues), .uncovered = {}, .update_count = 1, .total_weight = 1};
+  leap.values[7] = 1000;
+  ASSERT_THAT(model.Step(leap, 1), IsOk());
+  EXPECT_NEAR((*model.published())[7], 1000, 0.2);
+  EXPECT_EQ(model.OfferFor(before, false).blob, model.blob());
+  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, model.blob());
+  const DecodedModel client{layout_, *model.published()};
+  ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+  ASSERT_THAT(again.Restore(model.Save()), IsOk());
+  Step(again, 2);
+  Follow(again, ModelDigest(layout_, client.values), client);
 }
 
 }  // namespace

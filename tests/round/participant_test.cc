@@ -1,5 +1,10 @@
 #include "fedwatt/round/participant.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "fedwatt/compression/pipeline.h"
+
 #include <limits>
 #include <set>
 
@@ -30,7 +35,7 @@ struct World {
     plan.recipe.batch_size = 5;
   }
   absl::StatusOr<AttemptResult> Run(TrainingControl control = {}) {
-    return RunAttempt(plan, 1, 0, model, data, trainer, control, nullptr, scratch);
+    return RunAttempt(plan, 1, 0, model, data, trainer, control, nullptr, nullptr, scratch);
   }
 };
 
@@ -56,7 +61,7 @@ TEST(ParticipantTest, SameSeedSameBytesOtherRoundOtherBytes) {
   ASSERT_OK_AND_ASSIGN(AttemptResult a, world.Run());
   ASSERT_OK_AND_ASSIGN(AttemptResult b, world.Run());
   EXPECT_EQ(a.update, b.update);
-  ASSERT_OK_AND_ASSIGN(AttemptResult other, RunAttempt(world.plan, 2, 0, world.model, world.data, world.trainer, {}, nullptr, world.scratch));
+  ASSERT_OK_AND_ASSIGN(AttemptResult other, RunAttempt(world.plan, 2, 0, world.model, world.data, world.trainer, {}, nullptr, nullptr, world.scratch));
   EXPECT_NE(a.update, other.update);
 }
 
@@ -133,6 +138,44 @@ TEST(HeldOutTest, SplitsWithoutLossAndTheSameEveryTime) {
   for (double bad : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_THAT(SplitHeldOut(data, bad, 1, 3), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fraction")));
   }
+}
+
+// Residual + update - what was sent = the new residual, to the bit, and nothing is kept when the pipeline has no feedback.
+TEST(ParticipantTest, ErrorFeedbackKeepsWhatTheEncodingLost) {
+  World world;
+  world.plan.uplink_codec = "ef,ecsq:step=0.25";
+  ASSERT_OK_AND_ASSIGN(AttemptResult first, world.Run());
+  std::vector<float> local(world.model.values.size());
+  ASSERT_TRUE(world.trainer.Train(world.model.values, world.data, world.plan.recipe, TrainingSeed(world.plan.seed, 1, 0), {}, absl::MakeSpan(local)).ok());
+  ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(first.update, 1 << 20));
+  std::vector<float> sent(local.size());
+  ASSERT_TRUE(Pipeline::Create(world.plan.uplink_codec)->DecodeDense(view.payload, world.model.layout, EncodingSeed(world.plan.seed, 1, 0), 1, absl::MakeSpan(sent)).ok());
+  ASSERT_EQ(first.residual.size(), local.size());
+  float most = 0;
+  for (size_t i = 0; i < local.size(); ++i) {
+    EXPECT_EQ(first.residual[i], local[i] - world.model.values[i] - sent[i]);
+    most = std::max(most, std::fabs(first.residual[i]));
+  }
+  EXPECT_GT(most, 0);
+  EXPECT_LE(most, 0.125f);
+
+  const Residual large{std::vector<float>(local.size(), 10.0f), 0};
+  ASSERT_OK_AND_ASSIGN(AttemptResult next, RunAttempt(world.plan, 1, 0, world.model, world.data, world.trainer, {}, &large, nullptr, world.scratch));
+  ASSERT_OK_AND_ASSIGN(view, ParseContainer(next.update, 1 << 20));
+  ASSERT_TRUE(Pipeline::Create(world.plan.uplink_codec)->DecodeDense(view.payload, world.model.layout, EncodingSeed(world.plan.seed, 1, 0), 1, absl::MakeSpan(sent)).ok());
+  for (size_t i = 0; i < local.size(); ++i) EXPECT_NEAR(sent[i], 10 + local[i] - world.model.values[i], 0.13);
+
+  world.plan.uplink_codec = "ecsq:step=0.25";
+  ASSERT_OK_AND_ASSIGN(AttemptResult without, RunAttempt(world.plan, 1, 0, world.model, world.data, world.trainer, {}, &large, nullptr, world.scratch));
+  EXPECT_TRUE(without.residual.empty());
+}
+
+TEST(ParticipantTest, AStaleResidualFades) {
+  EXPECT_EQ(ResidualWeight(1), 1);
+  EXPECT_EQ(ResidualWeight(64), 1);
+  EXPECT_EQ(ResidualWeight(96), 0.5);
+  EXPECT_EQ(ResidualWeight(128), 0.25);
+  EXPECT_LT(ResidualWeight(1000), 1e-8);
 }
 
 }  // namespace

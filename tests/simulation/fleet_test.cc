@@ -173,7 +173,7 @@ class FailingTrainer : public LogisticTrainer {
                                        const TrainingControl& control, absl::Span<float> local) override {
     if (data.size() == 20) return absl::AbortedError("the loss is not a number");
     absl::StatusOr<TrainingResult> result = LogisticTrainer::Train(global, data, recipe, seed, control, local);
-    if (data.size() == 21) local[0] = std::nanf("");
+    if (data.size() == 21) local[0] = 1e9f;
     return result;
   }
 };
@@ -191,7 +191,7 @@ TEST(FleetTest, AFailingMemberAndAPoisonedUpdateCostOnlyTheirSenders) {
     EXPECT_TRUE(round.committed);
     EXPECT_EQ(round.clients_completed, kMembers - 2);
     EXPECT_EQ(round.rejections.at("client_error"), 1);
-    EXPECT_EQ(round.rejections.at("not_finite"), 1);
+    EXPECT_EQ(round.rejections.at("value_too_large"), 1);
   }
 }
 

@@ -1,4 +1,5 @@
 // fedwatt architectures, codecs, meters, strategies: what is registered, one name a line.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -6,6 +7,7 @@
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/round/model_chain.h"
 #include "fedwatt/energy/meter.h"
 #ifdef FEDWATT_HAS_TORCH
 #include "fedwatt/model/torch/architecture.h"
@@ -32,7 +34,11 @@ absl::StatusOr<ExitCode> ListArchitectures(const Options& options) {
 #endif
 }
 
-absl::StatusOr<ExitCode> ListCodecs(const Options& options) { return List(options, StageNames()); }
+absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
+  std::vector<std::string> names = StageNames();
+  names.insert(std::upper_bound(names.begin(), names.end(), kChainStage), std::string(kChainStage));
+  return List(options, names);
+}
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
 absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
 

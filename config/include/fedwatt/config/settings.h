@@ -59,8 +59,9 @@ struct AggregationSettings {
 };
 
 struct CompressionSettings {
-  std::string uplink = "float32";
-  std::string downlink = "float32";
+  std::string preset = "no_regret";
+  std::string uplink;    // "" = the preset's
+  std::string downlink;  // "" = the preset's
 };
 
 struct PrivacySettings {

@@ -18,10 +18,14 @@ struct CoordinateRange {
 
 // Borrows its values. `delta` = local - global, in layout order. `covered` lists, sorted and disjoint, the coordinates the
 // client trained; empty means all. Uncovered values of `delta` are ignored.
+//
+// A sparse update lists `indices`, without repetition and in any order: delta[i] belongs to coordinate indices[i], all others are 0.
 struct ClientUpdate {
   absl::Span<const float> delta;
   int64_t example_count = 0;  // the averaging weight, >= 1
   absl::Span<const CoordinateRange> covered;
+  bool is_sparse = false;
+  absl::Span<const uint32_t> indices;  // empty unless is_sparse
 };
 
 }  // namespace fedwatt

@@ -16,6 +16,7 @@ namespace fedwatt {
 enum class ContainerKind : uint8_t {
   kModel = 1,   // carries its layout; payload is a whole model
   kUpdate = 2,  // names its layout by digest alone; payload is an update
+  kModelDelta = 3,  // likewise; payload leads from one version of a chain to another (round/model_chain.h)
 };
 
 struct ContainerHeader {

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Bytes to an accuracy: float32 against the compression presets, three seeds each, everything else equal. Writes a table, a JSON file and a plot.
+#
+#   bench/experiments/bytes_to_accuracy/run.sh [BIN_DIRECTORY] [OUT]
+#
+# What is measured: payload bytes up and down of all clients, each client on its own: first contact and catching up after rounds missed included.
+# SEEDS ("1 2 3"), LONG_ROUNDS (300), SHORT_ROUNDS (120), SETTINGS ("iid dirichlet cnn lstm") and CODECS (name=uplink/downlink ...) shorten or change it.
+set -euo pipefail
+here=$(dirname "$0")
+bin=${1:-build/release/bin}
+out=${2:-$(mktemp -d)}
+seeds=${SEEDS:-1 2 3} long=${LONG_ROUNDS:-300} short=${SHORT_ROUNDS:-120}
+mkdir -p "$out"
+settings=${SETTINGS:-iid dirichlet cnn lstm}
+codecs=${CODECS:-float32=preset no_regret=preset smallest=preset}
+config=examples/simulated_fleet/fashion_mnist_2nn.toml
+
+declare -A flags=(
+  [iid]="--config $config --set federation.rounds=$long"
+  [dirichlet]="--config $config --set federation.rounds=$short --set partition.kind=dirichlet --set partition.alpha=0.3"
+  [cnn]="--config $config --set federation.rounds=${CNN_ROUNDS:-40} --set model.architecture=fedavg_cnn --set data.normalization=unit"
+  [lstm]="--config ${here}/char_lstm.toml --set federation.rounds=${LSTM_ROUNDS:-60}"
+)
+for setting in $settings; do
+  for codec in $codecs; do
+    name=${codec%%=*} spec=${codec#*=}
+    if [ "$spec" = preset ]; then
+      compression=(--set "compression.preset=$name" --set compression.uplink= --set compression.downlink=)
+    else
+      compression=(--set "compression.uplink=${spec%%/*}" --set "compression.downlink=${spec##*/}")
+    fi
+    for seed in $seeds; do
+      run="$out/$setting/$name/$seed"
+      [ -s "$run/summary.json" ] && continue
+      echo "$setting $name seed $seed" >&2
+      rm -rf "$run"
+      # shellcheck disable=SC2086
+      "$bin/fedwatt-fleet" ${flags[$setting]} "${compression[@]}" --seed "$seed" --out "$run" >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
+    done
+  done
+done
+python3 "$here/table.py" "$out"

@@ -1,0 +1,108 @@
+// The downlink as a chain of versions: what clients hold of the global model moves on a lattice, so that a client at any version of the chain
+// reaches the newest by adding whole numbers of steps, and ends at the same bits whichever way it went.
+//
+//   version t+1 = version t + step * n,   n = sign(r) * floor(|r| / step + 1 - deadzone),   r = master - version t
+//
+// The residual r carries what was not sent into the next rounds: error feedback on the server, one for all clients (Tang et al. 2019,
+// DoubleSqueeze, arXiv 1905.05957, section 3; there per round and for all workers, here with catching up). Every value is a whole multiple of its
+// tensor's unit and smaller than 2^24 of them, so float32 additions are exact: increments of several versions add up to one, in any order.
+// A client that missed k versions gets the sum of k increments, coded once for all clients at that version.
+#ifndef FEDWATT_ROUND_MODEL_CHAIN_H_
+#define FEDWATT_ROUND_MODEL_CHAIN_H_
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fedwatt/base/digest.h"
+#include "fedwatt/model/layout.h"
+
+namespace fedwatt {
+
+// The name by which `compression.downlink` asks for a chain, and by which clients say that they can follow one.
+inline constexpr std::string_view kChainStage = "chain";
+
+struct ChainOptions {
+  double step = 0;          // > 0; rounded to three significant bits, so that increments stay exact
+  double rate = 0;          // > 0: bits a value and version that the step and the dead zone are held to; exactly one of step and rate is given
+  double deadzone = 0.55;   // [0.5, 1]: a value moves once its residual passes this share of a step
+  int64_t length = 64;      // versions kept for clients that come back; [1, 4096]
+};
+// "chain:step=0.03", "chain:rate=0.05:length=32". Errors: INVALID_ARGUMENT  naming the option, its range and what was got
+absl::StatusOr<ChainOptions> ParseChain(std::string_view spec);
+// Whether a downlink is spelled as a chain.
+bool IsChain(std::string_view spec);
+
+// Moves a model onto the lattice of the chain that starts with it: the same values on both ends. Averaged buffers stay as they are.
+void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values);
+
+// The bytes that take one version to another: increments of parameters, whole averaged buffers.
+struct ChainDelta {
+  Digest base;    // ModelDigest of the version it starts from
+  Digest target;  // and of the one it leads to
+  std::string payload;
+};
+
+// Applies `payload` to `values`, which are of the version the delta starts from. On error `values` are spoilt. `payload` may be hostile.
+// Errors: DATA_LOSS  not what a chain makes for this layout; values would leave the lattice
+absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, absl::Span<float> values);
+
+// The coordinator's end. Thread-compatible.
+class ModelChain {
+ public:
+  // `initial` is snapped and becomes version 0. `reproducible`: whoever restores the chain will have it at hand again, so that it need not be saved.
+  // Errors: INVALID_ARGUMENT  a value too large for any lattice
+  static absl::StatusOr<ModelChain> Create(const ParameterLayout& layout, const ChainOptions& options, absl::Span<const float> initial,
+                                           bool reproducible = true);
+
+  // Adds the version that follows `master`. Errors: RESOURCE_EXHAUSTED  a value has left the lattice: the chain must start anew
+  absl::Status Append(absl::Span<const float> master);
+
+  const std::vector<float>& values() const { return values_; }
+  const Digest& digest() const { return versions_.empty() ? initial_digest_ : versions_.back().digest; }
+  const Digest& initial_digest() const { return initial_digest_; }
+  int64_t version() const { return version_; }
+  // Of the last version: bits a parameter that its increment took, step and dead zone.
+  double last_rate() const { return last_rate_; }
+  double step() const { return step_; }
+
+  // From the version that `held` names to the newest. Errors: NOT_FOUND  the version is unknown or too old
+  absl::StatusOr<ChainDelta> DeltaFrom(const Digest& held) const;
+
+  // Everything a restart needs; `initial` as given to Create. Errors: DATA_LOSS  damaged; INVALID_ARGUMENT  of another layout
+  std::string Save() const;
+  absl::Status Restore(std::string_view state);
+
+ private:
+  struct Version {
+    Digest digest;       // of the version that the increment leads to
+    double step = 0;
+    std::string symbols;  // EncodeSymbols of the increment
+  };
+
+  ModelChain() = default;
+  void Control();
+
+  ParameterLayout layout_;
+  ChainOptions options_;
+  std::vector<float> initial_;
+  bool reproducible_ = true;
+  Digest initial_digest_;
+  std::vector<float> values_;
+  std::deque<Version> versions_;  // the newest last; at most options_.length
+  int64_t version_ = 0;
+  double step_ = 0;
+  double deadzone_ = 0.55;
+  double common_step_ = 0;  // of which all steps so far are multiples
+  double last_rate_ = 0;
+};
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_ROUND_MODEL_CHAIN_H_

@@ -1,0 +1,194 @@
+#include "fedwatt/round/model_chain.h"
+
+#include <cmath>
+
+#include "fedwatt/base/random.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::_;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+ParameterLayout Small() { return *ParameterLayout::Create({{"w", {4}}}); }
+ParameterLayout WithBuffers() {
+  return *ParameterLayout::Create({{"w", {300, 7}}, {"mean", {5}, EntryKind::kAveragedBuffer}, {"b", {33}}, {"steps", {}, EntryKind::kLocal, Dtype::kInt64}});
+}
+
+std::vector<float> Noise(size_t size, double scale, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(size);
+  for (float& value : values) value = static_cast<float>(random.Normal() * scale);
+  return values;
+}
+
+TEST(ParseChainTest, ReadsAndRefuses) {
+  ASSERT_OK_AND_ASSIGN(ChainOptions options, ParseChain("chain:step=0.03:deadzone=0.7:length=12"));
+  EXPECT_EQ(options.step, 0.03);
+  EXPECT_EQ(options.deadzone, 0.7);
+  EXPECT_EQ(options.length, 12);
+  EXPECT_THAT(ParseChain("chain"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("step or rate")));
+  EXPECT_THAT(ParseChain("chain:step=1:rate=1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("step or rate")));
+  EXPECT_THAT(ParseChain("chain:step=0"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("step = '0'")));
+  EXPECT_THAT(ParseChain("chain:step=nan"), StatusIs(absl::StatusCode::kInvalidArgument, _));
+  EXPECT_THAT(ParseChain("chain:stride=1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no option 'stride'")));
+  EXPECT_TRUE(IsChain("chain:rate=1"));
+  EXPECT_FALSE(IsChain("chained"));
+}
+
+// By hand: step 0.25, dead zone 0.5. Residuals 0.3, -0.13, 0.12, 0.6 make symbols 1, -1, 0, 2; what is left adds up in the next round.
+TEST(ModelChainTest, MovesByWholeStepsAndKeepsTheRest) {
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .deadzone = 0.5}, {0, 0, 0, 0}));
+  ASSERT_THAT(chain.Append({0.3f, -0.13f, 0.12f, 0.6f}), IsOk());
+  EXPECT_THAT(chain.values(), ElementsAre(0.25f, -0.25f, 0, 0.5f));
+  ASSERT_THAT(chain.Append({0.3f, -0.13f, 0.126f, 0.6f}), IsOk());
+  EXPECT_THAT(chain.values(), ElementsAre(0.25f, -0.25f, 0.25f, 0.5f));
+  // -0.13 against -0.25 is 0.12 too low, within the dead zone; at 0 it is half a step and moves.
+  ASSERT_THAT(chain.Append({0.3f, 0, 0.126f, 0.6f}), IsOk());
+  EXPECT_EQ(chain.values()[1], 0);
+}
+
+TEST(ModelChainTest, EveryWayToAVersionEndsAtTheSameBits) {
+  const ParameterLayout layout = WithBuffers();
+  const size_t size = static_cast<size_t>(layout.value_count());
+  std::vector<float> master = Noise(size, 0.05, 1);
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.01, .length = 8}, master));
+  master = chain.values();
+  std::vector<std::vector<float>> versions = {chain.values()};
+  std::vector<Digest> digests = {chain.digest()};
+  for (int round = 1; round <= 8; ++round) {
+    const std::vector<float> move = Noise(size, 0.008, 100 + round);
+    for (size_t i = 0; i < size; ++i) master[i] += move[i];
+    ASSERT_THAT(chain.Append(master), IsOk());
+    versions.push_back(chain.values());
+    digests.push_back(chain.digest());
+    for (int from = 0; from < round; ++from) {
+      ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[from]));
+      EXPECT_EQ(delta.target, chain.digest());
+      std::vector<float> values = versions[from];
+      ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
+      ASSERT_EQ(values, chain.values()) << from << " to " << round;
+    }
+    // Buffers are not quantized.
+    EXPECT_EQ(chain.values()[2100], master[2100]);
+  }
+  // What is sent never strays: the residual of every parameter is within the dead zone.
+  for (size_t i = 0; i < 2100; ++i) ASSERT_LE(std::fabs(master[i] - chain.values()[i]), 0.01 * 0.55 + 1e-6);
+}
+
+TEST(ModelChainTest, StepsThatChangeShareALattice) {
+  const ParameterLayout layout = Small();
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.rate = 0.001, .deadzone = 0.5}, {0.1f, 0.2f, 0.3f, 0.4f}));
+  const Digest start = chain.digest();
+  const std::vector<float> begin = chain.values();
+  std::vector<float> master = begin;
+  const double first_step = chain.step();
+  for (int round = 0; round < 40; ++round) {
+    for (float& value : master) value += 0.3f;  // far above the rate asked for: the step must grow
+    const Digest before = chain.digest();
+    std::vector<float> values = chain.values();
+    ASSERT_THAT(chain.Append(master), IsOk());
+    ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(before));
+    ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
+    ASSERT_EQ(values, chain.values());
+    if (round >= 20) break;
+  }
+  EXPECT_GT(chain.step(), first_step);
+  ASSERT_OK_AND_ASSIGN(ChainDelta all, chain.DeltaFrom(start));
+  std::vector<float> values = begin;
+  ASSERT_THAT(ApplyChainDelta(layout, all.payload, absl::MakeSpan(values)), IsOk());
+  EXPECT_EQ(values, chain.values());
+}
+
+TEST(ModelChainTest, ForgetsOldVersionsButNeverTheFirst) {
+  const ParameterLayout layout = Small();
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.25, .length = 3}, {0, 0, 0, 0}));
+  const Digest start = chain.digest();
+  std::vector<Digest> digests;
+  for (int round = 1; round <= 5; ++round) {
+    ASSERT_THAT(chain.Append(std::vector<float>(4, 0.25f * round)), IsOk());
+    digests.push_back(chain.digest());
+  }
+  EXPECT_THAT(chain.DeltaFrom(digests[0]), StatusIs(absl::StatusCode::kNotFound, _));
+  EXPECT_THAT(chain.DeltaFrom(digests[2]), IsOk());
+  EXPECT_THAT(chain.DeltaFrom(Sha256("unknown")), StatusIs(absl::StatusCode::kNotFound, _));
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(start));
+  std::vector<float> values(4);
+  ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
+  EXPECT_EQ(values, chain.values());
+  // From the newest to itself: nothing moves.
+  ASSERT_OK_AND_ASSIGN(ChainDelta none, chain.DeltaFrom(chain.digest()));
+  ASSERT_THAT(ApplyChainDelta(layout, none.payload, absl::MakeSpan(values)), IsOk());
+  EXPECT_EQ(values, chain.values());
+}
+
+TEST(ModelChainTest, SaysWhenAValueLeavesTheLattice) {
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25}, {0, 0, 0, 0}));
+  EXPECT_THAT(chain.Append({7.8f, 0, 0, 0}), IsOk());
+  EXPECT_THAT(chain.Append({8.5f, 0, 0, 0}), StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("leaves the lattice")));
+  // Large weights have a coarser unit, and more room.
+  ASSERT_OK_AND_ASSIGN(ModelChain large, ModelChain::Create(Small(), {.step = 0.01}, {1000, 0, 0, 0}));
+  std::vector<float> before = large.values();
+  const Digest held = large.digest();
+  EXPECT_THAT(large.Append({31000.123f, 0.001f, 0, 0}), IsOk());
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, large.DeltaFrom(held));
+  ASSERT_THAT(ApplyChainDelta(Small(), delta.payload, absl::MakeSpan(before)), IsOk());
+  EXPECT_EQ(before, large.values());
+}
+
+TEST(ModelChainTest, SavesAndGoesOnBitForBit) {
+  const ParameterLayout layout = WithBuffers();
+  const size_t size = static_cast<size_t>(layout.value_count());
+  const std::vector<float> initial = Noise(size, 0.05, 1);
+  for (bool reproducible : {true, false}) {
+    ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.rate = 0.2}, initial, reproducible));
+    std::vector<float> master = chain.values();
+    for (int round = 0; round < 5; ++round) {
+      for (size_t i = 0; i < size; ++i) master[i] += 0.01f * static_cast<float>(i % 7);
+      ASSERT_THAT(chain.Append(master), IsOk());
+    }
+    const std::string state = chain.Save();
+    ASSERT_OK_AND_ASSIGN(ModelChain other, ModelChain::Create(layout, {.rate = 0.2}, reproducible ? initial : Noise(size, 1, 7)));
+    ASSERT_THAT(other.Restore(state), IsOk());
+    EXPECT_EQ(other.digest(), chain.digest());
+    for (float& value : master) value += 0.02f;
+    ASSERT_THAT(chain.Append(master), IsOk());
+    ASSERT_THAT(other.Append(master), IsOk());
+    EXPECT_EQ(other.digest(), chain.digest());
+    EXPECT_EQ(other.Save(), chain.Save());
+    for (size_t cut = 0; cut < state.size(); cut += 97) EXPECT_FALSE(other.Restore(state.substr(0, cut)).ok()) << cut;
+  }
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.01}, initial));
+  ASSERT_OK_AND_ASSIGN(ModelChain stranger, ModelChain::Create(layout, {.step = 0.01}, Noise(size, 0.05, 2)));
+  EXPECT_THAT(stranger.Restore(chain.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("another model")));
+}
+
+TEST(ApplyChainDeltaTest, BearsHostileBytes) {
+  const ParameterLayout layout = WithBuffers();
+  const size_t size = static_cast<size_t>(layout.value_count());
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.01}, Noise(size, 0.05, 1)));
+  const Digest start = chain.digest();
+  ASSERT_THAT(chain.Append(Noise(size, 0.05, 2)), IsOk());
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(start));
+  Random random(5);
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string bytes = delta.payload.substr(0, trial % 2 == 0 ? delta.payload.size() : random.Below(delta.payload.size()));
+    for (int flips = 0; flips < 3 && !bytes.empty(); ++flips) bytes[random.Below(bytes.size())] = static_cast<char>(random.Next());
+    std::vector<float> values(size, 0.5f);
+    const absl::Status status = ApplyChainDelta(layout, bytes, absl::MakeSpan(values));
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+      continue;
+    }
+    for (float value : values) ASSERT_TRUE(std::isfinite(value));
+  }
+  std::vector<float> values(size);
+  EXPECT_THAT(ApplyChainDelta(layout, "", absl::MakeSpan(values)), StatusIs(absl::StatusCode::kDataLoss, _));
+}
+
+}  // namespace
+}  // namespace fedwatt

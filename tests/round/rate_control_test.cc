@@ -1,0 +1,75 @@
+#include "fedwatt/round/rate_control.h"
+
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/strip.h"
+#include "fedwatt/round/compression_settings.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::HasSubstr;
+
+double MultipleIn(absl::string_view spec) {
+  double multiple = 0;
+  EXPECT_TRUE(absl::ConsumePrefix(&spec, "dithered:multiple="));
+  EXPECT_TRUE(absl::SimpleAtod(spec, &multiple)) << spec;
+  return multiple;
+}
+
+TEST(RateControlTest, LeavesOtherSpecsAlone) {
+  ASSERT_OK_AND_ASSIGN(RateControl control, RateControl::Create("ef,top_k:fraction=0.01,sign", 1000));
+  EXPECT_FALSE(control.active());
+  control.NoteUpdate(5);
+  control.Commit();
+  EXPECT_EQ(control.spec(), "ef,top_k:fraction=0.01,sign");
+  EXPECT_THAT(RateControl::Create("int8:rate=3", 1000), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'int8' has no rate")));
+  EXPECT_THAT(RateControl::Create("dithered:rate=99", 1000), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("[0.005, 8]")));
+}
+
+TEST(RateControlTest, KeepsWhatStandsAroundTheRate) {
+  ASSERT_OK_AND_ASSIGN(RateControl control, RateControl::Create("ef,ecsq:rate=0.25:deadzone=0.6", 1000));
+  EXPECT_EQ(control.spec(), "ef,ecsq:multiple=10:deadzone=0.6");
+}
+
+// A world in which an update takes 3 / multiple bits a value, so that rate 0.1 belongs to multiple 30; control starts at 25.
+TEST(RateControlTest, SettlesAtTheRate) {
+  constexpr int64_t kValues = 100000;
+  ASSERT_OK_AND_ASSIGN(RateControl control, RateControl::Create("dithered:rate=0.1", kValues));
+  EXPECT_NEAR(MultipleIn(control.spec()), 25, 1e-9);
+  for (int round = 0; round < 12; ++round) {
+    const double multiple = MultipleIn(control.spec());
+    for (int update = 0; update < 3; ++update) control.NoteUpdate(std::llround(kValues * 3 / multiple / 8));
+    control.Commit();
+  }
+  EXPECT_NEAR(MultipleIn(control.spec()), 30, 0.1);
+  // A round that came to nothing, and one without updates, teach nothing.
+  const std::string settled = control.spec();
+  control.NoteUpdate(1 << 20);
+  control.Abandon();
+  control.Commit();
+  EXPECT_EQ(control.spec(), settled);
+  ASSERT_OK_AND_ASSIGN(RateControl again, RateControl::Create("dithered:rate=0.1", kValues));
+  ASSERT_THAT(again.Restore(control.multiple()), IsOk());
+  EXPECT_EQ(again.spec(), settled);
+  EXPECT_THAT(again.Restore(std::nan("")), StatusIs(absl::StatusCode::kDataLoss, ::testing::_));
+}
+
+TEST(CompressionSettingsTest, ChecksBothDirections) {
+  for (const CompressionPreset& preset : CompressionPresets()) {
+    EXPECT_THAT(CheckUplink(preset.uplink), IsOk()) << preset.name;
+    EXPECT_THAT(CheckDownlink(preset.downlink), IsOk()) << preset.name;
+  }
+  EXPECT_THAT(CheckUplink("chain:step=1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("downlink")));
+  EXPECT_THAT(CheckDownlink("ef,int8"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'ef'")));
+  EXPECT_THAT(CheckDownlink("chain:step=-1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("step")));
+  EXPECT_THAT(CheckUplink("int88"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'int8'")));
+  EXPECT_THAT(FindCompressionPreset("smalest"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'smallest'")));
+}
+
+}  // namespace
+}  // namespace fedwatt
