@@ -24,7 +24,7 @@ TEST(MakeCodecTest, ParsesOptions) {
 }
 
 TEST(MakeCodecTest, RefusesBadSpellings) {
-  EXPECT_THAT(MakeCodec("int9"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'int8'")));
+  EXPECT_THAT(MakeCodec("float3"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'float32'")));
   EXPECT_THAT(MakeCodec(""), StatusIs(absl::StatusCode::kNotFound, _));
   for (const char* spec : {"int8:", "int8:block", "int8:=2", "int8:block=", "int8:block=0", "int8:block=-1", "int8:block=65537", "int8:block=2x",
                            "int8:block=2:block=2", "int8:block=99999999999", "float32:block=2"}) {

@@ -100,13 +100,13 @@ def bfloat16(values):
     return out
 
 
-def int8(values, block=256):
-    random, scales, codes = xoshiro(SEED), b"", b""
+def stochastic_uniform(values, bits, block=256):
+    random, scales, codes, levels = xoshiro(SEED), b"", [], 2 ** (bits - 1) - 1
     for begin in range(0, len(values), block):
         part = values[begin:begin + block]
         most = max(abs(v) for v in part)
-        scale = f32(most / 127)
-        if scale * 127 < most:
+        scale = f32(most / levels)
+        if scale * levels < most:
             scale = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", scale))[0] + 1))[0]
         scales += struct.pack("<f", scale)
         inverse = 1.0 / scale
@@ -114,8 +114,10 @@ def int8(values, block=256):
         for i, value in enumerate(part):
             word = next(random) if i % 2 == 0 else word >> 32
             u = ((word & 0xFFFFFFFF) + 0.5) / 2 ** 32
-            codes += struct.pack("<b", max(-127, min(127, int(value * inverse + (128 + u)) - 128)))
-    return scales + codes
+            codes.append(max(-levels, min(levels, int(value * inverse + (128 + u)) - 128)))
+    codes += [-levels - 1] * (-len(codes) % (8 // bits))
+    number = sum((code % 2 ** bits) << (i * bits) for i, code in enumerate(codes))
+    return scales + number.to_bytes(len(codes) * bits // 8, "little")
 
 
 def write(name, data):
@@ -129,6 +131,7 @@ write("container_model.hex", container(1, "float32", floats(MODEL_VALUES)))
 write("container_update.hex", container(2, "float32", floats(MODEL_VALUES)))
 write("codec_float32.hex", floats(CODEC_VALUES))
 write("codec_bfloat16.hex", bfloat16(CODEC_VALUES))
-write("codec_int8.hex", int8(CODEC_VALUES))
+for bits in (8, 4, 2):
+    write(f"codec_int{bits}.hex", stochastic_uniform(CODEC_VALUES, bits))
 # codec_dithered.hex and codec_ecsq.hex hold what the C++ code wrote when they were pinned: their entropy coder has a second implementation in
 # tests/compression/symbol_coder_test.cc instead.

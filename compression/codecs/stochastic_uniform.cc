@@ -1,0 +1,181 @@
+// int8, int4, int2: blocks of `block` values (default 256, the last may be shorter) share one float32 scale; each value is a signed code of
+// 8, 4 or 2 bits, with L = 127, 7 or 1 levels on either side of zero.
+//
+//   scale_b = the smallest float32 >= max |x| / L over block b        (0 for a block of zeros)
+//   code_i  = floor(x_i / scale_b + u_i),  u_i uniform in (0, 1)       in [-L, L]
+//   decoded = code_i * scale_b
+//
+// Stochastic rounding (Alistarh et al. 2017, arXiv 1610.02132, section 3.1, with one level set a block): E[decoded] = x up to 2^-33 of a step.
+// u_i = (k_i + 1/2) / 2^32, where k_i are the lower and then the upper halves of Random(context.seed).Next(), in coordinate order;
+// each block starts with a fresh word.
+// |error| < scale_b. Bytes: ceil(n / block) scales, then n codes in two's complement, little-endian, the first in the lowest bits of its byte; places
+// left in the last byte hold -L - 1, which is no code. A value takes 1.016, 0.516 or 0.266 bytes.
+// Option: block=N, N in [1, 65536].
+#include <algorithm>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "codec_support.h"
+#include "fedwatt/base/random.h"
+#include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/rejection.h"
+
+namespace fedwatt {
+namespace {
+
+constexpr uint32_t kMagnitude = 0x7fffffffu;
+constexpr uint32_t kInfinity = 0x7f800000u;
+
+// The largest |x| as float bits, which order like the values do; kInfinity or more when one is not finite.
+uint32_t MaxMagnitude(const float* values, size_t count) {
+  int32_t most = 0;
+  for (size_t i = 0; i < count; ++i) most = std::max(most, static_cast<int32_t>(std::bit_cast<uint32_t>(values[i]) & kMagnitude));
+  return static_cast<uint32_t>(most);
+}
+
+// Codes of `bits` bits each; 8 / bits of them lie in a byte.
+void PackCodes(const std::vector<int8_t>& codes, int bits, char* out) {
+  const size_t per_byte = static_cast<size_t>(8 / bits);
+  const uint32_t mask = (1u << bits) - 1;
+  const int8_t filler = static_cast<int8_t>(-(1 << (bits - 1)));
+  for (size_t i = 0; i < codes.size(); i += per_byte) {
+    uint32_t byte = 0;
+    for (size_t j = 0; j < per_byte; ++j) {
+      const int8_t code = i + j < codes.size() ? codes[i + j] : filler;
+      byte |= (static_cast<uint32_t>(code) & mask) << (static_cast<int>(j) * bits);
+    }
+    *out++ = static_cast<char>(byte);
+  }
+}
+
+int8_t UnpackCode(const char* packed, int bits, size_t i) {
+  const size_t per_byte = static_cast<size_t>(8 / bits);
+  const int shift = 8 - bits - static_cast<int>(i % per_byte) * bits;
+  return static_cast<int8_t>(static_cast<int8_t>(static_cast<uint8_t>(packed[i / per_byte]) << shift) >> (8 - bits));
+}
+
+class StochasticUniform : public Codec {
+ public:
+  StochasticUniform(std::string_view name, int bits, size_t block) : name_(name), bits_(bits), levels_((1 << (bits - 1)) - 1), block_(block) {}
+  std::string_view name() const override { return name_; }
+
+  absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
+    const size_t blocks = BlockCount(values.size());
+    std::string bytes(blocks * sizeof(float) + CodeBytes(values.size()), '\0');
+    char* const packed = bytes.data() + blocks * sizeof(float);
+    std::vector<int8_t> unpacked(bits_ == 8 ? 0 : values.size());
+    int8_t* const codes = bits_ == 8 ? reinterpret_cast<int8_t*>(packed) : unpacked.data();
+    Random random(context.seed);
+    std::vector<double> offsets(block_ + 1);
+    for (size_t b = 0; b < blocks; ++b) {
+      const size_t begin = b * block_;
+      const size_t count = std::min(block_, values.size() - begin);
+      const float* in = values.data() + begin;
+      const uint32_t most = MaxMagnitude(in, count);
+      if (most >= kInfinity) {
+        return WithRejection(
+            absl::InvalidArgumentError(absl::StrCat(std::string(name_), ": a value in [", begin, ", ", begin + count, ") is not finite")),
+            Rejection::kNotFinite);
+      }
+      const float scale = ScaleFor(std::bit_cast<float>(most));
+      std::memcpy(bytes.data() + b * sizeof(float), &scale, sizeof(scale));
+      // Drawn for zero blocks as well: a coordinate's random number depends on its place alone.
+      for (size_t i = 0; i < count; i += 2) {
+        const uint64_t word = random.Next();
+        // 128 makes the truncation below a floor.
+        offsets[i] = 128 + (static_cast<double>(static_cast<uint32_t>(word)) + 0.5) * 0x1p-32;
+        offsets[i + 1] = 128 + (static_cast<double>(word >> 32) + 0.5) * 0x1p-32;
+      }
+      if (scale == 0) continue;
+      const double inverse = 1.0 / scale;
+      for (size_t i = 0; i < count; ++i) {
+        const int32_t code = static_cast<int32_t>(in[i] * inverse + offsets[i]) - 128;
+        codes[begin + i] = static_cast<int8_t>(std::clamp(code, -levels_, levels_));
+      }
+    }
+    if (bits_ != 8) PackCodes(unpacked, bits_, packed);
+    return bytes;
+  }
+
+  absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
+    const size_t blocks = BlockCount(out.size());
+    const size_t code_bytes = CodeBytes(out.size());
+    FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name_, blocks * sizeof(float) + code_bytes, bytes.size()));
+    const char* const packed = bytes.data() + blocks * sizeof(float);
+    for (size_t i = out.size(); i < code_bytes * 8 / static_cast<size_t>(bits_); ++i) {
+      if (UnpackCode(packed, bits_, i) != -levels_ - 1) return absl::DataLossError(absl::StrCat(std::string(name_), ": a code beyond the last"));
+    }
+    std::vector<int8_t> unpacked(bits_ == 8 ? 0 : std::min(block_, out.size()));
+    for (size_t b = 0; b < blocks; ++b) {
+      float scale;
+      std::memcpy(&scale, bytes.data() + b * sizeof(float), sizeof(scale));
+      // One comparison refuses NaN, infinity, negative numbers and scales whose largest code would overflow.
+      if (std::bit_cast<uint32_t>(scale) > kInfinity || !std::isfinite(scale * static_cast<float>(levels_))) {
+        return absl::DataLossError(absl::StrCat(std::string(name_), ": the scale of block ", b, " is not a finite number >= 0"));
+      }
+      const size_t begin = b * block_;
+      const size_t count = std::min(block_, out.size() - begin);
+      const int8_t* codes = reinterpret_cast<const int8_t*>(packed) + begin;
+      if (bits_ != 8) {
+        for (size_t i = 0; i < count; ++i) unpacked[i] = UnpackCode(packed, bits_, begin + i);
+        codes = unpacked.data();
+      }
+      int lowest = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const int code = codes[i];
+        lowest = std::min(lowest, code);
+        out[begin + i] = static_cast<float>(code) * scale;
+      }
+      if (lowest < -levels_) return absl::DataLossError(absl::StrCat(std::string(name_), ": code ", lowest, " in block ", b));
+    }
+    return absl::OkStatus();
+  }
+
+  double ErrorBound(double max_abs) const override { return max_abs / levels_ * (1 + 0x1p-20) + 0x1p-149; }
+
+ private:
+  float ScaleFor(float max_abs) const {
+    const double levels = levels_;
+    float scale = static_cast<float>(max_abs / levels);
+    if (scale * levels < max_abs) scale = std::nextafter(scale, FLT_MAX);
+    // So that levels * scale stays finite; costs at most two ulps at the very end of float's range.
+    return std::min(scale, std::nextafter(FLT_MAX / static_cast<float>(levels_), 0.0f));
+  }
+  size_t BlockCount(size_t values) const { return (values + block_ - 1) / block_; }
+  size_t CodeBytes(size_t values) const { return (values * static_cast<size_t>(bits_) + 7) / 8; }
+
+  const std::string_view name_;  // a literal
+  const int bits_;
+  const int levels_;
+  const size_t block_;
+};
+
+void Install(const char* name, int bits, CodecRegistry& registry) {
+  const auto make = [name, bits](const CodecOptions& options) -> absl::StatusOr<std::unique_ptr<Codec>> {
+    FEDWATT_RETURN_IF_ERROR(internal::CheckOptionNames(name, options, {"block"}));
+    int block = 256;
+    if (auto it = options.find("block"); it != options.end()) {
+      if (!absl::SimpleAtoi(it->second, &block) || block < 1 || block > 65536) {
+        return absl::InvalidArgumentError(absl::StrCat("codec '", name, "': block = '", it->second, "', expected [1, 65536]"));
+      }
+    }
+    return std::make_unique<StochasticUniform>(name, bits, static_cast<size_t>(block));
+  };
+  FEDWATT_CHECK(registry.Register(name, make).ok());
+}
+
+}  // namespace
+
+namespace internal {
+
+void InstallCodec_int8(CodecRegistry& registry) { Install("int8", 8, registry); }
+void InstallCodec_int4(CodecRegistry& registry) { Install("int4", 4, registry); }
+void InstallCodec_int2(CodecRegistry& registry) { Install("int2", 2, registry); }
+
+}  // namespace internal
+}  // namespace fedwatt
