@@ -1,13 +1,16 @@
-// What stages share: lengths as LEB128, vectors.
+// What stages share: options, lengths as LEB128, segments, vectors.
 #ifndef FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 #define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "fedwatt/compression/transform.h"
 
 namespace fedwatt::internal {
@@ -31,6 +34,39 @@ inline absl::StatusOr<uint64_t> TakeVarint(std::string_view& bytes) {
     }
   }
   return absl::DataLossError("a length is truncated or too long");
+}
+
+// The option's value, or `fallback`. Errors: INVALID_ARGUMENT  not a number in [low, high]
+inline absl::StatusOr<double> NumberOption(std::string_view stage, const CodecOptions& options, const char* key, double fallback, double low,
+                                           double high) {
+  const auto it = options.find(key);
+  if (it == options.end()) return fallback;
+  double value = 0;
+  if (!absl::SimpleAtod(it->second, &value) || !(value >= low && value <= high)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("stage '", std::string(stage), "': ", key, " = '", it->second, "', expected a number in [", low, ", ", high, "]"));
+  }
+  return value;
+}
+
+// Likewise, for whole numbers.
+inline absl::StatusOr<int64_t> IntegerOption(std::string_view stage, const CodecOptions& options, const char* key, int64_t fallback, int64_t low,
+                                             int64_t high) {
+  const auto it = options.find(key);
+  if (it == options.end()) return fallback;
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(it->second, &value) || value < low || value > high) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("stage '", std::string(stage), "': ", key, " = '", it->second, "', expected a whole number in [", low, ", ", high, "]"));
+  }
+  return value;
+}
+
+inline std::vector<int64_t> CountsOf(absl::Span<const Segment> segments) {
+  std::vector<int64_t> counts;
+  counts.reserve(segments.size());
+  for (const Segment& segment : segments) counts.push_back(segment.count());
+  return counts;
 }
 
 inline int64_t CountValues(absl::Span<const Segment> segments) {

@@ -120,6 +120,12 @@ def stochastic_uniform(values, bits, block=256):
     return scales + number.to_bytes(len(codes) * bits // 8, "little")
 
 
+def sign(values):
+    lanes = [sum(abs(value) for value in values[lane::8]) for lane in range(8)]
+    bits = sum((value < 0) << i for i, value in enumerate(values)) | 1 << len(values)
+    return struct.pack("<f", sum(lanes) / len(values)) + bits.to_bytes(len(values) // 8 + 1, "little")
+
+
 def write(name, data):
     digits = data.hex()
     (HERE / name).write_text("\n".join(digits[i:i + 96] for i in range(0, len(digits), 96)) + "\n")
@@ -133,5 +139,6 @@ write("codec_float32.hex", floats(CODEC_VALUES))
 write("codec_bfloat16.hex", bfloat16(CODEC_VALUES))
 for bits in (8, 4, 2):
     write(f"codec_int{bits}.hex", stochastic_uniform(CODEC_VALUES, bits))
-# codec_dithered.hex and codec_ecsq.hex hold what the C++ code wrote when they were pinned: their entropy coder has a second implementation in
-# tests/compression/symbol_coder_test.cc instead.
+write("codec_sign.hex", sign(CODEC_VALUES))
+# codec_dithered.hex, codec_ecsq.hex and codec_ternary.hex hold what the C++ code wrote when they were pinned: their entropy coder has a second
+# implementation in tests/compression/symbol_coder_test.cc instead.
