@@ -26,11 +26,11 @@ void ModelCache::Keep(DecodedModel model, const Digest& digest) {
   if (path_.empty()) return;
   ContainerHeader header;
   header.kind = ContainerKind::kModel;
-  header.codec = "float32";
+  header.codec = std::string(kChainStage);
   header.layout = model_->layout;
-  const std::string_view values(reinterpret_cast<const char*>(model_->values.data()), model_->values.size() * sizeof(float));
+  const std::string payload = WriteChainPosition(model_->position.value_or(ChainPosition{"", model_->values}));
   // Only a cache: training goes on without it.
-  if (absl::Status status = WriteFileAtomically(path_, WriteContainer(header, values), 0600); !status.ok()) {
+  if (absl::Status status = WriteFileAtomically(path_, WriteContainer(header, payload), 0600); !status.ok()) {
     Log(log_, LogLevel::kWarning, absl::StrCat("the model is not kept: ", std::string(status.message())));
   }
 }

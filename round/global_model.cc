@@ -113,6 +113,7 @@ absl::Status GlobalModel::Publish(int64_t round) {
   FEDWATT_ASSIGN_OR_RETURN(std::string payload, downlink_->Encode(options_.layout, meant, 0, 0));
   // What clients hold is what the bytes say, not what we meant.
   offers_.clear();
+  whole_ = ModelOffer();
   auto held = std::make_shared<std::vector<float>>(master_.size());
   FEDWATT_RETURN_IF_ERROR(downlink_->DecodeDense(payload, options_.layout, 0, 0, absl::MakeSpan(*held)));
   ContainerHeader header;
@@ -146,8 +147,22 @@ void GlobalModel::NoteUpdate(int64_t bytes) {
   rate_.NoteUpdate(bytes - static_cast<int64_t>(WriteContainer(header, "").size()));
 }
 
+// Without a basis the values say all; with one, clients need the coefficients, of which values are only what comes out.
+ModelOffer GlobalModel::WholeOffer() {
+  if (!chain_.has_value() || chain_->position().basis.empty()) return ModelOffer{blob_, blob_digest_, std::nullopt};
+  if (whole_.blob == nullptr) {
+    ContainerHeader header;
+    header.kind = ContainerKind::kModel;
+    header.codec = std::string(kChainStage);
+    header.layout = options_.layout;
+    whole_.blob = std::make_shared<const std::string>(WriteContainer(header, WriteChainPosition(chain_->position())));
+    whole_.blob_digest = Sha256(*whole_.blob);
+  }
+  return whole_;
+}
+
 ModelOffer GlobalModel::OfferFor(const std::optional<Digest>& held, bool whole) {
-  const ModelOffer all{blob_, blob_digest_, std::nullopt};
+  const ModelOffer all = WholeOffer();
   if (!chain_.has_value() || whole) return all;
   if (held == published_digest_) return ModelOffer{nullptr, Digest(), held};
   if (!held.has_value() && !chain_from_seed_) return all;
@@ -173,6 +188,7 @@ ModelOffer GlobalModel::OfferFor(const std::optional<Digest>& held, bool whole) 
 
 std::shared_ptr<const std::string> GlobalModel::FindBlob(const Digest& digest) const {
   if (digest == blob_digest_) return blob_;
+  if (whole_.blob != nullptr && digest == whole_.blob_digest) return whole_.blob;
   for (const auto& [base, offer] : offers_) {
     if (offer.blob != nullptr && offer.blob_digest == digest) return offer.blob;
   }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/bytes.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/block_dct.h"
 #include "fedwatt/compression/codec.h"
 #include "fedwatt/compression/symbol_coder.h"
 
@@ -116,11 +117,14 @@ absl::StatusOr<ChainOptions> ParseChain(std::string_view spec) {
       FEDWATT_ASSIGN_OR_RETURN(options.rate, number(key, text, 0.001, 8));
     } else if (key == "deadzone") {
       FEDWATT_ASSIGN_OR_RETURN(options.deadzone, number(key, text, 0.5, 1));
+    } else if (key == "transform") {
+      if (text != "dct" && text != "none") return absl::InvalidArgumentError(absl::StrCat("chain: transform = '", text, "', expected dct or none"));
+      options.dct = text == "dct";
     } else if (key == "length") {
       FEDWATT_ASSIGN_OR_RETURN(double length, number(key, text, 1, 4096));
       options.length = static_cast<int64_t>(length);
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, rate, deadzone, length"));
+      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, rate, deadzone, length, transform"));
     }
   }
   if ((options.step > 0) == (options.rate > 0)) return absl::InvalidArgumentError("chain: give either step or rate, as in 'chain:step=0.03'");
@@ -135,28 +139,98 @@ void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values) {
   });
 }
 
-absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, absl::Span<float> values) {
-  FEDWATT_CHECK(static_cast<int64_t>(values.size()) == layout.value_count());
+namespace {
+
+bool InBasis(std::string_view basis, size_t tensor) { return !basis.empty() && (basis[tensor / 8] >> (tensor % 8) & 1) != 0; }
+
+size_t BasisBytes(const ParameterLayout& layout) { return (ParameterCounts(layout).size() + 7) / 8; }
+
+// Transforms the tensors of the basis, there or back.
+void ChangeBasis(const ParameterLayout& layout, std::string_view basis, bool forward, absl::Span<float> values) {
+  size_t tensor = 0;
+  for (size_t i = 0; i < layout.entries().size(); ++i) {
+    const LayoutEntry& entry = layout.entries()[i];
+    if (entry.kind != EntryKind::kParameter) continue;
+    if (!InBasis(basis, tensor++)) continue;
+    const int64_t count = entry.element_count(), rows = entry.shape.empty() ? 1 : entry.shape[0];
+    absl::Span<float> span = values.subspan(static_cast<size_t>(layout.offset(i)), static_cast<size_t>(count));
+    forward ? ForwardBlockDct(rows, count / rows, span) : InverseBlockDct(rows, count / rows, span);
+  }
+}
+
+// The coefficients with which a chain of this basis starts.
+std::vector<float> StartIn(const ParameterLayout& layout, std::string_view basis, std::vector<float> values) {
+  ChangeBasis(layout, basis, /*forward=*/true, absl::MakeSpan(values));
+  // Values are on their lattice already; coefficients have one of their own.
+  SnapToLattice(layout, absl::MakeSpan(values));
+  return values;
+}
+
+absl::Status CheckFinite(absl::Span<const float> values, std::string_view what) {
+  for (float value : values) {
+    if (!std::isfinite(value)) return absl::DataLossError(absl::StrCat(std::string(what), ": a value is not finite"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<float> ChainValues(const ParameterLayout& layout, const ChainPosition& position) {
+  std::vector<float> values = position.coefficients;
+  ChangeBasis(layout, position.basis, /*forward=*/false, absl::MakeSpan(values));
+  return values;
+}
+
+std::string WriteChainPosition(const ChainPosition& position) {
+  std::string payload;
+  payload.push_back(position.basis.empty() ? 0 : 1);
+  payload += position.basis;
+  payload.append(reinterpret_cast<const char*>(position.coefficients.data()), position.coefficients.size() * sizeof(float));
+  return payload;
+}
+
+absl::StatusOr<ChainPosition> ReadChainPosition(const ParameterLayout& layout, std::string_view payload) {
+  ByteReader reader(payload, "chain position");
+  FEDWATT_ASSIGN_OR_RETURN(uint8_t has_basis, reader.Get<uint8_t>("basis"));
+  if (has_basis > 1) return absl::DataLossError("chain position: unknown basis");
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(has_basis != 0 ? BasisBytes(layout) : 0, "basis"));
+  ChainPosition position;
+  position.basis = std::string(basis);
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view bytes, reader.GetBytes(static_cast<uint64_t>(layout.value_count()) * sizeof(float), "coefficients"));
+  if (reader.remaining() != 0) return absl::DataLossError("chain position: trailing bytes");
+  position.coefficients.resize(bytes.size() / sizeof(float));
+  std::memcpy(position.coefficients.data(), bytes.data(), bytes.size());
+  FEDWATT_RETURN_IF_ERROR(CheckFinite(position.coefficients, "chain position"));
+  return position;
+}
+
+absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, ChainPosition& position) {
+  FEDWATT_CHECK(static_cast<int64_t>(position.coefficients.size()) == layout.value_count());
   ByteReader reader(payload, "chain delta");
   FEDWATT_ASSIGN_OR_RETURN(float step, reader.Get<float>("step"));
   if (!(step >= kLeastCommonStep && step <= kGreatestStep)) return absl::DataLossError(absl::StrCat("chain delta: step ", step, " is out of range"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(BasisBytes(layout), "basis"));
+  if (position.basis.empty()) {
+    position.basis = std::string(basis);
+    position.coefficients = StartIn(layout, basis, std::move(position.coefficients));
+  } else if (position.basis != basis) {
+    return absl::DataLossError("chain delta: in another basis than the version held");
+  }
   absl::Status buffers = absl::OkStatus();
   ForEachEntry(layout, EntryKind::kAveragedBuffer, [&](size_t offset, size_t count) {
     if (!buffers.ok()) return;
     absl::StatusOr<std::string_view> bytes = reader.GetBytes(count * sizeof(float), "buffers");
     buffers = bytes.status();
     if (!buffers.ok()) return;
-    std::memcpy(values.data() + offset, bytes->data(), bytes->size());
-    for (float value : values.subspan(offset, count)) {
-      if (!std::isfinite(value)) buffers = absl::DataLossError("chain delta: a buffer value is not finite");
-    }
+    std::memcpy(position.coefficients.data() + offset, bytes->data(), bytes->size());
+    buffers = CheckFinite(absl::MakeConstSpan(position.coefficients).subspan(offset, count), "chain delta");
   });
   FEDWATT_RETURN_IF_ERROR(buffers);
   SparseSymbols increment;
   ParameterMap map(layout);
   FEDWATT_RETURN_IF_ERROR(DecodeSymbols(payload.substr(reader.offset()), ParameterCounts(layout), static_cast<int64_t>(map.total()), increment));
   for (size_t i = 0; i < increment.indices.size(); ++i) {
-    float& value = values[map.FlatOf(increment.indices[i])];
+    float& value = position.coefficients[map.FlatOf(increment.indices[i])];
     const double moved = static_cast<double>(value) + static_cast<double>(increment.symbols[i]) * step;
     value = static_cast<float>(moved);
     if (static_cast<double>(value) != moved) return absl::DataLossError("chain delta: a value leaves the lattice");
@@ -179,6 +253,7 @@ absl::StatusOr<ModelChain> ModelChain::Create(const ParameterLayout& layout, con
   if (chain.layout_.value_count() == 0) return absl::InvalidArgumentError("chain: the initial model holds values beyond 2^55");
   chain.initial_digest_ = ModelDigest(layout, chain.initial_);
   chain.values_ = chain.initial_;
+  chain.position_.coefficients = chain.initial_;
   // A rate is approached from a step that suits weights of ordinary size.
   chain.step_ = NearestStep(options.step > 0 ? options.step : 0x1p-5);
   chain.deadzone_ = options.deadzone;
@@ -186,29 +261,55 @@ absl::StatusOr<ModelChain> ModelChain::Create(const ParameterLayout& layout, con
   return chain;
 }
 
-absl::Status ModelChain::Append(absl::Span<const float> master) {
-  FEDWATT_CHECK(master.size() == values_.size());
+// A tensor moves in the cosine domain when its first move is smaller there in sum of magnitudes, by enough to tell.
+void ModelChain::ChooseBasis(absl::Span<const float> master) {
+  position_.basis.assign(BasisBytes(layout_), '\0');
+  std::vector<float> moved(master.begin(), master.end());
+  for (size_t i = 0; i < moved.size(); ++i) moved[i] -= values_[i];
+  std::vector<float> smooth = moved;
+  const std::string all(position_.basis.size(), '\xff');
+  if (options_.dct) ChangeBasis(layout_, all, /*forward=*/true, absl::MakeSpan(smooth));
+  size_t tensor = 0;
+  ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
+    constexpr double kLeastGain = 0.9;
+    double before = 0, after = 0;
+    for (size_t i = offset; i < offset + count; ++i) {
+      before += std::fabs(moved[i]);
+      after += std::fabs(smooth[i]);
+    }
+    if (after < kLeastGain * before) position_.basis[tensor / 8] = static_cast<char>(position_.basis[tensor / 8] | (1 << (tensor % 8)));
+    ++tensor;
+  });
+  start_ = StartIn(layout_, position_.basis, initial_);
+  position_.coefficients = start_;
+}
+
+absl::Status ModelChain::Append(absl::Span<const float> master_values) {
+  FEDWATT_CHECK(master_values.size() == values_.size());
+  if (position_.basis.empty()) ChooseBasis(master_values);
+  std::vector<float> master(master_values.begin(), master_values.end());
+  ChangeBasis(layout_, position_.basis, /*forward=*/true, absl::MakeSpan(master));
   SparseSymbols increment;
-  std::vector<float> next = values_;
+  std::vector<float> next = position_.coefficients;
   const double round_up = 1 - deadzone_;
   absl::Status moved = absl::OkStatus();
   uint32_t index = 0;
   ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
     // Judged by the tensor as it was at the start, as clients do nothing but add.
-    const int exponent = ExponentOf(absl::MakeConstSpan(initial_).subspan(offset, count));
+    const int exponent = ExponentOf(absl::MakeConstSpan(start_).subspan(offset, count));
     const double limit = std::ldexp(1.0, exponent);
     // Where weights are so large that a step is finer than their unit, several steps are taken at a time.
     const double at_once = std::max(1.0, std::ldexp(1.0, exponent - 24) / GrainOf(step_));
     const double step = step_ * at_once;
     for (size_t i = offset; i < offset + count; ++i, ++index) {
-      const double residual = static_cast<double>(master[i]) - values_[i];
+      const double residual = static_cast<double>(master[i]) - position_.coefficients[i];
       const double symbol = std::floor(std::fabs(residual) / step + round_up) * at_once;
       if (symbol < 1) continue;
       if (symbol > kMaxSymbol) {
         moved = absl::ResourceExhaustedError("chain: a value moved by more than 2^24 steps in one round");
         return;
       }
-      const double value = values_[i] + std::copysign(symbol * step_, residual);
+      const double value = position_.coefficients[i] + std::copysign(symbol * step_, residual);
       if (std::fabs(value) >= limit) moved = absl::ResourceExhaustedError(absl::StrCat("chain: value ", value, " leaves the lattice, which ends at ", limit));
       next[i] = static_cast<float>(value);
       increment.indices.push_back(index);
@@ -222,10 +323,11 @@ absl::Status ModelChain::Append(absl::Span<const float> master) {
   Version version;
   FEDWATT_ASSIGN_OR_RETURN(version.symbols, EncodeSymbols(ParameterCounts(layout_), increment));
   version.step = step_;
-  version.digest = ModelDigest(layout_, next);
+  position_.coefficients = std::move(next);
+  values_ = ChainValues(layout_, position_);
+  version.digest = ModelDigest(layout_, values_);
   last_rate_ = 8.0 * static_cast<double>(version.symbols.size()) / static_cast<double>(std::max<uint32_t>(1, index));
   common_step_ = CommonStep(common_step_, step_);
-  values_ = std::move(next);
   versions_.push_back(std::move(version));
   while (static_cast<int64_t>(versions_.size()) > options_.length) versions_.pop_front();
   ++version_;
@@ -256,11 +358,12 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
   SparseSymbols increment;
   if (held == initial_digest_) {
     // The way from the start needs no versions: the difference is on the lattice.
+    const std::vector<float>& start = position_.basis.empty() ? initial_ : start_;
     uint32_t index = 0;
     bool too_far = false;
     ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
       for (size_t i = offset; i < offset + count; ++i, ++index) {
-        const double steps = (static_cast<double>(values_[i]) - initial_[i]) / step;
+        const double steps = (static_cast<double>(position_.coefficients[i]) - start[i]) / step;
         if (steps == 0) continue;
         too_far |= std::fabs(steps) > kMaxSymbol;
         increment.indices.push_back(index);
@@ -294,8 +397,9 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
   }
   ByteWriter writer;
   writer.Put<float>(static_cast<float>(step));
+  writer.PutBytes(position_.basis.empty() ? std::string(BasisBytes(layout_), '\0') : position_.basis);
   ForEachEntry(layout_, EntryKind::kAveragedBuffer, [&](size_t offset, size_t count) {
-    writer.PutBytes({reinterpret_cast<const char*>(values_.data() + offset), count * sizeof(float)});
+    writer.PutBytes({reinterpret_cast<const char*>(position_.coefficients.data() + offset), count * sizeof(float)});
   });
   FEDWATT_ASSIGN_OR_RETURN(std::string symbols, EncodeSymbols(ParameterCounts(layout_), increment));
   writer.PutBytes(symbols);
@@ -315,7 +419,9 @@ std::string ModelChain::Save() const {
   writer.Put<double>(deadzone_);
   writer.Put<double>(common_step_);
   writer.Put<double>(last_rate_);
-  writer.PutBytes({reinterpret_cast<const char*>(values_.data()), values_.size() * sizeof(float)});
+  const std::string position = WriteChainPosition(position_);
+  writer.Put<uint64_t>(position.size());
+  writer.PutBytes(position);
   writer.Put<uint32_t>(static_cast<uint32_t>(versions_.size()));
   for (const Version& version : versions_) {
     writer.PutBytes(version.digest.Raw());
@@ -356,8 +462,11 @@ absl::Status ModelChain::Restore(std::string_view state) {
     restored.step_ = step_;
     restored.deadzone_ = deadzone_;
   }
-  FEDWATT_ASSIGN_OR_RETURN(std::string_view values, reader.GetBytes(values_.size() * sizeof(float), "values"));
-  std::memcpy(restored.values_.data(), values.data(), values.size());
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t position_size, reader.Get<uint64_t>("position length"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view position, reader.GetBytes(position_size, "position"));
+  FEDWATT_ASSIGN_OR_RETURN(restored.position_, ReadChainPosition(layout_, position));
+  restored.values_ = ChainValues(layout_, restored.position_);
+  if (!restored.position_.basis.empty()) restored.start_ = StartIn(layout_, restored.position_.basis, restored.initial_);
   FEDWATT_ASSIGN_OR_RETURN(uint32_t count, reader.Get<uint32_t>("version count"));
   restored.versions_.clear();
   for (uint32_t i = 0; i < count; ++i) {

@@ -9,25 +9,40 @@
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/privacy/update_guard.h"
-#include "fedwatt/round/model_chain.h"
 
 namespace fedwatt {
+
+namespace {
+
+absl::Status CheckFinite(absl::Span<const float> values) {
+  for (float value : values) {
+    if (!std::isfinite(value)) return absl::InvalidArgumentError("model container: a value is not finite");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max_bytes) {
   FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, max_bytes));
   if (view.header.kind != ContainerKind::kModel) return absl::InvalidArgumentError("model container: it holds an update, expected a model");
-  FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(view.header.codec));
   DecodedModel model;
   model.layout = std::move(view.header.layout);
+  if (view.header.codec == kChainStage) {
+    FEDWATT_ASSIGN_OR_RETURN(model.position, ReadChainPosition(model.layout, view.payload));
+    model.values = ChainValues(model.layout, *model.position);
+    if (model.position->basis.empty()) model.position.reset();
+    FEDWATT_RETURN_IF_ERROR(CheckFinite(model.values));
+    return model;
+  }
+  FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(view.header.codec));
   // A layout may claim 2^31 values in a few bytes; no codec we know packs a model below 1/256 byte a value.
   if (model.layout.value_count() / 256 > static_cast<int64_t>(view.payload.size())) {
     return absl::DataLossError(absl::StrCat("model container: ", model.layout.value_count(), " values claimed by ", view.payload.size(), " bytes"));
   }
   model.values.resize(static_cast<size_t>(model.layout.value_count()));
   FEDWATT_RETURN_IF_ERROR(pipeline.DecodeDense(view.payload, model.layout, 0, 0, absl::MakeSpan(model.values)));
-  for (float value : model.values) {
-    if (!std::isfinite(value)) return absl::InvalidArgumentError("model container: a value is not finite");
-  }
+  FEDWATT_RETURN_IF_ERROR(CheckFinite(model.values));
   return model;
 }
 
@@ -36,7 +51,10 @@ absl::Status ApplyModelDelta(std::string_view container, int64_t max_bytes, Deco
   if (view.header.kind != ContainerKind::kModelDelta) return absl::InvalidArgumentError("model delta: another kind of container");
   if (view.header.layout_digest != model.layout.digest()) return absl::InvalidArgumentError("model delta: of another layout than the model held");
   if (view.header.codec != kChainStage) return absl::InvalidArgumentError(absl::StrCat("model delta: coded by '", view.header.codec, "', expected 'chain'"));
-  return ApplyChainDelta(model.layout, view.payload, absl::MakeSpan(model.values));
+  if (!model.position.has_value()) model.position = ChainPosition{"", std::move(model.values)};
+  FEDWATT_RETURN_IF_ERROR(ApplyChainDelta(model.layout, view.payload, *model.position));
+  model.values = ChainValues(model.layout, *model.position);
+  return CheckFinite(model.values);
 }
 
 double ResidualWeight(int64_t age) {

@@ -192,7 +192,7 @@ TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
   Follow(model, tenth_digest, Initial());  // its version has been forgotten: from the start again
 
   const ModelOffer whole = model.OfferFor(tenth_digest, true);
-  EXPECT_EQ(whole.blob, model.blob());
+  EXPECT_TRUE(model.FindBlob(whole.blob_digest) == whole.blob);
   EXPECT_FALSE(whole.base.has_value());
   ASSERT_OK_AND_ASSIGN(DecodedModel decoded, DecodeModel(*whole.blob, 1 << 20));
   EXPECT_EQ(ModelDigest(layout_, decoded.values), model.published_digest());
@@ -201,9 +201,21 @@ TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
 TEST_F(ChainOfferTest, WithoutASeedNewcomersGetTheWholeModel) {
   options_.initial_from_seed = false;
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  EXPECT_TRUE(model.OfferFor(std::nullopt, false).blob == model.blob());
   Step(model, 1);
-  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, model.blob());
-  EXPECT_EQ(model.OfferFor(Sha256("unknown"), false).blob, model.blob());
+  for (const std::optional<Digest>& held : {std::optional<Digest>(), std::optional<Digest>(Sha256("unknown"))}) {
+    const ModelOffer offer = model.OfferFor(held, false);
+    EXPECT_FALSE(offer.base.has_value());
+    ASSERT_OK_AND_ASSIGN(DecodedModel client, DecodeModel(*offer.blob, 1 << 20));
+    EXPECT_TRUE(client.values == *model.published());
+    // From there it follows the chain.
+    const Digest before = model.published_digest();
+    Step(model, held.has_value() ? 3 : 2);
+    const ModelOffer next = model.OfferFor(before, false);
+    ASSERT_TRUE(next.base.has_value());
+    ASSERT_THAT(ApplyModelDelta(*next.blob, 1 << 20, client), IsOk());
+    EXPECT_TRUE(client.values == *model.published());
+  }
 }
 
 TEST_F(ChainOfferTest, ARestartGoesOnWithTheSameChain) {
@@ -229,8 +241,8 @@ TEST_F(ChainOfferTest, AChainThatIsOutgrownStartsAnew) {
   leap.values[7] = 1000;
   ASSERT_THAT(model.Step(leap, 1), IsOk());
   EXPECT_NEAR((*model.published())[7], 1000, 0.2);
-  EXPECT_EQ(model.OfferFor(before, false).blob, model.blob());
-  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, model.blob());
+  EXPECT_FALSE(model.OfferFor(before, false).base.has_value());
+  EXPECT_FALSE(model.OfferFor(std::nullopt, false).base.has_value());
   const DecodedModel client{layout_, *model.published()};
   ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
   ASSERT_THAT(again.Restore(model.Save()), IsOk());

@@ -42,7 +42,7 @@ TEST(ParseChainTest, ReadsAndRefuses) {
 
 // By hand: step 0.25, dead zone 0.5. Residuals 0.3, -0.13, 0.12, 0.6 make symbols 1, -1, 0, 2; what is left adds up in the next round.
 TEST(ModelChainTest, MovesByWholeStepsAndKeepsTheRest) {
-  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .deadzone = 0.5}, {0, 0, 0, 0}));
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .deadzone = 0.5, .dct = false}, {0, 0, 0, 0}));
   ASSERT_THAT(chain.Append({0.3f, -0.13f, 0.12f, 0.6f}), IsOk());
   EXPECT_THAT(chain.values(), ElementsAre(0.25f, -0.25f, 0, 0.5f));
   ASSERT_THAT(chain.Append({0.3f, -0.13f, 0.126f, 0.6f}), IsOk());
@@ -56,22 +56,22 @@ TEST(ModelChainTest, EveryWayToAVersionEndsAtTheSameBits) {
   const ParameterLayout layout = WithBuffers();
   const size_t size = static_cast<size_t>(layout.value_count());
   std::vector<float> master = Noise(size, 0.05, 1);
-  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.01, .length = 8}, master));
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.01, .length = 8, .dct = false}, master));
   master = chain.values();
-  std::vector<std::vector<float>> versions = {chain.values()};
+  std::vector<ChainPosition> versions = {chain.position()};
   std::vector<Digest> digests = {chain.digest()};
   for (int round = 1; round <= 8; ++round) {
     const std::vector<float> move = Noise(size, 0.008, 100 + round);
     for (size_t i = 0; i < size; ++i) master[i] += move[i];
     ASSERT_THAT(chain.Append(master), IsOk());
-    versions.push_back(chain.values());
+    versions.push_back(chain.position());
     digests.push_back(chain.digest());
     for (int from = 0; from < round; ++from) {
       ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[from]));
       EXPECT_EQ(delta.target, chain.digest());
-      std::vector<float> values = versions[from];
-      ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
-      ASSERT_EQ(values, chain.values()) << from << " to " << round;
+      ChainPosition position = versions[from];
+      ASSERT_THAT(ApplyChainDelta(layout, delta.payload, position), IsOk());
+      ASSERT_EQ(ChainValues(layout, position), chain.values()) << from << " to " << round;
     }
     // Buffers are not quantized.
     EXPECT_EQ(chain.values()[2100], master[2100]);
@@ -84,29 +84,28 @@ TEST(ModelChainTest, StepsThatChangeShareALattice) {
   const ParameterLayout layout = Small();
   ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.rate = 0.001, .deadzone = 0.5}, {0.1f, 0.2f, 0.3f, 0.4f}));
   const Digest start = chain.digest();
-  const std::vector<float> begin = chain.values();
-  std::vector<float> master = begin;
+  ChainPosition begin = chain.position();
+  std::vector<float> master = chain.values();
   const double first_step = chain.step();
   for (int round = 0; round < 40; ++round) {
     for (float& value : master) value += 0.3f;  // far above the rate asked for: the step must grow
     const Digest before = chain.digest();
-    std::vector<float> values = chain.values();
+    ChainPosition position = chain.position();
     ASSERT_THAT(chain.Append(master), IsOk());
     ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(before));
-    ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
-    ASSERT_EQ(values, chain.values());
+    ASSERT_THAT(ApplyChainDelta(layout, delta.payload, position), IsOk());
+    ASSERT_EQ(ChainValues(layout, position), chain.values());
     if (round >= 20) break;
   }
   EXPECT_GT(chain.step(), first_step);
   ASSERT_OK_AND_ASSIGN(ChainDelta all, chain.DeltaFrom(start));
-  std::vector<float> values = begin;
-  ASSERT_THAT(ApplyChainDelta(layout, all.payload, absl::MakeSpan(values)), IsOk());
-  EXPECT_EQ(values, chain.values());
+  ASSERT_THAT(ApplyChainDelta(layout, all.payload, begin), IsOk());
+  EXPECT_EQ(ChainValues(layout, begin), chain.values());
 }
 
 TEST(ModelChainTest, ForgetsOldVersionsButNeverTheFirst) {
   const ParameterLayout layout = Small();
-  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.25, .length = 3}, {0, 0, 0, 0}));
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.25, .length = 3, .dct = false}, {0, 0, 0, 0}));
   const Digest start = chain.digest();
   std::vector<Digest> digests;
   for (int round = 1; round <= 5; ++round) {
@@ -117,27 +116,27 @@ TEST(ModelChainTest, ForgetsOldVersionsButNeverTheFirst) {
   EXPECT_THAT(chain.DeltaFrom(digests[2]), IsOk());
   EXPECT_THAT(chain.DeltaFrom(Sha256("unknown")), StatusIs(absl::StatusCode::kNotFound, _));
   ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(start));
-  std::vector<float> values(4);
-  ASSERT_THAT(ApplyChainDelta(layout, delta.payload, absl::MakeSpan(values)), IsOk());
-  EXPECT_EQ(values, chain.values());
+  ChainPosition position{"", std::vector<float>(4)};
+  ASSERT_THAT(ApplyChainDelta(layout, delta.payload, position), IsOk());
+  EXPECT_EQ(ChainValues(layout, position), chain.values());
   // From the newest to itself: nothing moves.
   ASSERT_OK_AND_ASSIGN(ChainDelta none, chain.DeltaFrom(chain.digest()));
-  ASSERT_THAT(ApplyChainDelta(layout, none.payload, absl::MakeSpan(values)), IsOk());
-  EXPECT_EQ(values, chain.values());
+  ASSERT_THAT(ApplyChainDelta(layout, none.payload, position), IsOk());
+  EXPECT_EQ(ChainValues(layout, position), chain.values());
 }
 
 TEST(ModelChainTest, SaysWhenAValueLeavesTheLattice) {
-  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25}, {0, 0, 0, 0}));
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .dct = false}, {0, 0, 0, 0}));
   EXPECT_THAT(chain.Append({7.8f, 0, 0, 0}), IsOk());
   EXPECT_THAT(chain.Append({8.5f, 0, 0, 0}), StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("leaves the lattice")));
   // Large weights have a coarser unit, and more room.
-  ASSERT_OK_AND_ASSIGN(ModelChain large, ModelChain::Create(Small(), {.step = 0.01}, {1000, 0, 0, 0}));
-  std::vector<float> before = large.values();
+  ASSERT_OK_AND_ASSIGN(ModelChain large, ModelChain::Create(Small(), {.step = 0.01, .dct = false}, {1000, 0, 0, 0}));
+  ChainPosition before = large.position();
   const Digest held = large.digest();
   EXPECT_THAT(large.Append({31000.123f, 0.001f, 0, 0}), IsOk());
   ASSERT_OK_AND_ASSIGN(ChainDelta delta, large.DeltaFrom(held));
-  ASSERT_THAT(ApplyChainDelta(Small(), delta.payload, absl::MakeSpan(before)), IsOk());
-  EXPECT_EQ(before, large.values());
+  ASSERT_THAT(ApplyChainDelta(Small(), delta.payload, before), IsOk());
+  EXPECT_EQ(ChainValues(Small(), before), large.values());
 }
 
 TEST(ModelChainTest, SavesAndGoesOnBitForBit) {
@@ -167,6 +166,53 @@ TEST(ModelChainTest, SavesAndGoesOnBitForBit) {
   EXPECT_THAT(stranger.Restore(chain.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("another model")));
 }
 
+// Rows that change smoothly move in the cosine domain, others as they are; every way still ends at the same bits, whole positions included.
+TEST(ModelChainTest, SmoothTensorsMoveInTheCosineDomain) {
+  const ParameterLayout layout = *ParameterLayout::Create({{"pixels", {20, 100}}, {"hidden", {50, 20}}, {"b", {20}}});
+  const size_t size = static_cast<size_t>(layout.value_count());
+  std::vector<float> master = Noise(size, 0.05, 1);
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.02}, master));
+  ASSERT_OK_AND_ASSIGN(ModelChain plain, ModelChain::Create(layout, {.step = 0.02, .dct = false}, master));
+  master = chain.values();
+  std::vector<ChainPosition> positions = {chain.position()};
+  std::vector<Digest> digests = {chain.digest()};
+  for (int round = 1; round <= 6; ++round) {
+    const std::vector<float> noise = Noise(size, 0.01, 50 + round);
+    const std::vector<float> row = Noise(40, 1, 90 + round);  // amplitude and phase of each row's wave
+    for (size_t i = 0; i < size; ++i) {
+      master[i] += i < 2000 ? 0.03f * row[i / 100] * std::sin(static_cast<float>(i % 100) / 15 + 3 * row[20 + i / 100]) : noise[i];
+    }
+    ASSERT_THAT(chain.Append(master), IsOk());
+    ASSERT_THAT(plain.Append(master), IsOk());
+    ASSERT_EQ(chain.position().basis, std::string(1, '\x01'));
+    positions.push_back(chain.position());
+    digests.push_back(chain.digest());
+    for (int from = 0; from < round; ++from) {
+      ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[from]));
+      ChainPosition position = positions[from];
+      ASSERT_THAT(ApplyChainDelta(layout, delta.payload, position), IsOk());
+      ASSERT_EQ(ModelDigest(layout, ChainValues(layout, position)), chain.digest()) << from << " to " << round;
+    }
+    ASSERT_OK_AND_ASSIGN(ChainPosition read, ReadChainPosition(layout, WriteChainPosition(chain.position())));
+    EXPECT_EQ(ChainValues(layout, read), chain.values());
+    // The residual is as small in either domain: the transform is orthonormal.
+    double error = 0;
+    for (size_t i = 0; i < size; ++i) error += std::pow(master[i] - chain.values()[i], 2);
+    EXPECT_LE(std::sqrt(error / static_cast<double>(size)), 0.02 * 0.55);
+  }
+  EXPECT_LT(chain.DeltaFrom(digests[0])->payload.size(), plain.DeltaFrom(plain.initial_digest())->payload.size() * 3 / 4);
+  const std::string state = chain.Save();
+  ASSERT_OK_AND_ASSIGN(ModelChain again, ModelChain::Create(layout, {.step = 0.02}, Noise(size, 0.05, 1)));
+  ASSERT_THAT(again.Restore(state), IsOk());
+  ASSERT_THAT(again.Append(master), IsOk());
+  ASSERT_THAT(chain.Append(master), IsOk());
+  EXPECT_EQ(again.digest(), chain.digest());
+  // A delta of another basis than the one held.
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[6]));
+  ChainPosition other{std::string(1, '\x02'), positions[6].coefficients};
+  EXPECT_THAT(ApplyChainDelta(layout, delta.payload, other), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("another basis")));
+}
+
 TEST(ApplyChainDeltaTest, BearsHostileBytes) {
   const ParameterLayout layout = WithBuffers();
   const size_t size = static_cast<size_t>(layout.value_count());
@@ -178,16 +224,16 @@ TEST(ApplyChainDeltaTest, BearsHostileBytes) {
   for (int trial = 0; trial < 2000; ++trial) {
     std::string bytes = delta.payload.substr(0, trial % 2 == 0 ? delta.payload.size() : random.Below(delta.payload.size()));
     for (int flips = 0; flips < 3 && !bytes.empty(); ++flips) bytes[random.Below(bytes.size())] = static_cast<char>(random.Next());
-    std::vector<float> values(size, 0.5f);
-    const absl::Status status = ApplyChainDelta(layout, bytes, absl::MakeSpan(values));
+    ChainPosition position{"", std::vector<float>(size, 0.5f)};
+    const absl::Status status = ApplyChainDelta(layout, bytes, position);
     if (!status.ok()) {
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
       continue;
     }
-    for (float value : values) ASSERT_TRUE(std::isfinite(value));
+    for (float value : ChainValues(layout, position)) ASSERT_TRUE(std::isfinite(value));
   }
-  std::vector<float> values(size);
-  EXPECT_THAT(ApplyChainDelta(layout, "", absl::MakeSpan(values)), StatusIs(absl::StatusCode::kDataLoss, _));
+  ChainPosition position{"", std::vector<float>(size)};
+  EXPECT_THAT(ApplyChainDelta(layout, "", position), StatusIs(absl::StatusCode::kDataLoss, _));
 }
 
 }  // namespace

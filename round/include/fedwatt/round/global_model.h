@@ -91,6 +91,7 @@ class GlobalModel {
   GlobalModel() = default;
   absl::Status Publish(int64_t round);
   absl::Status MoveChain();
+  ModelOffer WholeOffer();
 
   GlobalModelOptions options_;
   std::unique_ptr<ServerOptimizer> optimizer_;
@@ -104,6 +105,7 @@ class GlobalModel {
   Digest published_digest_;
   std::shared_ptr<const std::string> blob_;
   Digest blob_digest_;
+  ModelOffer whole_;                     // what a client gets that holds nothing it could start from
   std::map<Digest, ModelOffer> offers_;  // deltas to the newest version, by the version they start from
   int64_t round_ = 0;  // rounds stepped
 };

@@ -7,6 +7,9 @@
 // DoubleSqueeze, arXiv 1905.05957, section 3; there per round and for all workers, here with catching up). Every value is a whole multiple of its
 // tensor's unit and smaller than 2^24 of them, so float32 additions are exact: increments of several versions add up to one, in any order.
 // A client that missed k versions gets the sum of k increments, coded once for all clients at that version.
+//
+// Tensors whose changes are smoother than they look move in the cosine domain of their rows (fedwatt/compression/block_dct.h): the first increment shows
+// which, and for the rest of the chain their coefficients are what moves on the lattice.
 #ifndef FEDWATT_ROUND_MODEL_CHAIN_H_
 #define FEDWATT_ROUND_MODEL_CHAIN_H_
 
@@ -33,6 +36,7 @@ struct ChainOptions {
   double rate = 0;          // > 0: bits a value and version that the step and the dead zone are held to; exactly one of step and rate is given
   double deadzone = 0.55;   // [0.5, 1]: a value moves once its residual passes this share of a step
   int64_t length = 64;      // versions kept for clients that come back; [1, 4096]
+  bool dct = true;          // "transform=dct" or "transform=none"
 };
 // "chain:step=0.03", "chain:rate=0.05:length=32". Errors: INVALID_ARGUMENT  naming the option, its range and what was got
 absl::StatusOr<ChainOptions> ParseChain(std::string_view spec);
@@ -42,6 +46,17 @@ bool IsChain(std::string_view spec);
 // Moves a model onto the lattice of the chain that starts with it: the same values on both ends. Averaged buffers stay as they are.
 void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values);
 
+// A version as both ends hold it. Version 0 has no basis yet, and its coefficients are its values.
+struct ChainPosition {
+  std::string basis;                // one bit a parameter tensor, lowest first: it moves in the cosine domain. Empty at version 0
+  std::vector<float> coefficients;  // on the lattice, in layout order; averaged buffers as they are
+};
+// The model at a position. Deterministic on every machine.
+std::vector<float> ChainValues(const ParameterLayout& layout, const ChainPosition& position);
+// A position as the payload of a whole-model container of codec "chain", and back. Errors: DATA_LOSS  not such a payload; a value is not finite
+std::string WriteChainPosition(const ChainPosition& position);
+absl::StatusOr<ChainPosition> ReadChainPosition(const ParameterLayout& layout, std::string_view payload);
+
 // The bytes that take one version to another: increments of parameters, whole averaged buffers.
 struct ChainDelta {
   Digest base;    // ModelDigest of the version it starts from
@@ -49,9 +64,9 @@ struct ChainDelta {
   std::string payload;
 };
 
-// Applies `payload` to `values`, which are of the version the delta starts from. On error `values` are spoilt. `payload` may be hostile.
-// Errors: DATA_LOSS  not what a chain makes for this layout; values would leave the lattice
-absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, absl::Span<float> values);
+// Applies `payload` to the version that the delta starts from. On error `position` is spoilt. `payload` may be hostile.
+// Errors: DATA_LOSS  not what a chain makes for this layout and position; a coefficient would leave the lattice, a value not be finite
+absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, ChainPosition& position);
 
 // The coordinator's end. Thread-compatible.
 class ModelChain {
@@ -65,6 +80,7 @@ class ModelChain {
   absl::Status Append(absl::Span<const float> master);
 
   const std::vector<float>& values() const { return values_; }
+  const ChainPosition& position() const { return position_; }
   const Digest& digest() const { return versions_.empty() ? initial_digest_ : versions_.back().digest; }
   const Digest& initial_digest() const { return initial_digest_; }
   int64_t version() const { return version_; }
@@ -88,10 +104,13 @@ class ModelChain {
 
   ModelChain() = default;
   void Control();
+  void ChooseBasis(absl::Span<const float> master);
 
   ParameterLayout layout_;
   ChainOptions options_;
-  std::vector<float> initial_;
+  std::vector<float> initial_;        // values of version 0
+  std::vector<float> start_;          // its coefficients, once there is a basis
+  ChainPosition position_;
   bool reproducible_ = true;
   Digest initial_digest_;
   std::vector<float> values_;

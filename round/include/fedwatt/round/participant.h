@@ -16,12 +16,14 @@
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/plan.h"
+#include "fedwatt/round/model_chain.h"
 
 namespace fedwatt {
 
 struct DecodedModel {
   ParameterLayout layout;
   std::vector<float> values;
+  std::optional<ChainPosition> position;  // when the model is a version of a chain past the first
 };
 // Brings `model` from the version that it is to the one that a delta container leads to. On error `model` is spoilt.
 // Errors: as ParseContainer and ApplyChainDelta; INVALID_ARGUMENT  another kind of container, or of another layout
