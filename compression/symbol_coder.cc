@@ -1,24 +1,29 @@
-// Bytes: the words of the range coder forwards, then the raw bits backwards from the last byte. Both ends know where they must meet.
+// Bytes: the states of the range coder and its words of 16 bits forwards, then the raw bits backwards from the last byte, filled up with zeros. Both ends
+// know where they must meet.
 //
 // Raw bits, most significant first:
 //   2   adaptation: 0 the density of a segment is its mean, or 1-3: followed within it, a run weighing 2^-3, 2^-4, 2^-5
+//   1   nearness: whether signs depend on how near the symbol before is
+//   1   units: whether all symbols are +-1
 //   for each segment that has positions: its number of symbols K. With e = bit width of K, the difference of e to what the density of the segment
-//   before predicts (1/16 for the first), as 0, -1, 1, -2, .. -> 0, 1, 2, 3, .. in unary; then the e - 1 bits of K below its leading one
+//   before predicts (1/16 for the first), as 0, -1, 1, -2, .. -> 0, 1, 2, 3, .. zeros and a one; then the e - 1 bits of K below its leading one
 //   then what the symbols below add
 //
 // Symbols are coded in groups of 4 within a segment; a group has one context, a half octave of the expected run m:
 //
 //   h = 2 * log2(m + 0.3) in whole steps;  unit = 2^max(0, floor(log2(m + 0.3)) - 2)
 //   run    = bucket(run / unit) from table min(h, ..) of 12, then the raw bits that place the run inside the bucket
-//   symbol = +-1 .. +-4 or an escape of either sign, from a table chosen by h (3 classes), by the run (4 classes) and by the sign before it
+//   symbol = +-1 .. +-4 or an escape of either sign, from a table chosen by h (3 classes), by the run's bucket (3) and by the sign before it
 //   escape: |symbol| - 5 coded like a run, with tables and an expectation of its own, which is followed at a weight of 2^-4
 //   m      = the mean run of the segment; where adaptation is on, m += (mean run of the last group - m) * 4 * weight
 //
-// A geometric law loses less than 0.1 % by the units and buckets. Each table starts from the geometric law in the middle of its context, held as
-// firmly as 24 symbols would hold it, and counts what it codes; it is rebuilt once its counts grew by half. Frequencies have 11 bits.
+// Expectations are whole 256ths. A geometric law loses less than 0.1 % by the units and buckets. Each table starts from the geometric law in the
+// middle of its context, held as firmly as 48 symbols would hold it (8 for signs), and counts what it codes; it is rebuilt once its counts grew by a
+// quarter, which is looked at after groups 4, 8, 12, .. and more seldom later. Frequencies have 11 bits.
 //
-// The coder has 2 states of 32 bits, 4 when there are 2,048 symbols or more: they take turns, half of them for runs and half for symbols. A state
-// starts as 2^16 + 16 bits of a hash of the segment counts and the salt, and the decoder must find it there again: a checksum for free.
+// The coder (rANS) has 2 states of 32 bits, 4 from 2,048 symbols on, 8 from 16,384: the places of a group take turns, the first half of the states
+// for runs and the other for symbols. A state starts as 2^16 + 16 bits of a hash of the segment counts and the salt, and the decoder must find it
+// there again: a checksum for free.
 #include "fedwatt/compression/symbol_coder.h"
 
 #include <algorithm>
@@ -39,19 +44,27 @@ constexpr int kPrecision = 11;
 constexpr uint32_t kScale = 1u << kPrecision;
 constexpr uint32_t kLowest = 1u << 16;  // of a state between two symbols
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
-constexpr int64_t kFourStates = 2048;
+constexpr int kMaxStates = 8;
+int StateCount(int64_t symbols) { return symbols >= 16384 ? 8 : symbols >= 2048 ? 4 : 2; }
+uint32_t StartOf(uint64_t check, int state) {
+  return kLowest + (static_cast<uint32_t>(check >> (16 * (state & 3))) & 0xffff);
+}
 constexpr int kGroup = 4;
+constexpr int kAdaptations = 4;
 
 constexpr int kRunAlphabet = 40;
 constexpr uint32_t kRunEscape = kRunAlphabet - 1;  // followed by 32 raw bits
 constexpr int kRunTables = 12;
 constexpr int kSignAlphabet = 10;
-constexpr int kSignTables = 3 * 4 * 2;
+constexpr int kNears = 3;
+constexpr int kDensities = 3;
+constexpr int kSignTables = kDensities * kNears * 2;
 constexpr int kEscapeMagnitude = 5;
 
 // Counts are in 32nds of a symbol, so that a prior can weigh less than one.
 constexpr uint32_t kOne = 32;
-constexpr uint32_t kRunPrior = 24 * kOne;
+constexpr uint32_t kForget = (1u << 15) * kOne;
+constexpr uint32_t kRunPrior = 48 * kOne;
 constexpr uint32_t kSignPrior = 8 * kOne;
 
 // std::bit_width, whose return type library versions disagree about.
@@ -69,50 +82,50 @@ uint64_t HashCounts(absl::Span<const int64_t> counts, uint64_t salt) {
   return Mix(hash);
 }
 
-// A frequency table that learns. Slots map a state's low bits to a symbol.
-struct Table {
+// A frequency table that learns. Slots map a state's low bits to a symbol. Aligned so that an index is a shift and an addition away.
+template <uint32_t kAlphabet>
+struct alignas(256) Table {
   uint8_t slots[kScale];
-  uint32_t entries[kRunAlphabet];  // start << 16 | frequency
-  uint32_t counts[kRunAlphabet];
-  uint32_t alphabet;
-  uint32_t seen;      // symbols since the tables were built
-  uint32_t next;      // how many make it worth building again
+  uint32_t entries[kAlphabet];  // start << 16 | frequency
+  uint32_t counts[kAlphabet];
+  uint32_t due;  // sum of the counts that makes it worth building again
+
+  uint32_t Total() const {
+    uint32_t total = 0;
+    for (uint32_t count : counts) total += count;
+    return total;
+  }
 
   void Build() {
-    uint64_t total = 0;
-    uint32_t largest = 0;
-    for (uint32_t s = 0; s < alphabet; ++s) {
-      total += counts[s];
-      if (counts[s] > counts[largest]) largest = s;
-    }
-    // Everything stays possible: one slot each, the rest by share.
-    const uint64_t factor = (static_cast<uint64_t>(kScale - alphabet) << 32) / total;
-    uint32_t frequencies[kRunAlphabet];
+    uint32_t total = Total();
+    const uint32_t largest = static_cast<uint32_t>(std::max_element(counts, counts + kAlphabet) - counts);
+    // What was possible stays possible: one slot each, the rest by share.
+    const uint32_t possible = kAlphabet - static_cast<uint32_t>(std::count(counts, counts + kAlphabet, 0u));
+    const uint64_t factor = (static_cast<uint64_t>(kScale - possible) << 32) / total;
+    uint32_t frequencies[kAlphabet];
     uint32_t left = kScale;
-    for (uint32_t s = 0; s < alphabet; ++s) {
-      frequencies[s] = 1 + static_cast<uint32_t>((counts[s] * factor) >> 32);
+    for (uint32_t s = 0; s < kAlphabet; ++s) {
+      frequencies[s] = (counts[s] > 0) + static_cast<uint32_t>((counts[s] * factor) >> 32);
       left -= frequencies[s];
     }
     frequencies[largest] += left;
     uint32_t start = 0;
-    for (uint32_t s = 0; s < alphabet; ++s) {
+    for (uint32_t s = 0; s < kAlphabet; ++s) {
       entries[s] = start << 16 | frequencies[s];
       std::memset(slots + start, static_cast<int>(s), frequencies[s]);
       start += frequencies[s];
     }
-    seen = 0;
-    next = static_cast<uint32_t>(std::clamp<uint64_t>(total / (2 * kOne), 16, 8192));
     // Forget slowly: what is long past counts less, and counts stay far from overflow.
-    if (total > (uint64_t{1} << 15) * kOne) {
-      for (uint32_t s = 0; s < alphabet; ++s) counts[s] = (counts[s] + 1) / 2;
+    if (total > kForget) {
+      for (uint32_t& count : counts) count = (count + 1) / 2;
+      total = Total();
     }
-  }
-
-  void Count(uint32_t s) {
-    counts[s] += kOne;
-    ++seen;
+    due = total + std::clamp(total / 4, 8 * kOne, 8192 * kOne);
   }
 };
+
+using RunTable = Table<kRunAlphabet>;
+using SignTable = Table<kSignAlphabet>;
 
 // Bucket of a number of units: 0-15 alone, then four to an octave; kRunEscape holds the rest.
 uint32_t BucketOf(uint64_t units) {
@@ -150,32 +163,41 @@ Scale ScaleOf(uint64_t mean256) {
   return {half_octave, 10 + upper, e - 10};
 }
 
+// Which sign table of a density, by the bucket of the run since the symbol before: 0, 1-3, or more; twice that, to which the sign before is added.
+constexpr std::array<uint8_t, kRunAlphabet> kNear = [] {
+  std::array<uint8_t, kRunAlphabet> near{};
+  for (size_t bucket = 0; bucket < kRunAlphabet; ++bucket) near[bucket] = bucket == 0 ? 0 : bucket < 4 ? 2 : 4;
+  return near;
+}();
+// What the codes of a sign table stand for; the last two are escapes.
+constexpr int32_t kSymbols[kSignAlphabet] = {1, -1, 2, -2, 3, -3, 4, -4, kEscapeMagnitude, -kEscapeMagnitude};
+
 // What both ends learn.
 struct Model {
-  Table runs[kRunTables];
-  Table escapes[kRunTables];
-  Table signs[kSignTables];
+  RunTable runs[kRunTables];
+  RunTable escapes[kRunTables];
+  SignTable signs[kSignTables];
   uint64_t escape_mean256 = 4 * 256;
   uint32_t previous_sign = 0;
+  uint32_t near_mask = 0;  // 7 where nearness counts
   uint32_t groups = 0;
   uint32_t next_check = 4;
 
-  Table& SignTable(const Scale& scale, uint64_t run) {
-    const uint32_t density = scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2;
-    const uint32_t near = static_cast<uint32_t>(std::min(BitWidth(run + 1), 4) - 1);
-    return signs[(density * 4 + near) * 2 + previous_sign];
-  }
+  // Those of one density; kNear[] & near_mask and previous_sign choose among them.
+  SignTable* SignTables(const Scale& scale) { return signs + (scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2) * kNears * 2; }
   void FollowEscape(uint64_t value) {
     escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) +
                                            ((static_cast<int64_t>(value << 8) - static_cast<int64_t>(escape_mean256)) >> 4));
   }
   // Looked at seldom enough to cost nothing, often enough for short messages.
   void EndGroup() {
-    if (++groups < next_check) return;
+    if (++groups >= next_check) [[unlikely]] Learn();
+  }
+  [[gnu::noinline]] void Learn() {
     next_check += std::clamp(groups / 4, 4u, 64u);
-    const auto learn = [](Table* tables, int count) {
+    const auto learn = [](auto* tables, int count) {
       for (int t = 0; t < count; ++t) {
-        if (tables[t].seen >= tables[t].next) tables[t].Build();
+        if (tables[t].Total() >= tables[t].due) tables[t].Build();
       }
     };
     learn(runs, kRunTables);
@@ -189,8 +211,7 @@ constexpr uint32_t kRatios[kRunTables] = {1285, 6494, 14732, 22651, 30490, 37767
 // P(|symbol| > n) / P(|symbol| > n - 1), for dense, middling and sparse contexts.
 constexpr uint32_t kMagnitudeRatios[3] = {19661, 7864, 1966};
 
-void StartGeometric(uint32_t ratio, Table& table) {
-  table.alphabet = kRunAlphabet;
+void StartGeometric(uint32_t ratio, RunTable& table) {
   uint64_t share[kRunAlphabet] = {};
   uint64_t left = uint64_t{1} << 40;  // P(n >= units)
   for (uint64_t units = 0; units < kBuckets.base[kRunEscape]; ++units) {
@@ -203,8 +224,12 @@ void StartGeometric(uint32_t ratio, Table& table) {
   table.Build();
 }
 
-void StartSigns(uint32_t ratio, Table& table) {
-  table.alphabet = kSignAlphabet;
+void StartSigns(uint32_t ratio, bool units, SignTable& table) {
+  if (units) {
+    std::fill(std::begin(table.counts), std::end(table.counts), 0);
+    table.counts[0] = table.counts[1] = kSignPrior / 2;
+    return table.Build();
+  }
   uint64_t left = uint64_t{1} << 40;
   for (int s = 0; s < kSignAlphabet; s += 2) {
     const uint64_t rest = s + 2 < kSignAlphabet ? (left * ratio) >> 16 : 0;
@@ -214,16 +239,28 @@ void StartSigns(uint32_t ratio, Table& table) {
   table.Build();
 }
 
-const Model& FreshModel() {
-  static const Model& model = *[] {
-    auto* made = new Model();
-    for (int t = 0; t < kRunTables; ++t) {
-      StartGeometric(kRatios[t], made->runs[t]);
-      StartGeometric(kRatios[t], made->escapes[t]);
-    }
-    for (int t = 0; t < kSignTables; ++t) StartSigns(kMagnitudeRatios[t / 8], made->signs[t]);
-    return made;
-  }();
+const Model* StartModel(bool units) {
+  auto* made = new Model();
+  for (int t = 0; t < kRunTables; ++t) {
+    StartGeometric(kRatios[t], made->runs[t]);
+    StartGeometric(kRatios[t], made->escapes[t]);
+  }
+  for (int t = 0; t < kSignTables; ++t) StartSigns(kMagnitudeRatios[t / (kNears * 2)], units, made->signs[t]);
+  return made;
+}
+
+// What a message says about all of it.
+struct Mode {
+  int adaptation = 0;     // [0, 4)
+  bool nearness = false;  // whether signs depend on how near the symbol before is
+  bool units = false;     // whether all symbols are +-1
+};
+
+std::unique_ptr<Model> MakeModel(const Mode& mode) {
+  static const Model* const fresh[2] = {StartModel(false), StartModel(true)};
+  auto model = std::make_unique_for_overwrite<Model>();
+  std::memcpy(model.get(), fresh[mode.units], sizeof(Model));
+  model->near_mask = mode.nearness ? 7 : 0;
   return model;
 }
 
@@ -246,10 +283,10 @@ struct Density {
 
 // ---- Encoding
 
-// Most significant bit first; the bytes are reversed in the end.
+// Most significant bits first, from the last byte towards the front.
 class BitWriter {
  public:
-  void Put(uint64_t value, int count) {
+  void Put(uint64_t value, int count) {  // count in [0, 57]
     if (count > 32) {
       Put(value >> 32, count - 32);
       value &= 0xffffffffu;
@@ -257,19 +294,23 @@ class BitWriter {
     }
     pending_ = pending_ << count | value;
     pending_count_ += count;
-    while (pending_count_ >= 8) {
-      pending_count_ -= 8;
-      bytes_.push_back(static_cast<char>(pending_ >> pending_count_));
+    if (pending_count_ >= 32) {
+      pending_count_ -= 32;
+      words_.push_back(static_cast<uint32_t>(pending_ >> pending_count_));
     }
   }
-  std::string FinishReversed() {
-    if (pending_count_ > 0) bytes_.push_back(static_cast<char>(pending_ << (8 - pending_count_)));
-    std::reverse(bytes_.begin(), bytes_.end());
-    return std::move(bytes_);
+  void Append(std::string& out) const {
+    const int tail = (pending_count_ + 7) / 8;
+    const size_t before = out.size();
+    out.resize(before + static_cast<size_t>(tail) + 4 * words_.size());
+    const uint64_t last = pending_ << (8 * tail - pending_count_);
+    std::memcpy(out.data() + before, &last, static_cast<size_t>(tail));
+    char* at = out.data() + out.size();
+    for (uint32_t word : words_) std::memcpy(at -= 4, &word, 4);
   }
 
  private:
-  std::string bytes_;
+  std::vector<uint32_t> words_;
   uint64_t pending_ = 0;
   int pending_count_ = 0;
 };
@@ -309,48 +350,51 @@ struct SegmentSymbols {
 // What the range coder is to write, in the order of reading.
 class OperationSink {
  public:
-  OperationSink(size_t symbols, BitWriter& bits) : bits_(bits) { operations_.reserve(2 * symbols + symbols / 8); }
-  void Symbol(const Table& table, uint32_t symbol, uint32_t state) { operations_.push_back({table.entries[symbol], state}); }
+  OperationSink(size_t symbols, BitWriter& bits) : bits_(bits) { operations_.reserve(2 * symbols + symbols / 8 + 8); }
+  template <typename Table>
+  void Symbol(const Table& table, uint32_t symbol, uint32_t state) {
+    operations_.push_back(table.entries[symbol] | state << kStateShift);
+  }
   void Bits(uint64_t value, int count) { bits_.Put(value, count); }
 
-  // Words in the order of reading, after the states.
+  // The states, then the words in the order of reading.
   std::string Finish(uint64_t check, int state_count) const {
-    uint32_t states[4];
-    for (int i = 0; i < state_count; ++i) states[i] = kLowest + static_cast<uint16_t>(check >> (16 * i));
-    std::vector<uint16_t> words;
-    words.reserve(operations_.size() / 2 + 16);
+    uint32_t states[kMaxStates];
+    for (int i = 0; i < state_count; ++i) states[i] = StartOf(check, i);
+    const auto words = std::make_unique_for_overwrite<uint16_t[]>(operations_.size() + 2 * kMaxStates + 1);
+    uint16_t* const end = words.get() + operations_.size() + 2 * kMaxStates + 1;
+    uint16_t* word = end;
     for (size_t i = operations_.size(); i-- > 0;) {
-      const uint32_t frequency = operations_[i].entry & 0xffff, start = operations_[i].entry >> 16;
-      uint32_t& x = states[operations_[i].state];
-      if (x >= static_cast<uint64_t>(frequency) << (32 - kPrecision)) {
-        words.push_back(static_cast<uint16_t>(x));
-        x >>= 16;
-      }
-      x = (x / frequency << kPrecision) + x % frequency + start;
+      const uint32_t operation = operations_[i];
+      const uint32_t frequency = operation & 0xffff, start = operation >> 16 & (kScale - 1);
+      uint32_t& state = states[operation >> kStateShift];
+      // No branch, as in the decoder.
+      const uint32_t spill = state >= static_cast<uint64_t>(frequency) << (32 - kPrecision);
+      word[-1] = static_cast<uint16_t>(state);
+      word -= spill;
+      const uint32_t x = state >> (16 * spill);
+      state = (x / frequency << kPrecision) + x % frequency + start;
     }
     for (int i = state_count; i-- > 0;) {
-      words.push_back(static_cast<uint16_t>(states[i] >> 16));
-      words.push_back(static_cast<uint16_t>(states[i]));
+      *--word = static_cast<uint16_t>(states[i] >> 16);
+      *--word = static_cast<uint16_t>(states[i]);
     }
-    std::reverse(words.begin(), words.end());
-    std::string bytes(words.size() * 2, '\0');
-    std::memcpy(bytes.data(), words.data(), bytes.size());
-    return bytes;
+    return std::string(reinterpret_cast<const char*>(word), reinterpret_cast<const char*>(end));
   }
 
  private:
-  struct Operation {
-    uint32_t entry;
-    uint32_t state;
-  };
-  std::vector<Operation> operations_;
+  static constexpr int kStateShift = 16 + kPrecision;
+  std::vector<uint32_t> operations_;
   BitWriter& bits_;
 };
 
 // Adds up what the operations would cost, in 2^-8 bits.
 class CostSink {
  public:
-  void Symbol(const Table& table, uint32_t symbol, uint32_t) { cost_ += Costs()[table.entries[symbol] & 0xffff]; }
+  template <typename Table>
+  void Symbol(const Table& table, uint32_t symbol, uint32_t) {
+    cost_ += Costs()[table.entries[symbol] & 0xffff];
+  }
   void Bits(uint64_t, int count) { cost_ += static_cast<uint64_t>(count) << 8; }
   uint64_t cost() const { return cost_; }
 
@@ -380,11 +424,11 @@ class CostSink {
 };
 
 template <typename Sink>
-void PutNumber(Table* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
-  Table& table = tables[scale.table];
+void PutNumber(RunTable* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
+  RunTable& table = tables[scale.table];
   const uint32_t bucket = BucketOf(number >> scale.shift);
   sink.Symbol(table, bucket, state);
-  table.Count(bucket);
+  table.counts[bucket] += kOne;
   if (bucket == kRunEscape) return sink.Bits(number, 32);
   const int extra = kBuckets.extra[bucket] + scale.shift;
   if (extra > 0) sink.Bits(number & ((uint64_t{1} << extra) - 1), extra);
@@ -392,12 +436,13 @@ void PutNumber(Table* tables, const Scale& scale, uint64_t number, uint32_t stat
 
 // Codes the first `fraction` / 2^16 of each segment.
 template <typename Sink>
-void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, int adaptation, int state_count, uint64_t fraction, Sink& sink) {
-  auto model = std::make_unique<Model>(FreshModel());
+void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, const Mode& mode, int state_count, uint64_t fraction,
+                Sink& sink) {
+  const std::unique_ptr<Model> model = MakeModel(mode);
   const uint32_t half = static_cast<uint32_t>(state_count / 2);
   for (const SegmentSymbols& segment : segments) {
     if (segment.count == 0) continue;
-    Density density(SegmentMean256(segment.positions, static_cast<int64_t>(segment.count)), adaptation);
+    Density density(SegmentMean256(segment.positions, static_cast<int64_t>(segment.count)), mode.adaptation);
     const size_t end = segment.first + ((segment.count * fraction) >> 16);
     int64_t position = segment.begin - 1;
     for (size_t i = segment.first; i < end;) {
@@ -410,19 +455,19 @@ void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& 
         runs += run;
         const uint32_t turn = place & (half - 1);
         PutNumber(model->runs, density.scale, run, turn, sink);
-        Table& table = model->SignTable(density.scale, run);
+        SignTable& table = model->SignTables(density.scale)[(kNear[BucketOf(run >> density.scale.shift)] & model->near_mask) + model->previous_sign];
         const int32_t symbol = symbols.symbols[i];
         const uint32_t magnitude = static_cast<uint32_t>(symbol < 0 ? -symbol : symbol), sign = symbol < 0;
         const uint32_t code = 2 * (std::min<uint32_t>(magnitude, kEscapeMagnitude) - 1) + sign;
         sink.Symbol(table, code, half + turn);
-        table.Count(code);
+        table.counts[code] += kOne;
         model->previous_sign = sign;
         if (magnitude >= kEscapeMagnitude) {
           PutNumber(model->escapes, ScaleOf(model->escape_mean256), magnitude - kEscapeMagnitude, half + turn, sink);
           model->FollowEscape(magnitude - kEscapeMagnitude);
         }
       }
-      if (adaptation > 0 && whole) density.EndGroup(runs);
+      if (mode.adaptation > 0 && whole) density.EndGroup(runs);
       model->EndGroup();
     }
   }
@@ -434,12 +479,19 @@ void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& 
 class BitReader {
  public:
   explicit BitReader(const char* end) : end_(end) {}
-  uint64_t Get(int count) {  // count in [0, 57]
+  // The next bits, at the top; 57 of them are good.
+  uint64_t Peek() const {
     uint64_t window;
     std::memcpy(&window, end_ - 8 - (position_ >> 3), 8);
-    window = window << (position_ & 7) >> 1;
-    position_ += static_cast<uint64_t>(count);
-    return window >> (63 - count);
+    return window << (position_ & 7);
+  }
+  void Skip(int count) { position_ += static_cast<uint64_t>(count); }
+  // `count` in [0, 63].
+  static uint64_t Top(uint64_t window, int count) { return window >> 1 >> (63 - count); }
+  uint64_t Get(int count) {  // count in [0, 57]
+    const uint64_t window = Peek();
+    Skip(count);
+    return Top(window, count);
   }
   uint64_t position() const { return position_; }
 
@@ -463,53 +515,135 @@ absl::StatusOr<int64_t> TakeCount(int64_t positions, int predicted_width, BitRea
   return count;
 }
 
-class Decoder {
- public:
-  Decoder(const char* words, const char* end) : word_(words), bits_(end) {}
+// Where the decoder stands. A local variable whose members are indexed by constants alone, so that all of it lives in registers.
+struct Cursor {
+  uint32_t states[kMaxStates];
+  const char* word;
+  BitReader bits;
 
-  BitReader& bits() { return bits_; }
   // Bytes between the two readers; negative when they have passed each other.
-  int64_t left(const char* end) const { return end - static_cast<int64_t>((bits_.position() + 7) / 8) - word_; }
+  int64_t left(const char* end) const { return end - static_cast<int64_t>((bits.position() + 7) / 8) - word; }
 
   void Start(int state_count) {
     for (int i = 0; i < state_count; ++i) {
-      std::memcpy(&states_[i], word_, 4);
-      word_ += 4;
+      std::memcpy(&states[i], word, 4);
+      word += 4;
     }
   }
   bool Ends(uint64_t check, int state_count) const {
     for (int i = 0; i < state_count; ++i) {
-      if (states_[i] != kLowest + static_cast<uint16_t>(check >> (16 * i))) return false;
+      if (states[i] != StartOf(check, i)) return false;
     }
     return true;
   }
 
-  uint32_t Symbol(Table& table, uint32_t state) {
-    uint32_t& x = states_[state];
-    const uint32_t slot = x & (kScale - 1);
+  template <int kState, typename Table>
+  [[gnu::always_inline]] uint32_t Symbol(Table& table) {
+    const uint32_t x = states[kState], slot = x & (kScale - 1);
     const uint32_t symbol = table.slots[slot];
     const uint32_t entry = table.entries[symbol];
-    uint32_t next = (entry & 0xffff) * (x >> kPrecision) + slot - (entry >> 16);
-    uint16_t word;
-    std::memcpy(&word, word_, 2);
-    const bool refill = next < kLowest;
-    next = refill ? next << 16 | word : next;
-    word_ += refill ? 2 : 0;
-    x = next;
-    table.Count(symbol);
+    const uint32_t next = (entry & 0xffff) * (x >> kPrecision) + slot - (entry >> 16);
+    uint16_t two;
+    std::memcpy(&two, word, 2);
+    // No branch: whether a word is due is anybody's guess.
+    const uint32_t refill = next < kLowest, mask = 0 - refill;
+    states[kState] = next ^ ((next ^ (next << 16 | two)) & mask);
+    word += 2 * refill;
+    table.counts[symbol] += kOne;
     return symbol;
   }
+};
 
-  uint64_t Number(Table* tables, const Scale& scale, uint32_t state) {
-    const uint32_t bucket = Symbol(tables[scale.table], state);
-    if (bucket == kRunEscape) return bits_.Get(32);
-    return (static_cast<uint64_t>(kBuckets.base[bucket]) << scale.shift) + bits_.Get(kBuckets.extra[bucket] + scale.shift);
+// Widths of raw bits up to this shift fit 4 times into what BitReader::Peek() holds.
+constexpr int kNarrowShift = 57 / kGroup - kBuckets.extra[kRunEscape - 1];
+
+// The symbols of one segment.
+class SegmentReader {
+ public:
+  SegmentReader(int64_t begin, int64_t positions, int64_t symbols, int adaptation)
+      : position_(begin - 1),
+        end_(begin + positions),
+        left_(symbols),
+        adaptation_(adaptation),
+        density_(SegmentMean256(positions, symbols), adaptation) {}
+
+  int64_t left() const { return left_; }
+
+  // Reads `count` symbols: all that are left, or a multiple of kGroup. Returns whether all is well; gives up where the bytes end.
+  template <int kHalf>
+  bool Read(int64_t count, const char* bytes_end, Model& model, Cursor& shared, uint32_t* indices, int32_t* symbols) {
+    Cursor cursor = shared;
+    int64_t position = position_;
+    uint32_t previous_sign = model.previous_sign;
+    const uint32_t near_mask = model.near_mask;
+    bool fits = true;
+    while (count > 0) {
+      const int64_t group_begin = position;
+      const int shift = density_.scale.shift;
+      RunTable& run_table = model.runs[density_.scale.table];
+      SignTable* const sign_tables = model.SignTables(density_.scale);
+      uint64_t window = cursor.bits.Peek();
+      const auto one = [&]<int kPlace>() __attribute__((always_inline)) {
+        constexpr int kTurn = kPlace % kHalf;
+        const uint32_t bucket = cursor.Symbol<kTurn>(run_table);
+        SignTable& sign_table = sign_tables[(kNear[bucket] & near_mask) + previous_sign];
+        const uint32_t code = cursor.Symbol<kHalf + kTurn>(sign_table);
+        uint64_t run = static_cast<uint64_t>(kBuckets.base[bucket]) << shift;
+        if (bucket != kRunEscape && shift <= kNarrowShift) [[likely]] {
+          const int width = kBuckets.extra[bucket] + shift;
+          run += BitReader::Top(window, width);
+          window <<= width;
+          cursor.bits.Skip(width);
+        } else {
+          run = bucket == kRunEscape ? cursor.bits.Get(32) : run + cursor.bits.Get(kBuckets.extra[bucket] + shift);
+          window = cursor.bits.Peek();
+        }
+        position += static_cast<int64_t>(run) + 1;
+        previous_sign = code & 1;
+        int32_t symbol = kSymbols[code];
+        if (code >= kSignAlphabet - 2) [[unlikely]] {
+          const Scale scale = ScaleOf(model.escape_mean256);
+          RunTable& escapes = model.escapes[scale.table];
+          const uint32_t part = cursor.Symbol<kHalf + kTurn>(escapes);
+          const uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
+                                                     : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
+                                                           cursor.bits.Get(kBuckets.extra[part] + scale.shift);
+          model.FollowEscape(beyond);
+          fits &= beyond <= static_cast<uint64_t>(kMaxSymbol - kEscapeMagnitude);
+          symbol += previous_sign ? -static_cast<int32_t>(beyond) : static_cast<int32_t>(beyond);
+          window = cursor.bits.Peek();
+        }
+        *indices++ = static_cast<uint32_t>(position);
+        *symbols++ = symbol;
+      };
+      one.template operator()<0>();
+      if (count >= kGroup) [[likely]] {
+        one.template operator()<1>();
+        one.template operator()<2>();
+        one.template operator()<3>();
+        if (adaptation_ > 0) density_.EndGroup(static_cast<uint64_t>(position - group_begin - kGroup));
+      } else {
+        if (count > 1) one.template operator()<1>();
+        if (count > 2) one.template operator()<2>();
+      }
+      const int64_t read = std::min<int64_t>(count, kGroup);
+      count -= read;
+      left_ -= read;
+      if (position >= end_ || cursor.left(bytes_end) < 0) [[unlikely]] return false;
+      model.EndGroup();
+    }
+    position_ = position;
+    model.previous_sign = previous_sign;
+    shared = cursor;
+    return fits;
   }
 
  private:
-  const char* word_;
-  BitReader bits_;
-  uint32_t states_[4] = {kLowest, kLowest, kLowest, kLowest};
+  int64_t position_;
+  const int64_t end_;
+  int64_t left_;
+  const int adaptation_;
+  Density density_;
 };
 
 }  // namespace
@@ -543,31 +677,37 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   if (!in_range) return absl::InvalidArgumentError(absl::StrCat("a symbol is 0 or beyond ", kMaxSymbol));
   if (count == 0) return std::string();
 
-  // The adaptation that suits a sample best.
+  // The mode that suits a sample best.
   constexpr size_t kSample = 4096;
   const uint64_t fraction = count <= kSample ? 1 << 16 : (uint64_t{kSample} << 16) / count;
-  const int state_count = static_cast<int64_t>(count) >= kFourStates ? 4 : 2;
-  int adaptation = 0;
+  const int state_count = StateCount(static_cast<int64_t>(count));
+  Mode mode;
+  mode.units = std::all_of(symbols.symbols.begin(), symbols.symbols.end(), [](int32_t symbol) { return symbol == 1 || symbol == -1; });
   uint64_t least = UINT64_MAX;
-  for (int candidate = 0; candidate < 4; ++candidate) {
+  const auto attempt = [&](Mode candidate) {
     CostSink cost;
     PutSymbols(segments, symbols, candidate, state_count, fraction, cost);
-    if (cost.cost() < least) {
-      least = cost.cost();
-      adaptation = candidate;
-    }
-  }
+    if (cost.cost() >= least) return;
+    least = cost.cost();
+    mode = candidate;
+  };
+  for (int adaptation = 0; adaptation < kAdaptations; ++adaptation) attempt({adaptation, false, mode.units});
+  attempt({mode.adaptation, true, mode.units});
 
   BitWriter bits;
-  bits.Put(static_cast<uint64_t>(adaptation), 2);
+  bits.Put(static_cast<uint64_t>(mode.adaptation), 2);
+  bits.Put(mode.nearness, 1);
+  bits.Put(mode.units, 1);
   WidthPredictor predictor;
   for (const SegmentSymbols& segment : segments) {
     PutCount(segment.positions, static_cast<int64_t>(segment.count), predictor.Predict(segment.positions), bits);
     predictor.Follow(segment.positions, static_cast<int64_t>(segment.count));
   }
   OperationSink operations(count, bits);
-  PutSymbols(segments, symbols, adaptation, state_count, 1 << 16, operations);
-  return operations.Finish(HashCounts(segment_counts, salt), state_count) + bits.FinishReversed();
+  PutSymbols(segments, symbols, mode, state_count, 1 << 16, operations);
+  std::string bytes = operations.Finish(HashCounts(segment_counts, salt), state_count);
+  bits.Append(bytes);
+  return bytes;
 }
 
 absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> segment_counts, int64_t max_symbols, SparseSymbols& out,
@@ -587,77 +727,59 @@ absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> seg
   std::memcpy(padded.data() + kPadding, bytes.data(), bytes.size());
   const char* const begin = padded.data() + kPadding;
   const char* const end = begin + bytes.size();
-  Decoder decoder(begin, end);
-  BitReader& bits = decoder.bits();
+  Cursor cursor{{}, begin, BitReader(end)};
 
-  const int adaptation = static_cast<int>(bits.Get(2));
+  const Mode mode{static_cast<int>(cursor.bits.Get(2)), cursor.bits.Get(1) == 1, cursor.bits.Get(1) == 1};
   std::vector<int64_t> counts;
   WidthPredictor predictor;
   int64_t count = 0;
   for (int64_t positions : segment_counts) {
     if (positions == 0) continue;
-    if (decoder.left(end) < 0) return Damaged("the counts are truncated");
-    FEDWATT_ASSIGN_OR_RETURN(int64_t symbols, TakeCount(positions, predictor.Predict(positions), bits));
+    if (cursor.left(end) < 0) return Damaged("the counts are truncated");
+    FEDWATT_ASSIGN_OR_RETURN(int64_t symbols, TakeCount(positions, predictor.Predict(positions), cursor.bits));
     predictor.Follow(positions, symbols);
     counts.push_back(symbols);
     count += symbols;
   }
   if (count == 0 || count > max_symbols) return Damaged(absl::StrCat(count, " of them, expected [1, ", max_symbols, "]"));
-  const int state_count = count >= kFourStates ? 4 : 2;
-  const uint32_t half = static_cast<uint32_t>(state_count / 2);
-  if (decoder.left(end) < 4 * state_count) return Damaged("the states are truncated");
-  decoder.Start(state_count);
+  const int state_count = StateCount(count);
+  if (cursor.left(end) < 4 * state_count) return Damaged("the states are truncated");
+  cursor.Start(state_count);
 
   // Grows with what was read: a symbol may cost next to nothing, but a claim alone holds no memory.
-  const size_t step = std::max<size_t>(bytes.size(), 4096);
-  auto model = std::make_unique<Model>(FreshModel());
+  const size_t step = std::max<size_t>(bytes.size() * 8, 4096);
+  const std::unique_ptr<Model> model = MakeModel(mode);
   int64_t segment_begin = 0;
   size_t written = 0, room = 0, next_segment = 0;
   for (int64_t positions : segment_counts) {
     if (positions == 0) continue;
     const int64_t symbols = counts[next_segment++];
-    const int64_t segment_end = segment_begin + positions;
     if (symbols > 0) {
-      Density density(SegmentMean256(positions, symbols), adaptation);
-      int64_t position = segment_begin - 1;
-      for (int64_t done = 0; done < symbols;) {
-        const int group = static_cast<int>(std::min<int64_t>(kGroup, symbols - done));
+      SegmentReader reader(segment_begin, positions, symbols, mode.adaptation);
+      while (reader.left() > 0) {
         if (room - written < kGroup) {
           room = std::min(static_cast<size_t>(count), written + std::max(written, step)) + kGroup;
           out.indices.resize(room);
           out.symbols.resize(room);
         }
-        uint64_t runs = 0;
-        for (uint32_t place = 0; place < static_cast<uint32_t>(group); ++place) {
-          const uint32_t turn = place & (half - 1);
-          const uint64_t run = decoder.Number(model->runs, density.scale, turn);
-          runs += run;
-          position += static_cast<int64_t>(run) + 1;
-          const uint32_t code = decoder.Symbol(model->SignTable(density.scale, run), half + turn);
-          uint64_t magnitude = code / 2 + 1;
-          const int32_t sign = code & 1;
-          if (magnitude == kEscapeMagnitude) {
-            const uint64_t beyond = decoder.Number(model->escapes, ScaleOf(model->escape_mean256), half + turn);
-            model->FollowEscape(beyond);
-            magnitude += beyond;
-            if (magnitude > kMaxSymbol) return Damaged("a symbol is too large");
-          }
-          model->previous_sign = static_cast<uint32_t>(sign);
-          out.indices[written] = static_cast<uint32_t>(position);
-          out.symbols[written] = (static_cast<int32_t>(magnitude) ^ -sign) + sign;
-          ++written;
-        }
-        if (position >= segment_end || decoder.left(end) < 0) return Damaged("truncated, or a symbol stands outside its segment");
-        if (adaptation > 0 && group == kGroup) density.EndGroup(runs);
-        model->EndGroup();
-        done += group;
+        int64_t chunk = static_cast<int64_t>((room - written) / kGroup * kGroup);
+        chunk = std::min(chunk, reader.left());
+        uint32_t* const indices = out.indices.data() + written;
+        int32_t* const values = out.symbols.data() + written;
+        const bool good = state_count == 8   ? reader.Read<4>(chunk, end, *model, cursor, indices, values)
+                          : state_count == 4 ? reader.Read<2>(chunk, end, *model, cursor, indices, values)
+                                             : reader.Read<1>(chunk, end, *model, cursor, indices, values);
+        if (!good) return Damaged("truncated, or a symbol is too large or stands outside its segment");
+        written += static_cast<size_t>(chunk);
       }
     }
-    segment_begin = segment_end;
+    segment_begin += positions;
   }
-  if (!decoder.Ends(HashCounts(segment_counts, salt), state_count)) return Damaged("they do not end as they began: damaged, or made for other segments");
-  const uint64_t bits_read = bits.position();
-  if (decoder.left(end) != 0 || bits.Get(static_cast<int>(-bits_read & 7)) != 0) return Damaged("bytes are left over");
+  if (!cursor.Ends(HashCounts(segment_counts, salt), state_count)) {
+    return Damaged("they do not end as they began: damaged, or made for other segments");
+  }
+  const uint64_t bits_read = cursor.bits.position();
+  if (cursor.left(end) != 0 || cursor.bits.Get(static_cast<int>(-bits_read & 7)) != 0) return Damaged("bytes are left over");
   out.indices.resize(written);
   out.symbols.resize(written);
   return absl::OkStatus();

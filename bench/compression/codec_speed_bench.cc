@@ -2,8 +2,8 @@
 //
 //   codec_speed_bench [repetitions] [file of float32]...
 //
-// Laplace vectors of 1.66 M values in 4 segments at several steps; then each file as one segment, if its size is not that of mlp_2nn (199,210 values in
-// 6 segments). `entropy` is the zero-order entropy of the symbols, segment by segment; for `dithered` segments are the classes of ranks. Speeds
+// Laplace vectors of 1.66 M values in 4 segments at several steps; then each file as one segment, if its size is not that of mlp_2nn (199,210 values
+// in 6 segments). `entropy` is the zero-order entropy of the symbols, segment by segment; for `dithered` segments are the classes of ranks. Speeds
 // are those of the fastest repetition; one core. decode_sparse ends in indices and values.
 #include <algorithm>
 #include <chrono>
@@ -62,7 +62,8 @@ std::vector<float> Laplace(size_t count, uint64_t seed) {  // of variance 1
   return values;
 }
 
-void Measure(const std::string& source, const std::string& spec, const std::vector<float>& values, const std::vector<Segment>& segments, int repetitions) {
+void Measure(const std::string& source, const std::string& spec, const std::vector<float>& values, const std::vector<Segment>& segments,
+             int repetitions) {
   const std::unique_ptr<Codec> codec = *MakeCodec(spec);
   const CodingContext context{segments, 7, 1};
   const std::string bytes = *codec->Encode(values, context);

@@ -35,7 +35,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr size_t kBlock = 256;
+constexpr uint32_t kBlock = 256;
 // Sizes of the classes of ranks: powers of two that add up to kBlock.
 constexpr std::array<uint32_t, 13> kClasses = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 32, 64, 128};
 
@@ -76,7 +76,6 @@ class Dither {
       return x & 255;
     }
     double offset() const { return (static_cast<double>(hash >> 40) + 0.5) * 0x1p-24; }
-    uint32_t place(uint32_t rank) const { return (multiplier * rank + addend) & 255; }
   };
   Block At(uint64_t block) const {
     const uint64_t hash = Mix(key_ + (block + 1) * kGolden);
@@ -175,7 +174,13 @@ class Dithered : public Codec {
     float step = 0;
     FEDWATT_RETURN_IF_ERROR(internal::TakeStepAndSymbols(name(), bytes, counts, count, Salt(static_cast<uint64_t>(count), seed), step, symbols));
     out.values.resize(symbols.symbols.size());
+    // What a block's places need, once: most blocks are met in most classes.
     const Dither dither(seed);
+    std::vector<uint16_t> blocks(static_cast<size_t>((count + kBlock - 1) / kBlock));
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      const Dither::Block block = dither.At(b);
+      blocks[b] = static_cast<uint16_t>(block.multiplier << 8 | block.addend);
+    }
     int64_t first = 0;
     uint32_t last = 0;
     size_t i = 0;
@@ -185,7 +190,7 @@ class Dithered : public Codec {
       for (; i < symbols.indices.size() && symbols.indices[i] < end; ++i) {
         const uint32_t index = static_cast<uint32_t>(symbols.indices[i] - first);
         const uint32_t block = index >> width, rank = kClassOfRank.first[c] + (index & (kClasses[c] - 1));
-        const uint32_t place = static_cast<uint32_t>(block * kBlock) + dither.At(block).place(rank);
+        const uint32_t place = block * kBlock + (((blocks[block] >> 8) * rank + blocks[block]) & 255);
         last = std::max(last, place);
         symbols.indices[i] = place;
         out.values[i] = internal::DecodeSymbol(symbols.symbols[i], step);
@@ -193,7 +198,9 @@ class Dithered : public Codec {
       first = end;
     }
     out.indices = std::move(symbols.indices);
-    if (!out.indices.empty() && last >= count) return absl::DataLossError(absl::StrCat("dithered: a symbol stands beyond the last of ", count, " values"));
+    if (!out.indices.empty() && last >= count) {
+      return absl::DataLossError(absl::StrCat("dithered: a symbol stands beyond the last of ", count, " values"));
+    }
     return absl::OkStatus();
   }
 

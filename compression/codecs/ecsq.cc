@@ -79,7 +79,8 @@ class Ecsq : public Codec {
     SparseSymbols symbols;
     symbols.indices = std::move(out.indices);  // its memory
     float step = 0;
-    FEDWATT_RETURN_IF_ERROR(internal::TakeStepAndSymbols(name(), bytes, Counts(context.segments), internal::CountValues(context.segments), 0, step, symbols));
+    const int64_t count = internal::CountValues(context.segments);
+    FEDWATT_RETURN_IF_ERROR(internal::TakeStepAndSymbols(name(), bytes, Counts(context.segments), count, 0, step, symbols));
     out.values.resize(symbols.symbols.size());
     for (size_t i = 0; i < out.values.size(); ++i) out.values[i] = internal::DecodeSymbol(symbols.symbols[i], step);
     out.indices = std::move(symbols.indices);

@@ -80,8 +80,8 @@ TEST(DitheredTest, EachBlockHasEachRankOnce) {
   }
 }
 
-// Over 20,000 seeds the mean error of a value p steps high has a deviation of sqrt(p (1 - p) / 20000) steps; six values at 4.5 of them make a false alarm
-// of 4e-5. The variance within 5 % is four of its own deviations or more.
+// Over 20,000 seeds the mean error of a value p steps high has a deviation of sqrt(p (1 - p) / 20000) steps; six values at 4.5 of them make a false
+// alarm of 4e-5. The variance within 5 % is four of its own deviations or more.
 TEST(DitheredTest, IsUnbiasedWithTheVarianceOfStochasticRounding) {
   const std::vector<float> values = {0.1f, -0.5f, 0.9f, -1.3f, 2.75f, 0.25f};
   const Segment segment{1, 6};
@@ -197,7 +197,8 @@ TEST(DitheredTest, RefusesStepsTooSmallAndValuesThatAreNotFinite) {
 
 TEST(DitheredTest, OptionsAreEitherStepOrMultiple) {
   EXPECT_THAT(MakeCodec("dithered:multiple=30"), IsOk());
-  for (const char* bad : {"dithered:step=0", "dithered:step=-1", "dithered:step=nan", "dithered:multiple=0", "dithered:step=1:multiple=1", "dithered:rate=1"}) {
+  for (const char* bad : {"dithered:step=0", "dithered:step=-1", "dithered:step=nan", "dithered:multiple=0", "dithered:step=1:multiple=1",
+                          "dithered:rate=1"}) {
     EXPECT_THAT(MakeCodec(bad), StatusIs(absl::StatusCode::kInvalidArgument, _)) << bad;
   }
 }

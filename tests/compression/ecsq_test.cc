@@ -173,9 +173,9 @@ TEST(EcsqOptionsTest, OneTargetWithinItsRange) {
                            "ecsq:deadzone=0.5", "ecsq:deadzone=1:rate=1"}) {
     EXPECT_THAT(MakeCodec(good), IsOk()) << good;
   }
-  for (const char* bad : {"ecsq:step=0", "ecsq:step=-1", "ecsq:step=nan", "ecsq:step=inf", "ecsq:step=", "ecsq:step=1x", "ecsq:multiple=0", "ecsq:rate=0.004",
-                          "ecsq:rate=17", "ecsq:distortion=0", "ecsq:distortion=1.1", "ecsq:deadzone=0.4", "ecsq:deadzone=1.1", "ecsq:step=1:multiple=3",
-                          "ecsq:rate=1:distortion=0.1"}) {
+  for (const char* bad : {"ecsq:step=0", "ecsq:step=-1", "ecsq:step=nan", "ecsq:step=inf", "ecsq:step=", "ecsq:step=1x", "ecsq:multiple=0",
+                          "ecsq:rate=0.004", "ecsq:rate=17", "ecsq:distortion=0", "ecsq:distortion=1.1", "ecsq:deadzone=0.4", "ecsq:deadzone=1.1",
+                          "ecsq:step=1:multiple=3", "ecsq:rate=1:distortion=0.1"}) {
     EXPECT_THAT(MakeCodec(bad), StatusIs(absl::StatusCode::kInvalidArgument, _)) << bad;
   }
 }

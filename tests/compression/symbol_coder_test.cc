@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,260 @@ SparseSymbols Quantized(const Counts& counts, const std::vector<double>& scales,
     }
   }
   return symbols;
+}
+
+// A second implementation of the decoder, as slow and plain as the description of the bytes at the head of symbol_coder.cc.
+class Reference {
+ public:
+  // nullopt where the bytes are not what an encoder makes. `counts` are all positive.
+  static std::optional<SparseSymbols> Decode(const std::string& bytes, const Counts& counts, int64_t max_symbols) {
+    Reference reference(bytes);
+    return reference.Run(counts, max_symbols);
+  }
+
+ private:
+  struct Frequencies {
+    std::vector<uint64_t> counts, shares;  // in 32nds of a symbol; of 2,048
+    uint64_t due = 0;
+
+    static uint64_t Sum(const std::vector<uint64_t>& numbers) { return std::accumulate(numbers.begin(), numbers.end(), uint64_t{0}); }
+    void Build() {
+      const uint64_t possible = counts.size() - static_cast<uint64_t>(std::count(counts.begin(), counts.end(), 0u)), total = Sum(counts);
+      shares.clear();
+      for (uint64_t count : counts) shares.push_back((count > 0) + count * (((2048 - possible) << 32) / total) / (uint64_t{1} << 32));
+      shares[static_cast<size_t>(std::max_element(counts.begin(), counts.end()) - counts.begin())] += 2048 - Sum(shares);
+      if (total > 32768 * 32) {
+        for (uint64_t& count : counts) count = (count + 1) / 2;
+      }
+      due = Sum(counts) + std::clamp<uint64_t>(Sum(counts) / 4, 8 * 32, 8192 * 32);
+    }
+  };
+  struct Context {
+    uint64_t half_octave, table, shift;
+    explicit Context(uint64_t mean256) {
+      const double v = static_cast<double>(mean256) + 77;
+      const double octave = std::floor(std::log2(v));
+      const bool upper = v >= std::exp2(octave) * 1.375;
+      half_octave = static_cast<uint64_t>(2 * (octave - 6)) + upper;
+      table = octave <= 10 ? half_octave : 10 + upper;
+      shift = octave <= 10 ? 0 : static_cast<uint64_t>(octave) - 10;
+    }
+  };
+
+  explicit Reference(const std::string& bytes) : bytes_(bytes) {
+    const uint64_t ratios[12] = {1285, 6494, 14732, 22651, 30490, 37767, 44048, 49152, 53399, 56559, 52953, 56361};
+    for (uint64_t ratio : ratios) {
+      Frequencies geometric;
+      std::vector<uint64_t> share(40);
+      uint64_t left = uint64_t{1} << 40;
+      for (uint64_t units = 0; units < 896; ++units) {
+        share[Bucket(units)] += left - left * ratio / 65536;
+        left = left * ratio / 65536;
+      }
+      share[39] = left;
+      for (uint64_t part : share) geometric.counts.push_back(1 + part * 48 * 32 / (uint64_t{1} << 40));
+      geometric.Build();
+      runs_.push_back(geometric);
+      escapes_.push_back(geometric);
+    }
+  }
+
+  static size_t Bucket(uint64_t units) {  // by searching
+    size_t bucket = 39;
+    while (Base(bucket) > units) --bucket;
+    return bucket;
+  }
+  static uint64_t Base(size_t bucket) { return bucket < 16 ? bucket : (4 + (bucket - 16) % 4) << Extra(bucket); }
+  static uint64_t Extra(size_t bucket) { return bucket < 16 ? 0 : 2 + (bucket - 16) / 4; }
+
+  uint64_t Bits(uint64_t count) {
+    uint64_t value = 0;
+    for (; count > 0; --count, ++bit_) {
+      const size_t byte = bit_ / 8;
+      const bool there = byte < bytes_.size();
+      value = value * 2 + (there ? static_cast<uint8_t>(bytes_[bytes_.size() - 1 - byte]) >> (7 - bit_ % 8) & 1 : 0);
+    }
+    return value;
+  }
+  uint64_t Word() {
+    uint64_t value = 0;
+    for (int i = 0; i < 2; ++i, ++byte_) value += byte_ < bytes_.size() ? static_cast<uint64_t>(static_cast<uint8_t>(bytes_[byte_])) << (8 * i) : 0;
+    return value;
+  }
+  size_t Symbol(Frequencies& table, size_t state) {
+    const uint64_t slot = states_[state] % 2048;
+    uint64_t start = 0;
+    size_t symbol = 0;
+    while (start + table.shares[symbol] <= slot) start += table.shares[symbol++];
+    states_[state] = table.shares[symbol] * (states_[state] / 2048) + slot - start;
+    if (states_[state] < 65536) states_[state] = states_[state] * 65536 + Word();
+    table.counts[symbol] += 32;
+    return symbol;
+  }
+  uint64_t Number(std::vector<Frequencies>& tables, const Context& context, size_t state, size_t* bucket_out = nullptr) {
+    const size_t bucket = Symbol(tables[context.table], state);
+    if (bucket_out != nullptr) *bucket_out = bucket;
+    return bucket == 39 ? Bits(32) : (Base(bucket) << context.shift) + Bits(Extra(bucket) + context.shift);
+  }
+  void Learn(std::vector<Frequencies>& tables) {
+    for (Frequencies& table : tables) {
+      if (Frequencies::Sum(table.counts) >= table.due) table.Build();
+    }
+  }
+
+  static uint64_t Mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+
+  std::optional<SparseSymbols> Run(const Counts& counts, int64_t max_symbols) {
+    const uint64_t adaptation = Bits(2);
+    const bool nearness = Bits(1) == 1, units = Bits(1) == 1;
+    const uint64_t magnitude_ratios[3] = {19661, 7864, 1966};
+    for (int t = 0; t < 18; ++t) {
+      Frequencies signs;
+      uint64_t left = uint64_t{1} << 40;
+      for (int s = 0; s < 10; s += 2) {
+        const uint64_t rest = s < 8 ? left * magnitude_ratios[t / 6] / 65536 : 0;
+        const uint64_t count = units ? (s == 0 ? 4 * 32 : 0) : 1 + (left - rest) * 4 * 32 / (uint64_t{1} << 40);
+        signs.counts.insert(signs.counts.end(), 2, count);
+        left = rest;
+      }
+      signs.Build();
+      signs_.push_back(signs);
+    }
+    std::vector<int64_t> numbers;
+    int64_t before = 1, positions_before = 16;
+    for (int64_t positions : counts) {
+      int64_t zeros = 0;
+      while (Bits(1) == 0) {
+        if (++zeros > 80) return std::nullopt;
+      }
+      int64_t width = zeros % 2 == 0 ? zeros / 2 : -(zeros + 1) / 2;
+      for (int64_t predicted = positions * before / positions_before; predicted > 0; predicted /= 2) ++width;
+      if (width < 0 || width > 32) return std::nullopt;
+      numbers.push_back(width == 0 ? 0 : (int64_t{1} << (width - 1)) + static_cast<int64_t>(Bits(static_cast<uint64_t>(width) - 1)));
+      if (numbers.back() > positions) return std::nullopt;
+      before = numbers.back();
+      positions_before = positions;
+    }
+    const int64_t total = std::accumulate(numbers.begin(), numbers.end(), int64_t{0});
+    if (total == 0 || total > max_symbols) return std::nullopt;
+    const size_t half = total >= 16384 ? 4 : total >= 2048 ? 2 : 1;
+    for (size_t i = 0; i < 2 * half; ++i) {
+      const uint64_t low = Word();
+      states_.push_back(Word() * 65536 + low);
+    }
+
+    SparseSymbols out;
+    uint64_t escape_mean256 = 4 * 256, groups = 0, next_check = 4;
+    size_t previous_sign = 0;
+    int64_t begin = 0;
+    for (size_t s = 0; s < counts.size(); ++s) {
+      int64_t position = begin - 1;
+      begin += counts[s];
+      if (numbers[s] == 0) continue;
+      int64_t mean256 = (counts[s] - numbers[s]) * 256 / numbers[s];
+      for (int64_t done = 0; done < numbers[s];) {
+        const Context context(static_cast<uint64_t>(mean256));
+        int64_t runs = 0;
+        size_t place = 0;
+        for (; place < 4 && done < numbers[s]; ++place, ++done) {
+          size_t bucket = 0;
+          const uint64_t run = Number(runs_, context, place % half, &bucket);
+          const size_t density = context.half_octave <= 4 ? 0 : context.half_octave <= 7 ? 1 : 2;
+          const size_t near = !nearness || bucket == 0 ? 0 : bucket <= 3 ? 1 : 2;
+          const size_t code = Symbol(signs_[density * 6 + near * 2 + previous_sign], half + place % half);
+          previous_sign = code % 2;
+          int64_t magnitude = static_cast<int64_t>(code / 2) + 1;
+          if (magnitude == 5) {
+            const uint64_t beyond = Number(escapes_, Context(escape_mean256), half + place % half);
+            // Towards minus infinity.
+            const int64_t change = static_cast<int64_t>(beyond * 256) - static_cast<int64_t>(escape_mean256);
+            escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) + (change >= 0 ? change / 16 : -((-change + 15) / 16)));
+            magnitude += static_cast<int64_t>(beyond);
+            if (magnitude > kMaxSymbol) return std::nullopt;
+          }
+          runs += static_cast<int64_t>(run);
+          position += static_cast<int64_t>(run) + 1;
+          if (position >= begin) return std::nullopt;
+          out.indices.push_back(static_cast<uint32_t>(position));
+          out.symbols.push_back(static_cast<int32_t>(previous_sign == 1 ? -magnitude : magnitude));
+        }
+        if (adaptation > 0 && place == 4) {
+          const int64_t change = runs * 256 - 4 * mean256, weight = int64_t{4} << adaptation;
+          mean256 += change >= 0 ? change / weight : -((-change + weight - 1) / weight);
+        }
+        if (++groups >= next_check) {
+          next_check += std::clamp<uint64_t>(groups / 4, 4, 64);
+          Learn(runs_);
+          Learn(escapes_);
+          Learn(signs_);
+        }
+      }
+    }
+    uint64_t hash = Mix(0) + counts.size();
+    for (int64_t count : counts) hash = Mix(hash + 0x9e3779b97f4a7c15u + static_cast<uint64_t>(count));
+    hash = Mix(hash);
+    for (size_t i = 0; i < states_.size(); ++i) {
+      if (states_[i] != 65536 + (hash >> (16 * (i % 4))) % 65536) return std::nullopt;
+    }
+    while (bit_ % 8 != 0) {
+      if (Bits(1) != 0) return std::nullopt;
+    }
+    if (byte_ + bit_ / 8 != bytes_.size()) return std::nullopt;
+    return out;
+  }
+
+  const std::string& bytes_;
+  size_t byte_ = 0, bit_ = 0;
+  std::vector<uint64_t> states_;
+  std::vector<Frequencies> runs_, escapes_, signs_;
+};
+
+TEST(SymbolCoderTest, AgreesWithThePlainDecoder) {
+  Random random(12);
+  int accepted = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    Counts counts(1 + random.Below(6));
+    for (int64_t& count : counts) count = static_cast<int64_t>(1 + random.Below(trial % 20 == 0 ? 60'000 : 3'000));
+    std::vector<double> scales(counts.size(), std::exp(random.Normal() * 1.2 - 1));
+    SparseSymbols symbols = Quantized(counts, scales, trial % 2 == 0, static_cast<uint64_t>(trial));
+    if (trial % 3 == 0) {
+      for (int32_t& symbol : symbols.symbols) symbol = symbol > 0 ? 1 : -1;
+    }
+    if (trial % 5 == 0) {  // long runs and jumps of density
+      SparseSymbols thinned;
+      for (size_t i = 0; i < symbols.indices.size(); ++i) {
+        if (i / 300 % 2 == 0 && i % 97 != 0) continue;
+        thinned.indices.push_back(symbols.indices[i]);
+        thinned.symbols.push_back(i % 11 == 0 ? symbols.symbols[i] * 1000 : symbols.symbols[i]);
+      }
+      symbols = thinned;
+    }
+    if (symbols.indices.empty()) continue;
+    std::string bytes = Encode(counts, symbols);
+    for (int damage = 0; damage < 12; ++damage) {
+      if (damage > 0) bytes[random.Below(bytes.size())] ^= static_cast<char>(1 << random.Below(8));
+      if (damage == 6) bytes.resize(bytes.size() - random.Below(std::min<size_t>(bytes.size(), 4)));
+      if (bytes.empty()) break;
+      const std::optional<SparseSymbols> expected = Reference::Decode(bytes, counts, Total(counts));
+      SparseSymbols decoded;
+      const absl::Status status = DecodeSymbols(bytes, counts, Total(counts), decoded);
+      ASSERT_EQ(status.ok(), expected.has_value()) << status << " trial " << trial << " damage " << damage;
+      if (damage == 0) {
+        ASSERT_THAT(status, IsOk());
+        ASSERT_EQ(decoded.indices, symbols.indices);
+        ASSERT_EQ(decoded.symbols, symbols.symbols);
+      }
+      if (!status.ok()) continue;
+      ++accepted;
+      ASSERT_EQ(decoded.indices, expected->indices);
+      ASSERT_EQ(decoded.symbols, expected->symbols);
+    }
+  }
+  EXPECT_GE(accepted, 290);
 }
 
 TEST(SymbolCoderTest, NoSymbolsAreNoBytes) {
@@ -275,11 +530,12 @@ TEST(SymbolCoderTest, BearsDamageAndRandomBytes) {
 
 TEST(SymbolCoderTest, ClaimsHoldNoMemory) {
   // All ones of raw bits claim as much as can be claimed; the decoder must give up having read what there is.
+  const Counts vast = {int64_t{1} << 31};
   for (size_t size : {1, 8, 20, 1000}) {
     SparseSymbols decoded;
-    EXPECT_THAT(DecodeSymbols(std::string(size, '\xff'), Counts{int64_t{1} << 31}, int64_t{1} << 31, decoded), StatusIs(absl::StatusCode::kDataLoss, _));
+    EXPECT_THAT(DecodeSymbols(std::string(size, '\xff'), vast, vast[0], decoded), StatusIs(absl::StatusCode::kDataLoss, _));
     EXPECT_LE(decoded.indices.capacity(), 1u << 20);
-    EXPECT_THAT(DecodeSymbols(std::string(size, '\0'), Counts{int64_t{1} << 31}, int64_t{1} << 31, decoded), StatusIs(absl::StatusCode::kDataLoss, _));
+    EXPECT_THAT(DecodeSymbols(std::string(size, '\0'), vast, vast[0], decoded), StatusIs(absl::StatusCode::kDataLoss, _));
     EXPECT_LE(decoded.indices.capacity(), 1u << 20);
   }
 }
