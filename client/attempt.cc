@@ -20,6 +20,9 @@ namespace {
 // Training ends this much before the report is due, so that partial work still arrives: a tenth of the time, at most half a minute.
 absl::Duration UploadMargin(absl::Duration left) { return std::min(left / 10, absl::Seconds(30)); }
 
+// Updates from this length on are announced by a question.
+constexpr size_t kWorthAsking = 32 << 10;
+
 // Why an attempt ends before its time; the first reason counts.
 enum class Cause { kNone, kCancelled, kConditions, kSessionLost, kStopped };
 
@@ -293,8 +296,11 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, 
   question.set_session_id(work.session.id);
   question.set_attempt_id(work.attempt_id);
   v1::StillWantedResponse wanted;
-  absl::Status status =
-      Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
+  absl::Status status;
+  // A small update is sent for about what the question costs; the upload itself is refused when it is not wanted.
+  if (trained.update.size() >= kWorthAsking) {
+    status = Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
+  }
   if (status.ok() && wanted.has_unwanted()) {
     absl::StatusOr<Rejection> reason = FromProto(wanted.unwanted().reason());
     work.monitor.End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));

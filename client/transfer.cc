@@ -1,6 +1,7 @@
 #include "transfer.h"
 
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/clock.h"
@@ -100,14 +101,19 @@ absl::Status Upload(Link& link, Retrier& retrier, const std::string& session_id,
   int damaged = 0;
   int misplaced = 0;
   int64_t offset = -1;
+  bool begun = false;
   for (;;) {
-    v1::QueryUploadRequest query;
-    query.set_session_id(session_id);
-    query.set_attempt_id(attempt_id);
-    v1::QueryUploadResponse answer;
-    FEDWATT_RETURN_IF_ERROR(
-        Repeat(retrier, stop, [&] { return link.Call(&v1::Coordinator::Stub::QueryUpload, query, &answer, stop); }));
-    const int64_t received = answer.received_bytes();
+    // Nothing has arrived of an update that was never sent; only what comes after a cut is worth a question.
+    int64_t received = 0;
+    if (std::exchange(begun, true)) {
+      v1::QueryUploadRequest query;
+      query.set_session_id(session_id);
+      query.set_attempt_id(attempt_id);
+      v1::QueryUploadResponse answer;
+      FEDWATT_RETURN_IF_ERROR(
+          Repeat(retrier, stop, [&] { return link.Call(&v1::Coordinator::Stub::QueryUpload, query, &answer, stop); }));
+      received = answer.received_bytes();
+    }
     if (received < 0 || received > total_bytes) {
       return absl::InternalError(absl::StrCat("upload: the coordinator says it has ", received, " of ", total_bytes, " bytes"));
     }
