@@ -209,6 +209,13 @@ absl::Status Pipeline::Decode(std::string_view bytes, const ParameterLayout& lay
   if (!buffers.empty()) std::memcpy(buffers.data(), bytes.data(), buffer_bytes);
   if (absl::Status finite = CheckFinite(buffers); !finite.ok()) return absl::DataLossError(absl::StrCat(spec_, ": buffers: ", std::string(finite.message())));
   FEDWATT_RETURN_IF_ERROR(DecodeFrom(0, bytes.substr(buffer_bytes), split.segments, seed, round, out));
+  // What an earlier use of `out` left in the other kind.
+  if (out.is_sparse) {
+    out.dense.clear();
+  } else {
+    out.sparse.indices.clear();
+    out.sparse.values.clear();
+  }
   if (buffers.empty()) return absl::OkStatus();
 
   // From the parameters' own numbering to the layout's.

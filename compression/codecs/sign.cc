@@ -1,16 +1,16 @@
 // sign: one bit a value, and one float32 scale for `block` values.
 //
 //   scale=mean      s_b = sum |x| / n_b             scaled sign: the one s with the least |x - s sign(x)|^2 (Bernstein et al. 2018, arXiv 1802.04434,
-//                                                   with the scale of Karimireddy et al. 2019, arXiv 1901.09847, definition 2). Biased; use with `ef`.
-//   scale=unbiased  s_b = sum x^2 / sum |x|         DRIVE (Vargaftik et al. 2021, arXiv 2105.08339, theorem 1): unbiased over the rotation if x is a
+//                                                   with the scale of Karimireddy et al. 2019, arXiv 1901.09847). Biased; use with `ef`.
+//   scale=unbiased  s_b = sum x^2 / sum |x|         DRIVE (Vargaftik et al. 2021, arXiv 2105.08339): unbiased over the rotation if x is a
 //                                                   uniformly random rotation of the vector, so it stands behind `rotate`, which is nearly that.
 //   decoded = s_b where x >= 0, -s_b where x < 0
 //
 // Options: scale=mean (default) or unbiased. block=N, N in [0, 2^24], default 4096: blocks of N consecutive values whatever their segments, as
 // `rotate` makes them; 0: one scale for each segment that has values. |error| <= max |x|.
-// Bytes: the scales, then the signs, 1 for x < 0, the first in the lowest bit of its byte; behind the last sign a bit 1 and zeros up to the byte's end, so
-// that vectors of other lengths are noticed. 1 + 32 / 4096 bits a value and at most one byte.
-// Sums are in float64, as 8 sums of the places equal mod 8, which are then added in order: equal bits on every machine.
+// Bytes: the scales, then the signs, 1 for x < 0, the first in the lowest bit of its byte; behind the last sign a bit 1 and zeros up to the byte's
+// end, so that vectors of other lengths are noticed. 1 + 32 / 4096 bits a value and at most one byte. Sums are in float64, as 8 sums of the places
+// equal mod 8, which are then added in order: equal bits on every machine.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -73,7 +73,9 @@ class Sign : public Codec {
         return WithRejection(absl::InvalidArgumentError(absl::StrCat("sign: a value in [", begin, ", ", ends[b], ") is not finite")),
                              Rejection::kNotFinite);
       }
-      const double scale = sums.magnitudes == 0 ? 0 : unbiased_ ? sums.squares / sums.magnitudes : sums.magnitudes / static_cast<double>(block.size());
+      const double scale = sums.magnitudes == 0 ? 0
+                           : unbiased_          ? sums.squares / sums.magnitudes
+                                                : sums.magnitudes / static_cast<double>(block.size());
       const float rounded = static_cast<float>(scale);
       std::memcpy(bytes.data() + b * sizeof(float), &rounded, sizeof(rounded));
       begin = ends[b];

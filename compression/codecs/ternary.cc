@@ -4,9 +4,9 @@
 //   symbol  = sign(x) * floor(min(|x| / s, 1) + u),  u uniform in (0, 1)
 //   decoded = symbol * s
 //
-// TernGrad (Wen et al. 2017, arXiv 1705.07878, equations 3 and 8). Unbiased without clip; clipping (the paper's 2.5) biases the tails and shrinks the
-// variance |x| (s - |x|). The paper clips at standard deviations; the mean of an update's tensor is near 0, so that the root of the mean square is used.
-// u = (k + 1/2) / 2^32, where k are the lower and then the upper halves of Random(context.seed).Next(), in coordinate order.
+// TernGrad (Wen et al. 2017, arXiv 1705.07878). Unbiased without clip; clipping (the paper's 2.5) biases the tails and shrinks the
+// variance |x| (s - |x|). The paper clips at standard deviations; the mean of an update's tensor is near 0, so that the root of the mean square is
+// used. u = (k + 1/2) / 2^32, where k are the lower and then the upper halves of Random(context.seed).Next(), in coordinate order.
 //
 // Options: clip=C, C in [0.5, 100]; default none. |error| <= max |x|. Bytes: a float32 scale for each segment that has values, 0 where all its
 // symbols are; then EncodeSymbols over the segments. Cost of decoding: as the symbols.

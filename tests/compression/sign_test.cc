@@ -115,7 +115,8 @@ TEST(SignTest, EncodeRefusesWhatIsNotFinite) {
 }
 
 TEST(SignTest, RefusesBadOptions) {
-  for (const char* spec : {"sign:scale=", "sign:scale=best", "sign:block=-1", "sign:block=", "sign:block=16777217", "sign:block=1.5", "sign:clip=2"}) {
+  for (const char* spec :
+       {"sign:scale=", "sign:scale=best", "sign:block=-1", "sign:block=", "sign:block=16777217", "sign:block=1.5", "sign:clip=2"}) {
     EXPECT_THAT(MakeCodec(spec), StatusIs(absl::StatusCode::kInvalidArgument, _)) << spec;
   }
 }
