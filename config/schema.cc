@@ -430,7 +430,7 @@ std::vector<Key> MakeSchema() {
                            "; options as name:key=value; empty = the preset's"),
               CheckUplink));
   add(OptionalNameKey("compression.downlink", FIELD(std::string, compression.downlink),
-              "stages of the global model, or chain:step=S or chain:rate=R: increments to what a client holds; empty = the preset's",
+              "stages of the global model, or chain:multiple=M, chain:step=S or chain:rate=R: increments to what a client holds; empty = the preset's",
               CheckDownlink));
 
   add(NumberKey("privacy.clip_norm", FIELD(double, privacy.clip_norm), AtLeast(0),

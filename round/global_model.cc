@@ -162,26 +162,27 @@ ModelOffer GlobalModel::WholeOffer() {
 }
 
 ModelOffer GlobalModel::OfferFor(const std::optional<Digest>& held, bool whole) {
-  const ModelOffer all = WholeOffer();
-  if (!chain_.has_value() || whole) return all;
+  if (!chain_.has_value() || whole) return WholeOffer();
   if (held == published_digest_) return ModelOffer{nullptr, Digest(), held};
-  if (!held.has_value() && !chain_from_seed_) return all;
+  if (!held.has_value() && !chain_from_seed_) return WholeOffer();
   const Digest base = held.value_or(chain_->initial_digest());
   if (auto known = offers_.find(base); known != offers_.end()) return known->second;
-  ModelOffer offer = all;
-  if (base == published_digest_) {
-    offer = ModelOffer{nullptr, Digest(), base};
-  } else if (absl::StatusOr<ChainDelta> delta = chain_->DeltaFrom(base); delta.ok()) {
-    ContainerHeader header;
-    header.kind = ContainerKind::kModelDelta;
-    header.codec = std::string(kChainStage);
-    header.layout_digest = options_.layout.digest();
-    auto bytes = std::make_shared<const std::string>(WriteContainer(header, delta->payload));
-    if (bytes->size() < blob_->size()) offer = ModelOffer{bytes, Sha256(*bytes), base};
-  } else if (held.has_value() && chain_from_seed_ && base != chain_->initial_digest()) {
-    // Too old for its own delta: from the start it is shorter than the whole model.
-    offer = OfferFor(std::nullopt, false);
+  if (base == published_digest_) return ModelOffer{nullptr, Digest(), base};
+  absl::StatusOr<ChainDelta> delta = chain_->DeltaFrom(base);
+  if (!delta.ok()) {
+    // Unknown or too old: from the start it is shorter than the whole model. Not remembered, as anybody can name any digest.
+    const bool from_start = chain_from_seed_ && base != chain_->initial_digest();
+    return from_start ? OfferFor(std::nullopt, false) : WholeOffer();
   }
+  ContainerHeader header;
+  header.kind = ContainerKind::kModelDelta;
+  header.codec = std::string(kChainStage);
+  header.layout_digest = options_.layout.digest();
+  ModelOffer offer;
+  offer.blob = std::make_shared<const std::string>(WriteContainer(header, delta->payload));
+  offer.blob_digest = Sha256(*offer.blob);
+  offer.base = base;
+  if (offer.blob->size() >= blob_->size()) offer = WholeOffer();
   offers_.emplace(base, offer);
   return offer;
 }

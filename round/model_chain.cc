@@ -23,23 +23,24 @@ constexpr int kGrowthExponent = 5;
 constexpr int kGreatestExponent = 60;
 constexpr double kLeastStep = 0x1p-18, kGreatestStep = 0x1p3;
 // Increments that are summed may share no step but a small one.
-constexpr double kLeastCommonStep = kLeastStep / 8;
+constexpr double kLeastCommonStep = kLeastStep / 32;
 // How strongly one round's rate moves the dead zone, and where the step takes over.
 constexpr double kControlGain = 0.25;
 constexpr double kLeastDeadzone = 0.5, kGreatestDeadzone = 0.75;
 
-// Steps have three significant bits: few enough to leave all increments exact, enough to choose among.
+// Steps have five significant bits: few enough to leave all increments exact, enough to choose among.
+constexpr int kStepBits = 5;
 double NearestStep(double step) {
   int exponent;
   const double mantissa = std::frexp(std::clamp(step, kLeastStep, kGreatestStep), &exponent);
-  return std::ldexp(std::round(mantissa * 8), exponent - 3);
+  return std::ldexp(std::round(mantissa * (1 << kStepBits)), exponent - kStepBits);
 }
 
 bool IsStep(double step) { return step >= kLeastStep && step <= kGreatestStep && NearestStep(step) == step; }
 
-// The greatest step of which both are whole multiples. Steps are multiples of an eighth of the least one.
+// The greatest step of which both are whole multiples.
 double CommonStep(double a, double b) {
-  constexpr double kGrain = kLeastStep / 8;
+  constexpr double kGrain = kLeastStep / (1 << kStepBits);
   return static_cast<double>(std::gcd(std::llround(a / kGrain), std::llround(b / kGrain))) * kGrain;
 }
 
@@ -47,7 +48,7 @@ double CommonStep(double a, double b) {
 double GrainOf(double step) {
   int exponent;
   std::frexp(step, &exponent);
-  return std::ldexp(1.0, exponent - 3);
+  return std::ldexp(1.0, exponent - kStepBits);
 }
 
 int ExponentOf(absl::Span<const float> values) {
@@ -113,6 +114,8 @@ absl::StatusOr<ChainOptions> ParseChain(std::string_view spec) {
   for (const auto& [key, text] : stage.options) {
     if (key == "step") {
       FEDWATT_ASSIGN_OR_RETURN(options.step, number(key, text, kLeastStep, kGreatestStep));
+    } else if (key == "multiple") {
+      FEDWATT_ASSIGN_OR_RETURN(options.multiple, number(key, text, 0.001, 100));
     } else if (key == "rate") {
       FEDWATT_ASSIGN_OR_RETURN(options.rate, number(key, text, 0.001, 8));
     } else if (key == "deadzone") {
@@ -124,10 +127,12 @@ absl::StatusOr<ChainOptions> ParseChain(std::string_view spec) {
       FEDWATT_ASSIGN_OR_RETURN(double length, number(key, text, 1, 4096));
       options.length = static_cast<int64_t>(length);
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, rate, deadzone, length, transform"));
+      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, multiple, rate, deadzone, length, transform"));
     }
   }
-  if ((options.step > 0) == (options.rate > 0)) return absl::InvalidArgumentError("chain: give either step or rate, as in 'chain:step=0.03'");
+  if ((options.step > 0) + (options.multiple > 0) + (options.rate > 0) != 1) {
+    return absl::InvalidArgumentError("chain: give one of step, multiple or rate, as in 'chain:multiple=2'");
+  }
   return options;
 }
 
@@ -284,9 +289,28 @@ void ModelChain::ChooseBasis(absl::Span<const float> master) {
   position_.coefficients = start_;
 }
 
+// What is small depends on the model: on its weights, or, where these start at zero, on how far they go.
+void ModelChain::ChooseStep(absl::Span<const float> master) {
+  if (options_.multiple <= 0) return;
+  constexpr double kMoves = 7;
+  double weights = 0, moves = 0, count = 0;
+  ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t size) {
+    for (size_t i = offset; i < offset + size; ++i) {
+      weights += static_cast<double>(values_[i]) * values_[i];
+      moves += std::pow(static_cast<double>(master[i]) - values_[i], 2);
+    }
+    count += static_cast<double>(size);
+  });
+  const double scale = std::sqrt(std::max(weights, kMoves * kMoves * moves) / std::max(1.0, count));
+  step_ = common_step_ = NearestStep(std::max(options_.multiple * scale, kLeastStep));
+}
+
 absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   FEDWATT_CHECK(master_values.size() == values_.size());
-  if (position_.basis.empty()) ChooseBasis(master_values);
+  if (position_.basis.empty()) {
+    ChooseStep(master_values);
+    ChooseBasis(master_values);
+  }
   std::vector<float> master(master_values.begin(), master_values.end());
   ChangeBasis(layout_, position_.basis, /*forward=*/true, absl::MakeSpan(master));
   SparseSymbols increment;
@@ -458,10 +482,8 @@ absl::Status ModelChain::Restore(std::string_view state) {
     return absl::DataLossError("chain state: a step is out of range");
   }
   // A new dead zone in the settings counts from now on; a controlled one goes on where it was.
-  if (options_.rate <= 0) {
-    restored.step_ = step_;
-    restored.deadzone_ = deadzone_;
-  }
+  if (options_.rate <= 0) restored.deadzone_ = deadzone_;
+  if (options_.step > 0) restored.step_ = step_;
   FEDWATT_ASSIGN_OR_RETURN(uint64_t position_size, reader.Get<uint64_t>("position length"));
   FEDWATT_ASSIGN_OR_RETURN(std::string_view position, reader.GetBytes(position_size, "position"));
   FEDWATT_ASSIGN_OR_RETURN(restored.position_, ReadChainPosition(layout_, position));

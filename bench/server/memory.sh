@@ -11,7 +11,7 @@ for clients in 10 50; do
   out=$work/$clients
   "$bin/fedwatt-server" --listen 127.0.0.1:0 --out "$out" --set model.architecture=fedavg_cnn --set data.path=/usr/share/datasets/fashion-mnist \
     --set partition.clients="$clients" --set federation.rounds=2 --set federation.clients_per_round="$clients" \
-    --set federation.wait_for_clients="$clients" --set federation.evaluation=none --set security.directory="$work/security" >"$work/$clients.log" 2>&1 &
+    --set federation.wait_for_clients="$clients" --set federation.evaluation=none --set compression.preset=float32 --set security.directory="$work/security" >"$work/$clients.log" 2>&1 &
   server=$!
   for _ in $(seq 200); do [ -s "$out/address" ] && break; sleep 0.1; done
   [ -s "$out/address" ] || { cat "$work/$clients.log" >&2; exit 1; }

@@ -36,10 +36,16 @@ class IdenticalModelsTest(unittest.TestCase):
                 self.assertEqual(one, digests(federation.rounds()), "clients in another order")
 
     def test_two_layer_network(self):
-        self.compare(federation_flags("mlp_2nn", training__local_steps=40))
+        self.compare(federation_flags("mlp_2nn", training__local_steps=40, compression__preset="float32"))
 
     def test_convolutions_with_dropout(self):
         self.compare(federation_flags("pfl_cnn", training__local_steps=5))
+
+    def test_the_smallest_preset_with_convolutions(self):
+        self.compare(federation_flags("pfl_cnn", training__local_steps=5, compression__preset="smallest"))
+
+    def test_feedback_and_rates_held_by_the_coordinator(self):
+        self.compare(federation_flags("mlp_2nn", training__local_steps=20, compression__uplink="ef,dct,ecsq:rate=0.4", compression__downlink="chain:rate=0.2:length=2"))
 
     def test_compressed_both_ways_with_an_adaptive_optimizer(self):
         self.compare(federation_flags("mlp_2nn", training__local_steps=20, compression__uplink="int8", compression__downlink="bfloat16",

@@ -135,8 +135,8 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Pipelines, EveryCompressionTest,
-                         ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dithered:rate=0.5", "chain:step=0.0078125", 0.7},
-                                           Compression{"Smallest", "dithered:step=0.025", "chain:step=0.044"},
+                         ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dithered:rate=0.5", "chain:multiple=0.3", 0.7},
+                                           Compression{"Smallest", "dct,dithered:multiple=20", "chain:multiple=0.5", 0.2},
                                            Compression{"FeedbackAndARate", "ef,ecsq:rate=0.5", "chain:rate=0.3:length=2", 0.2},
                                            Compression{"Int8", "ef,int8", "bfloat16"}),
                          [](const auto& info) { return info.param.name; });

@@ -32,13 +32,15 @@ namespace fedwatt {
 inline constexpr std::string_view kChainStage = "chain";
 
 struct ChainOptions {
-  double step = 0;          // > 0; rounded to three significant bits, so that increments stay exact
-  double rate = 0;          // > 0: bits a value and version that the step and the dead zone are held to; exactly one of step and rate is given
+  // Exactly one of three is given, > 0:
+  double step = 0;          // rounded to five significant bits, so that increments stay exact
+  double multiple = 0;      // in units of the weights' root mean square at the start, or of seven first moves if these are greater
+  double rate = 0;          // bits a value and version, to which the step and the dead zone are held
   double deadzone = 0.55;   // [0.5, 1]: a value moves once its residual passes this share of a step
   int64_t length = 64;      // versions kept for clients that come back; [1, 4096]
   bool dct = true;          // "transform=dct" or "transform=none"
 };
-// "chain:step=0.03", "chain:rate=0.05:length=32". Errors: INVALID_ARGUMENT  naming the option, its range and what was got
+// "chain:multiple=2", "chain:step=0.03", "chain:rate=0.05:length=32". Errors: INVALID_ARGUMENT  naming the option, its range and what was got
 absl::StatusOr<ChainOptions> ParseChain(std::string_view spec);
 // Whether a downlink is spelled as a chain.
 bool IsChain(std::string_view spec);
@@ -105,6 +107,7 @@ class ModelChain {
   ModelChain() = default;
   void Control();
   void ChooseBasis(absl::Span<const float> master);
+  void ChooseStep(absl::Span<const float> master);
 
   ParameterLayout layout_;
   ChainOptions options_;
