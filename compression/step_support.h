@@ -42,32 +42,23 @@ inline absl::Status RefuseSymbol(std::string_view codec, float value, float step
       absl::StrCat(std::string(codec), ": a value of ", value, " is more than ", kMaxSymbol, " steps of ", step));
 }
 
-// Payload of a vector that is not empty: the step, 0 where all symbols are, and the symbols.
-inline absl::StatusOr<std::string> PutStepAndSymbols(float step, absl::Span<const int64_t> segment_counts, const SparseSymbols& symbols,
-                                                     uint64_t salt) {
-  absl::StatusOr<std::string> coded = EncodeSymbols(segment_counts, symbols, salt);
-  if (!coded.ok()) return coded.status();
-  if (coded->empty()) step = 0;
+inline std::string PutStep(float step) {
   std::string bytes(sizeof(step), '\0');
   std::memcpy(bytes.data(), &step, sizeof(step));
-  return bytes + *coded;
+  return bytes;
 }
 
-// Errors: DATA_LOSS  not what PutStepAndSymbols makes
-inline absl::Status TakeStepAndSymbols(std::string_view codec, std::string_view bytes, absl::Span<const int64_t> segment_counts, int64_t count,
-                                       uint64_t salt, float& step, SparseSymbols& symbols) {
-  if (count == 0) {
-    symbols.indices.clear();
-    symbols.symbols.clear();
-    return bytes.empty() ? absl::OkStatus() : absl::DataLossError(absl::StrCat(std::string(codec), ": bytes of an empty vector"));
-  }
-  if (bytes.size() < sizeof(step)) return absl::DataLossError(absl::StrCat(std::string(codec), ": the step is truncated"));
+// Takes a step off the front: 0 means that all symbols are 0 and that nothing follows; a vector without values has no bytes.
+// Errors: DATA_LOSS  truncated, not a finite number >= 0, or followed by what it should not be
+inline absl::Status TakeStep(std::string_view codec, std::string_view& bytes, int64_t count, float& step) {
+  const auto damaged = [codec](const char* what) { return absl::DataLossError(absl::StrCat(std::string(codec), ": ", what)); };
+  step = 0;
+  if (count == 0) return bytes.empty() ? absl::OkStatus() : damaged("bytes of an empty vector");
+  if (bytes.size() < sizeof(step)) return damaged("the step is truncated");
   std::memcpy(&step, bytes.data(), sizeof(step));
-  if (!(step >= 0 && step <= FLT_MAX) || std::signbit(step)) {
-    return absl::DataLossError(absl::StrCat(std::string(codec), ": the step is not a finite number >= 0"));
-  }
-  if (absl::Status status = DecodeSymbols(bytes.substr(sizeof(step)), segment_counts, count, symbols, salt); !status.ok()) return status;
-  if ((step == 0) != symbols.indices.empty()) return absl::DataLossError(absl::StrCat(std::string(codec), ": the step does not fit the symbols"));
+  bytes.remove_prefix(sizeof(step));
+  if (!(step >= 0 && step <= FLT_MAX) || std::signbit(step)) return damaged("the step is not a finite number >= 0");
+  if ((step == 0) != bytes.empty()) return damaged("the step does not fit the symbols");
   return absl::OkStatus();
 }
 

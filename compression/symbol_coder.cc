@@ -1,5 +1,5 @@
-// Bytes: the states of the range coder and its words of 16 bits forwards, then the raw bits backwards from the last byte, filled up with zeros. Both ends
-// know where they must meet.
+// Bytes: the states of the range coder and its words of 16 bits forwards, then the raw bits backwards from the last byte, filled up with zeros. Both
+// ends know where they must meet.
 //
 // Raw bits, most significant first:
 //   2   adaptation: 0 the density of a segment is its mean, or 1-3: followed within it, a run weighing 2^-3, 2^-4, 2^-5

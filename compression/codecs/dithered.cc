@@ -10,20 +10,36 @@
 // 31(3)), in federated learning QUIC-FL (Ben Basat et al. 2022, arXiv 2205.13341); stochastic rounding of most values to zero is the optimal
 // unbiased sparsification of Wangni et al. (2018, arXiv 1710.09854) with one threshold for all.
 //
-// In a block b of 256 consecutive places, place p has rank k where p = (a_b * k + c_b) mod 256, and t = (k + v_b) / 256. Of
+// Thresholds. In a block b of 256 consecutive places, place p has rank k where p = (a_b * k + c_b) mod 256, and t = (k + v_b) / 256. Of
 // h = Mix(Mix(seed + g) + (b + 1) * g), g = 0x9e3779b97f4a7c15, Mix the finalizer of SplitMix64: a_b = 2 * (h mod 2^7) + 1, c_b = bits 7-14 of h,
 // v_b = (bits 40-63 of h + 1/2) / 2^24. So each t is uniform on midpoints of 2^32 cells, and a block has one t in each 256th of (0, 1): rounding
 // errors inside a block partly cancel.
 //
-// Options, one of: step=S > 0; multiple=M, S = M * root of the mean square of all values, default 3. |error| < S.
-// Bytes: S as float32, then EncodeSymbols with one segment for each class of ranks, kClasses below, over all blocks; within a class places are in
-// order of blocks, then ranks. Ranks of the last block whose places do not exist hold zeros.
-// Cost: one vectorised pass to find what is not zero; decoding: as the symbols, one hash each.
+// Scales. How likely a place is depends on t * S / s, s the usual magnitude around it. The message says s in octaves: once for all values, or for
+// each segment, and for segments that are matrices (16 rows and columns or more, 4,096 values or more) also for each row and each band of columns
+// against the segment's mean. Places are then ordered by s: groups (segment, class of row, class of column) by ascending s, rows before columns
+// inside a group. Blocks are cut from that order; the scale of a block is that of its first place. The order depends on the values alone, the
+// thresholds on the seed alone: roundings stay unbiased.
+//
+// Options, one of: step=S > 0; multiple=M, S = M * root of the mean square of all values, default 3. |error| < S. scales=auto, or off (one scale for
+// all values), or 1, 4 or 16, columns in a band. auto takes what made the smallest message with thresholds of another seed; 4 untried above 2^19
+// values.
+//
+// Bytes, the first four alone where all symbols are zero:
+//   float32  S; 0 where all symbols are zero
+//   uint8    0, then int8: log2 of the scale / S; or log2 of the columns in a band + 1, then LEB128: length of the scales, and the scales:
+//            EncodeSymbols with three segments: log2(scale / S) of each segment, against the segment before (-5 before the first); log2 of each
+//            band against its segment, less that of the band before (0 before the first); log2 of each row against its segment
+//   EncodeSymbols with a segment for each class of places, by u = 2 * log2(t * S / s) rounded and held within [-12, 10], ascending. A rank k of a
+//            block of scale s has t = (k + 1/2) / 256, whereby ranks of equal half octave, kClasses below, share a class. Within a class:
+//            scales ascending, classes of ranks ascending, blocks, ranks. Ranks of the last block whose places do not exist hold zeros.
+// Cost: one vectorised pass to find what is not zero, five where `auto` tries; decoding: as the symbols.
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "codec_support.h"
@@ -36,8 +52,22 @@ namespace fedwatt {
 namespace {
 
 constexpr uint32_t kBlock = 256;
-// Sizes of the classes of ranks: powers of two that add up to kBlock.
-constexpr std::array<uint32_t, 13> kClasses = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 32, 64, 128};
+// Sizes of the classes of ranks, half octaves: powers of two that add up to kBlock.
+constexpr std::array<uint32_t, 16> kClasses = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64};
+// 2 * log2((k + 1/2) / 256) of the middle rank of each, rounded.
+constexpr std::array<int, 16> kClassLevels = {-18, -15, -13, -12, -11, -10, -9, -8, -7, -6, -5, -4, -3, -2, -1, 0};
+constexpr int kLowestClass = -12, kHighestClass = 10;
+constexpr int kPlaceClasses = kHighestClass - kLowestClass + 1;
+// log2 of a scale / S; beyond, all places are alike.
+constexpr int kLowestScale = -24, kHighestScale = 8;
+// log2 of a row's or column's scale against its segment's.
+constexpr int kRelativeScale = 8;
+constexpr int kFirstScale = -5;
+
+constexpr int64_t kLeastSide = 16, kLeastMatrix = 4096;
+constexpr int kBandLog2s[] = {0, 2, 4};
+constexpr int64_t kSmall = 1 << 19;  // values up to which `auto` tries all widths
+constexpr int kUntriedBandLog2 = 2;
 
 struct ClassOfRank {
   std::array<uint8_t, kBlock> index;
@@ -87,79 +117,424 @@ class Dither {
   uint64_t key_;
 };
 
-std::array<int64_t, kClasses.size()> ClassCounts(int64_t values) {
-  const int64_t blocks = (values + static_cast<int64_t>(kBlock) - 1) / static_cast<int64_t>(kBlock);
-  std::array<int64_t, kClasses.size()> counts;
-  for (size_t c = 0; c < kClasses.size(); ++c) counts[c] = blocks * kClasses[c];
+// What a message says of the scales.
+struct Scales {
+  int band_log2 = -1;         // -1: one scale for all values
+  std::vector<int> segments;  // log2(scale / S); the only one where there is one for all
+  std::vector<int> bands;     // of the matrices, one after the other
+  std::vector<int> rows;
+};
+
+bool IsMatrix(const Segment& segment) {
+  return segment.rows >= kLeastSide && segment.columns >= kLeastSide && segment.count() >= kLeastMatrix;
+}
+
+int64_t BandCount(const Segment& segment, int band_log2) { return (segment.columns + (int64_t{1} << band_log2) - 1) >> band_log2; }
+
+// log2 of a ratio, rounded; by exponent and comparison alone, so the same on every machine.
+int Octave(double ratio, int low, int high) {
+  if (!(ratio > 0)) return low;
+  return std::clamp(std::ilogb(std::min(ratio, 1e300) * 1.4142135623730951), low, high);
+}
+
+// The sums of magnitudes that scales are made from.
+struct Magnitudes {
+  Magnitudes(absl::Span<const float> values, absl::Span<const Segment> segments) {
+    const float* value = values.data();
+    for (const Segment& segment : segments) {
+      const size_t first_column = columns.size();
+      const bool matrix = IsMatrix(segment);
+      if (matrix) columns.resize(first_column + static_cast<size_t>(segment.columns));
+      double total = 0;
+      for (int64_t r = 0; r < segment.rows; ++r) {
+        const double row = matrix ? AddRow(value, columns.data() + first_column, segment.columns) : AddRow(value, segment.columns);
+        if (matrix) rows.push_back(row);
+        total += row;
+        value += segment.columns;
+      }
+      totals.push_back(total);
+      all += total;
+    }
+  }
+  // In four sums, which the processor keeps apart.
+  static double AddRow(const float* values, int64_t count) {
+    double sums[4] = {};
+    for (int64_t i = 0; i < count; ++i) sums[i & 3] += std::fabs(values[i]);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  static double AddRow(const float* values, double* columns, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) columns[i] += std::fabs(values[i]);
+    return AddRow(values, count);
+  }
+
+  std::vector<double> totals, rows, columns;  // rows and columns of matrices alone
+  double all = 0;
+};
+
+Scales MakeScales(const Magnitudes& magnitudes, absl::Span<const Segment> segments, double step, int band_log2) {
+  Scales scales;
+  scales.band_log2 = band_log2;
+  if (band_log2 < 0) {
+    const double count = static_cast<double>(internal::CountValues(segments));
+    scales.segments.push_back(Octave(magnitudes.all / count / step, kLowestScale, kHighestScale));
+    return scales;
+  }
+  size_t next_row = 0, next_column = 0;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const Segment& segment = segments[i];
+    const double mean = magnitudes.totals[i] / static_cast<double>(std::max<int64_t>(segment.count(), 1));
+    scales.segments.push_back(Octave(mean / step, kLowestScale, kHighestScale));
+    if (!IsMatrix(segment)) continue;
+    for (int64_t b = 0; b < BandCount(segment, band_log2); ++b) {
+      const int64_t begin = b << band_log2, end = std::min(segment.columns, (b + 1) << band_log2);
+      double sum = 0;
+      for (int64_t c = begin; c < end; ++c) sum += magnitudes.columns[next_column++];
+      scales.bands.push_back(Octave(sum / static_cast<double>((end - begin) * segment.rows) / mean, -kRelativeScale, kRelativeScale));
+    }
+    for (int64_t r = 0; r < segment.rows; ++r) {
+      scales.rows.push_back(
+          Octave(magnitudes.rows[next_row++] / static_cast<double>(segment.columns) / mean, -kRelativeScale, kRelativeScale));
+    }
+  }
+  return scales;
+}
+
+void PutInt(int value, int64_t index, SparseSymbols& symbols) {
+  if (value == 0) return;
+  symbols.indices.push_back(static_cast<uint32_t>(index));
+  symbols.symbols.push_back(value);
+}
+
+// How many scales there are of each kind: segments, bands, rows.
+std::array<int64_t, 3> ScaleCounts(absl::Span<const Segment> segments, int band_log2) {
+  std::array<int64_t, 3> counts = {static_cast<int64_t>(segments.size()), 0, 0};
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    counts[1] += BandCount(segment, band_log2);
+    counts[2] += segment.rows;
+  }
   return counts;
 }
+
+absl::StatusOr<std::string> EncodeScales(const Scales& scales, absl::Span<const Segment> segments) {
+  if (scales.band_log2 < 0) return std::string{'\0', static_cast<char>(scales.segments[0])};
+  SparseSymbols symbols;
+  int64_t index = 0;
+  int before = kFirstScale;
+  for (int scale : scales.segments) {
+    PutInt(scale - before, index++, symbols);
+    before = scale;
+  }
+  before = 0;
+  for (int scale : scales.bands) {
+    PutInt(scale - before, index++, symbols);
+    before = scale;
+  }
+  for (int scale : scales.rows) PutInt(scale, index++, symbols);
+  FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(ScaleCounts(segments, scales.band_log2), symbols));
+  std::string bytes(1, static_cast<char>(scales.band_log2 + 1));
+  internal::PutVarint(coded.size(), bytes);
+  return bytes + coded;
+}
+
+absl::Status Damaged(const char* what) { return absl::DataLossError(absl::StrCat("dithered: ", what)); }
+
+// Takes what EncodeScales wrote off the front. Errors: DATA_LOSS
+absl::StatusOr<Scales> TakeScales(std::string_view& bytes, absl::Span<const Segment> segments) {
+  if (bytes.size() < 2) return Damaged("the scales are truncated");
+  Scales scales;
+  scales.band_log2 = static_cast<int8_t>(bytes[0]) - 1;
+  bytes.remove_prefix(1);
+  if (scales.band_log2 == -1) {
+    scales.segments.push_back(static_cast<int8_t>(bytes[0]));
+    bytes.remove_prefix(1);
+    if (scales.segments[0] < kLowestScale || scales.segments[0] > kHighestScale) return Damaged("a scale is out of range");
+    return scales;
+  }
+  if (std::find(std::begin(kBandLog2s), std::end(kBandLog2s), scales.band_log2) == std::end(kBandLog2s)) return Damaged("bands of an unknown width");
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t size, internal::TakeVarint(bytes));
+  if (size > bytes.size()) return Damaged("the scales are truncated");
+  const auto counts = ScaleCounts(segments, scales.band_log2);
+  SparseSymbols symbols;
+  FEDWATT_RETURN_IF_ERROR(DecodeSymbols(bytes.substr(0, size), counts, counts[0] + counts[1] + counts[2], symbols));
+  bytes.remove_prefix(size);
+  size_t next = 0;
+  uint32_t index = 0;
+  bool good = true;
+  const auto take = [&](int64_t count, int start, bool differences, int low, int high, std::vector<int>& out) {
+    out.reserve(static_cast<size_t>(count));
+    int64_t scale = start;
+    for (; count > 0; --count, ++index) {
+      int64_t value = 0;
+      if (next < symbols.indices.size() && symbols.indices[next] == index) value = symbols.symbols[next++];
+      scale = std::clamp<int64_t>(differences ? scale + value : value, low - 1, high + 1);
+      good &= scale >= low && scale <= high;
+      out.push_back(static_cast<int>(scale));
+    }
+  };
+  take(counts[0], kFirstScale, true, kLowestScale, kHighestScale, scales.segments);
+  take(counts[1], 0, true, -kRelativeScale, kRelativeScale, scales.bands);
+  take(counts[2], 0, false, -kRelativeScale, kRelativeScale, scales.rows);
+  if (!good) return Damaged("a scale is out of range");
+  return scales;
+}
+
+// The order in which places are coded: groups of places that are a choice of rows times a choice of columns.
+class Order {
+ public:
+  struct Group {
+    int scale;
+    uint32_t begin;    // of its places in this order
+    uint32_t count;    // places
+    uint32_t columns;  // in the group
+    uint32_t offset;   // of its segment's first value
+    uint32_t stride;   // columns of the segment
+    const uint32_t* row_list;     // null: all of them, as they lie
+    const uint32_t* column_list;  // likewise
+
+    uint32_t value(uint32_t place) const {
+      const uint32_t at = place - begin;
+      if (row_list == nullptr) return offset + at;
+      const uint32_t row = at / columns;
+      return offset + row_list[row] * stride + column_list[at - row * columns];
+    }
+  };
+
+  Order(const Scales& scales, absl::Span<const Segment> segments) {
+    const uint32_t all = static_cast<uint32_t>(internal::CountValues(segments));
+    if (scales.band_log2 < 0) {
+      groups_.push_back({scales.segments[0], 0, all, all, 0, all, nullptr, nullptr});
+    } else {
+      const auto counts = ScaleCounts(segments, 0);
+      rows_.reserve(static_cast<size_t>(counts[2]));
+      columns_.reserve(static_cast<size_t>(counts[1]));
+      uint32_t offset = 0;
+      size_t next_band = 0, next_row = 0;
+      for (size_t i = 0; i < segments.size(); ++i) {
+        AddSegment(segments[i], scales, scales.segments[i], offset, next_band, next_row);
+        offset += static_cast<uint32_t>(segments[i].count());
+      }
+      std::stable_sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) { return a.scale < b.scale; });
+    }
+    uint32_t begin = 0;
+    for (Group& group : groups_) {
+      group.begin = begin;
+      begin += group.count;
+    }
+    block_groups_.resize((all + kBlock - 1) / kBlock);
+    uint32_t g = 0;
+    for (uint32_t b = 0; b < block_groups_.size(); ++b) {
+      while (b * kBlock >= groups_[g].begin + groups_[g].count) ++g;
+      block_groups_[b] = g;
+    }
+  }
+
+  const std::vector<Group>& groups() const { return groups_; }
+  uint32_t block_count() const { return static_cast<uint32_t>(block_groups_.size()); }
+  int scale(uint32_t block) const { return groups_[block_groups_[block]].scale; }
+  bool plain() const { return groups_.size() == 1; }
+  // Where the place `place` of a block lies among the values; `place` exists.
+  uint32_t value(uint32_t block, uint32_t place) const {
+    place += block * kBlock;
+    const Group* group = &groups_[block_groups_[block]];
+    while (place >= group->begin + group->count) ++group;
+    return group->value(place);
+  }
+
+  std::vector<float> Gather(absl::Span<const float> values) const {
+    std::vector<float> ordered(values.size());
+    float* out = ordered.data();
+    for (const Group& group : groups_) {
+      if (group.row_list == nullptr) {
+        out = std::copy_n(values.data() + group.offset, group.count, out);
+        continue;
+      }
+      for (uint32_t r = 0; r < group.count / group.columns; ++r) {
+        const float* row = values.data() + group.offset + group.row_list[r] * group.stride;
+        for (uint32_t c = 0; c < group.columns; ++c) *out++ = row[group.column_list[c]];
+      }
+    }
+    return ordered;
+  }
+
+ private:
+  void AddSegment(const Segment& segment, const Scales& scales, int scale, uint32_t offset, size_t& next_band, size_t& next_row) {
+    const uint32_t count = static_cast<uint32_t>(segment.count()), stride = static_cast<uint32_t>(segment.columns);
+    if (count == 0) return;
+    if (!IsMatrix(segment)) {
+      groups_.push_back({scale, 0, count, count, offset, count, nullptr, nullptr});
+      return;
+    }
+    const int* const row_scales = scales.rows.data() + next_row;
+    const int* const band_scales = scales.bands.data() + next_band;
+    next_row += static_cast<size_t>(segment.rows);
+    next_band += static_cast<size_t>(BandCount(segment, scales.band_log2));
+    const size_t first_row = rows_.size(), first_column = columns_.size();
+    const Begins row_begins = Sort(static_cast<uint32_t>(segment.rows), [&](uint32_t r) { return row_scales[r]; }, rows_);
+    const Begins column_begins = Sort(stride, [&](uint32_t c) { return band_scales[c >> scales.band_log2]; }, columns_);
+    for (size_t i = 0; i < kRelativeScales; ++i) {
+      const uint32_t rows = row_begins[i + 1] - row_begins[i];
+      for (size_t j = 0; rows > 0 && j < kRelativeScales; ++j) {
+        const uint32_t columns = column_begins[j + 1] - column_begins[j];
+        if (columns == 0) continue;
+        const int sum = scale + static_cast<int>(i + j) - 2 * kRelativeScale;
+        groups_.push_back({std::clamp(sum, kLowestScale, kHighestScale), 0, rows * columns, columns, offset, stride,
+                           rows_.data() + first_row + row_begins[i], columns_.data() + first_column + column_begins[j]});
+      }
+    }
+  }
+
+  // Appends 0 to count - 1 in order of scale, then of number; returns where each scale begins.
+  static constexpr size_t kRelativeScales = 2 * kRelativeScale + 1;
+  using Begins = std::array<uint32_t, kRelativeScales + 1>;
+  template <typename ScaleOf>
+  static Begins Sort(uint32_t count, const ScaleOf& scale_of, std::vector<uint32_t>& out) {
+    Begins begins{};
+    for (uint32_t i = 0; i < count; ++i) ++begins[static_cast<size_t>(scale_of(i) + kRelativeScale + 1)];
+    std::partial_sum(begins.begin(), begins.end(), begins.begin());
+    Begins next = begins;
+    const size_t first = out.size();
+    out.resize(first + count);
+    for (uint32_t i = 0; i < count; ++i) out[first + next[static_cast<size_t>(scale_of(i) + kRelativeScale)]++] = i;
+    return begins;
+  }
+
+  std::vector<uint32_t> rows_, columns_;  // of the matrices, by class; never reallocated
+  std::vector<Group> groups_;
+  std::vector<uint32_t> block_groups_;  // of each block's first place
+};
+
+// The classes of places, as runs of blocks of one scale and ranks of one class.
+class Classes {
+ public:
+  struct Run {
+    uint32_t first_block;
+    uint32_t rank_class;
+    uint32_t begin;  // among all places of all classes
+    uint32_t count;
+  };
+
+  explicit Classes(const Order& order) {
+    std::array<uint32_t, kHighestScale - kLowestScale + 2> first{};  // block of each scale
+    for (uint32_t b = 0; b < order.block_count(); ++b) ++first[static_cast<size_t>(order.scale(b) - kLowestScale + 1)];
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    uint32_t begin = 0;
+    for (int u = kLowestClass; u <= kHighestClass; ++u) {
+      const uint32_t class_begin = begin;
+      for (int scale = kLowestScale; scale <= kHighestScale; ++scale) {
+        const size_t s = static_cast<size_t>(scale - kLowestScale);
+        const uint32_t blocks = first[s + 1] - first[s];
+        if (blocks == 0) continue;
+        for (uint32_t c = 0; c < kClasses.size(); ++c) {
+          if (std::clamp(kClassLevels[c] - 2 * scale, kLowestClass, kHighestClass) != u) continue;
+          run_of_[s][c] = static_cast<uint16_t>(runs_.size());
+          runs_.push_back({first[s], c, begin, blocks * kClasses[c]});
+          begin += runs_.back().count;
+        }
+      }
+      counts_[static_cast<size_t>(u - kLowestClass)] = begin - class_begin;
+    }
+  }
+
+  const std::vector<Run>& runs() const { return runs_; }
+  uint32_t run(int scale, uint32_t rank_class) const { return run_of_[static_cast<size_t>(scale - kLowestScale)][rank_class]; }
+  absl::Span<const int64_t> counts() const { return counts_; }
+
+ private:
+  std::vector<Run> runs_;
+  std::array<std::array<uint16_t, kClasses.size()>, kHighestScale - kLowestScale + 1> run_of_{};
+  std::array<int64_t, kPlaceClasses> counts_{};
+};
 
 // Classes alone do not tell vectors of 300 and 301 values apart, and another seed's thresholds would fit any symbols.
 uint64_t Salt(uint64_t count, uint64_t seed) { return Mix(seed) + count; }
 
 class Dithered : public Codec {
  public:
-  Dithered(bool relative, double target) : relative_(relative), target_(target) {}
+  // `bands`: the widths to try, as log2; -1 is one scale for all values.
+  Dithered(bool relative, double target, std::vector<int> bands) : relative_(relative), target_(target), bands_(std::move(bands)) {}
   std::string_view name() const override { return "dithered"; }
   bool sparse() const override { return true; }
 
   absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
+    const int64_t count = static_cast<int64_t>(values.size());
+    FEDWATT_CHECK(internal::CountValues(context.segments) == count);
     if (values.empty()) return std::string();
-    const auto counts = ClassCounts(static_cast<int64_t>(values.size()));
-    const float step = internal::StepOf(
-        relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
-    const Dither dither(context.seed);
-    const float rank_step = static_cast<float>(step * (internal::kCandidateSlack / kBlock));
-    std::array<SparseSymbols, kClasses.size()> classes;
-    uint32_t places[kBlock + internal::kPlacePadding];
-    int32_t by_rank[kBlock];
-    for (size_t begin = 0, b = 0; begin < values.size(); begin += kBlock, ++b) {
-      const absl::Span<const float> block = values.subspan(begin, kBlock);
-      const Dither::Block thresholds = dither.At(b);
-      const uint32_t inverse = thresholds.inverse();
-      const uint32_t shift = (0u - inverse * thresholds.addend) & 255;
-      const double offset = thresholds.offset();
-      const size_t found = internal::FindAtLeastRanked(block, inverse, shift, static_cast<float>(offset), rank_step, places);
-      uint64_t hits[kBlock / 64] = {};
-      for (size_t i = 0; i < found; ++i) {
-        const float value = block[places[i]];
-        const uint32_t rank = (inverse * places[i] + shift) & 255;
-        const double threshold = (rank + offset) / static_cast<double>(kBlock);
-        const double magnitude = std::fabs(value) / static_cast<double>(step) + (1 - threshold);
-        if (!(magnitude < kMaxSymbol + 1.0)) return internal::RefuseSymbol(name(), value, step);
-        const int32_t symbol = static_cast<int32_t>(magnitude);
-        by_rank[rank] = value < 0 ? -symbol : symbol;
-        hits[rank / 64] |= static_cast<uint64_t>(symbol != 0) << rank % 64;
-      }
-      for (uint32_t word = 0; word < kBlock / 64; ++word) {
-        for (uint64_t left = hits[word]; left != 0; left &= left - 1) {
-          const uint32_t rank = word * 64 + static_cast<uint32_t>(std::countr_zero(left));
-          const uint32_t c = kClassOfRank.index[rank];
-          classes[c].indices.push_back(static_cast<uint32_t>(b * kClasses[c] + rank - kClassOfRank.first[c]));
-          classes[c].symbols.push_back(by_rank[rank]);
-        }
-      }
+    if (count > kMaxCount) return absl::InvalidArgumentError(absl::StrCat("dithered: ", count, " values, expected at most ", kMaxCount));
+    const float step =
+        internal::StepOf(relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
+    const Magnitudes magnitudes(values, context.segments);
+    const auto scales = [&](int band_log2) { return MakeScales(magnitudes, context.segments, step, band_log2); };
+    if (bands_.size() == 1) return EncodeAt(values, context, step, scales(bands_[0]));
+    if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return EncodeAt(values, context, step, scales(-1));
+    if (count > kSmall) return EncodeAt(values, context, step, scales(kUntriedBandLog2));
+    // Tried with other thresholds than those that count: a choice by what these make would favour roundings towards zero.
+    const CodingContext trial{context.segments, Mix(~context.seed), context.round};
+    int best = -1;
+    size_t least = SIZE_MAX;
+    for (int band_log2 : bands_) {
+      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, scales(band_log2)));
+      if (bytes.size() >= least) continue;
+      least = bytes.size();
+      best = band_log2;
     }
-    SparseSymbols symbols;
-    int64_t first = 0;
-    for (size_t c = 0; c < kClasses.size(); ++c) {
-      for (uint32_t index : classes[c].indices) symbols.indices.push_back(static_cast<uint32_t>(first + index));
-      symbols.symbols.insert(symbols.symbols.end(), classes[c].symbols.begin(), classes[c].symbols.end());
-      first += counts[c];
-    }
-    return internal::PutStepAndSymbols(step, counts, symbols, Salt(values.size(), context.seed));
+    return EncodeAt(values, context, step, scales(best));
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
+    FEDWATT_CHECK(internal::CountValues(context.segments) == static_cast<int64_t>(out.size()));
     SparseValues decoded;
-    FEDWATT_RETURN_IF_ERROR(DecodeInto(bytes, static_cast<int64_t>(out.size()), context.seed, decoded));
+    FEDWATT_RETURN_IF_ERROR(DecodeSparse(bytes, context, decoded));
     std::fill(out.begin(), out.end(), 0.0f);
     for (size_t i = 0; i < decoded.indices.size(); ++i) out[decoded.indices[i]] = decoded.values[i];
     return absl::OkStatus();
   }
 
   absl::Status DecodeSparse(std::string_view bytes, const CodingContext& context, SparseValues& out) const override {
-    return DecodeInto(bytes, internal::CountValues(context.segments), context.seed, out);
+    const int64_t count = internal::CountValues(context.segments);
+    SparseSymbols symbols;
+    symbols.indices = std::move(out.indices);  // its memory
+    symbols.indices.clear();
+    out.values.clear();
+    if (count > kMaxCount) return Damaged("too many values");
+    float step = 0;
+    FEDWATT_RETURN_IF_ERROR(internal::TakeStep(name(), bytes, count, step));
+    if (step == 0) {
+      out.indices = std::move(symbols.indices);
+      return absl::OkStatus();
+    }
+    FEDWATT_ASSIGN_OR_RETURN(const Scales scales, TakeScales(bytes, context.segments));
+    const Order order(scales, context.segments);
+    const Classes classes(order);
+    FEDWATT_RETURN_IF_ERROR(
+        DecodeSymbols(bytes, classes.counts(), count, symbols, Salt(static_cast<uint64_t>(count), context.seed)));
+    if (symbols.indices.empty()) return Damaged("a step without symbols");
+
+    // What a block's places need, once: most blocks are met in most classes.
+    const Dither dither(context.seed);
+    std::vector<uint16_t> blocks(order.block_count());
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      const Dither::Block block = dither.At(b);
+      blocks[b] = static_cast<uint16_t>(block.multiplier << 8 | block.addend);
+    }
+    const uint32_t last_block = order.block_count() - 1, in_last = static_cast<uint32_t>(count) - last_block * kBlock;
+    out.values.resize(symbols.symbols.size());
+    const bool plain = order.plain();
+    size_t i = 0;
+    for (const Classes::Run& run : classes.runs()) {
+      const uint32_t size = kClasses[run.rank_class], first_rank = kClassOfRank.first[run.rank_class];
+      const int width = std::countr_zero(size);
+      for (; i < symbols.indices.size() && symbols.indices[i] - run.begin < run.count; ++i) {
+        const uint32_t index = symbols.indices[i] - run.begin;
+        const uint32_t block = run.first_block + (index >> width), rank = first_rank + (index & (size - 1));
+        const uint32_t place = ((blocks[block] >> 8) * rank + blocks[block]) & (kBlock - 1);
+        if (block == last_block && place >= in_last) return Damaged("a symbol stands beyond the last value");
+        symbols.indices[i] = plain ? block * kBlock + place : order.value(block, place);
+        out.values[i] = internal::DecodeSymbol(symbols.symbols[i], step);
+      }
+    }
+    out.indices = std::move(symbols.indices);
+    return absl::OkStatus();
   }
 
   double ErrorBound(double max_abs) const override {
@@ -167,50 +542,69 @@ class Dithered : public Codec {
   }
 
  private:
-  absl::Status DecodeInto(std::string_view bytes, int64_t count, uint64_t seed, SparseValues& out) const {
-    const auto counts = ClassCounts(count);
-    SparseSymbols symbols;
-    symbols.indices = std::move(out.indices);  // its memory
-    float step = 0;
-    FEDWATT_RETURN_IF_ERROR(internal::TakeStepAndSymbols(name(), bytes, counts, count, Salt(static_cast<uint64_t>(count), seed), step, symbols));
-    out.values.resize(symbols.symbols.size());
-    // What a block's places need, once: most blocks are met in most classes.
-    const Dither dither(seed);
-    std::vector<uint16_t> blocks(static_cast<size_t>((count + kBlock - 1) / kBlock));
-    for (size_t b = 0; b < blocks.size(); ++b) {
-      const Dither::Block block = dither.At(b);
-      blocks[b] = static_cast<uint16_t>(block.multiplier << 8 | block.addend);
-    }
-    int64_t first = 0;
-    uint32_t last = 0;
-    size_t i = 0;
-    for (size_t c = 0; c < kClasses.size(); ++c) {
-      const int width = std::countr_zero(kClasses[c]);
-      const int64_t end = first + counts[c];
-      for (; i < symbols.indices.size() && symbols.indices[i] < end; ++i) {
-        const uint32_t index = static_cast<uint32_t>(symbols.indices[i] - first);
-        const uint32_t block = index >> width, rank = kClassOfRank.first[c] + (index & (kClasses[c] - 1));
-        const uint32_t place = block * kBlock + (((blocks[block] >> 8) * rank + blocks[block]) & 255);
-        last = std::max(last, place);
-        symbols.indices[i] = place;
-        out.values[i] = internal::DecodeSymbol(symbols.symbols[i], step);
+  static constexpr int64_t kMaxCount = (int64_t{1} << 31) - kBlock;
+
+  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> given, const CodingContext& context, float step, const Scales& scales) const {
+    const Order order(scales, context.segments);
+    const Classes classes(order);
+    std::vector<float> ordered;
+    if (!order.plain()) ordered = order.Gather(given);
+    const absl::Span<const float> values = order.plain() ? given : absl::MakeConstSpan(ordered);
+
+    const Dither dither(context.seed);
+    const float rank_step = static_cast<float>(step * (internal::kCandidateSlack / kBlock));
+    std::vector<SparseSymbols> runs(classes.runs().size());
+    uint32_t places[kBlock + internal::kPlacePadding];
+    int32_t by_rank[kBlock];
+    for (uint32_t b = 0; b < order.block_count(); ++b) {
+      const absl::Span<const float> block = values.subspan(size_t{b} * kBlock, kBlock);
+      const Dither::Block thresholds = dither.At(b);
+      const uint32_t inverse = thresholds.inverse();
+      const uint32_t shift = (0u - inverse * thresholds.addend) & (kBlock - 1);
+      const double offset = thresholds.offset();
+      const size_t found = internal::FindAtLeastRanked(block, inverse, shift, static_cast<float>(offset), rank_step, places);
+      uint64_t hits[kBlock / 64] = {};
+      for (size_t i = 0; i < found; ++i) {
+        const float value = block[places[i]];
+        const uint32_t rank = (inverse * places[i] + shift) & (kBlock - 1);
+        const double threshold = (rank + offset) / kBlock;
+        const double magnitude = std::fabs(value) / static_cast<double>(step) + (1 - threshold);
+        if (!(magnitude < kMaxSymbol + 1.0)) return internal::RefuseSymbol(name(), value, step);
+        const int32_t symbol = static_cast<int32_t>(magnitude);
+        by_rank[rank] = value < 0 ? -symbol : symbol;
+        hits[rank / 64] |= static_cast<uint64_t>(symbol != 0) << rank % 64;
       }
-      first = end;
+      const int scale = order.scale(b);
+      for (uint32_t word = 0; word < kBlock / 64; ++word) {
+        for (uint64_t left = hits[word]; left != 0; left &= left - 1) {
+          const uint32_t rank = word * 64 + static_cast<uint32_t>(std::countr_zero(left));
+          const uint32_t c = kClassOfRank.index[rank];
+          const uint32_t r = classes.run(scale, c);
+          const Classes::Run& run = classes.runs()[r];
+          runs[r].indices.push_back(run.begin + (b - run.first_block) * kClasses[c] + rank - kClassOfRank.first[c]);
+          runs[r].symbols.push_back(by_rank[rank]);
+        }
+      }
     }
-    out.indices = std::move(symbols.indices);
-    if (!out.indices.empty() && last >= count) {
-      return absl::DataLossError(absl::StrCat("dithered: a symbol stands beyond the last of ", count, " values"));
+    SparseSymbols symbols;
+    for (const SparseSymbols& run : runs) {
+      symbols.indices.insert(symbols.indices.end(), run.indices.begin(), run.indices.end());
+      symbols.symbols.insert(symbols.symbols.end(), run.symbols.begin(), run.symbols.end());
     }
-    return absl::OkStatus();
+    if (symbols.indices.empty()) return internal::PutStep(0);
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded_scales, EncodeScales(scales, context.segments));
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(classes.counts(), symbols, Salt(values.size(), context.seed)));
+    return absl::StrCat(internal::PutStep(step), coded_scales, coded);
   }
 
   const bool relative_;
   const double target_;
+  const std::vector<int> bands_;
 };
 
 absl::StatusOr<std::unique_ptr<Codec>> MakeDithered(const CodecOptions& options) {
-  FEDWATT_RETURN_IF_ERROR(internal::CheckOptionNames("dithered", options, {"step", "multiple"}));
-  if (options.size() > 1) return absl::InvalidArgumentError("codec 'dithered': either step or multiple, not both");
+  FEDWATT_RETURN_IF_ERROR(internal::CheckOptionNames("dithered", options, {"step", "multiple", "scales"}));
+  if (options.count("step") + options.count("multiple") > 1) return absl::InvalidArgumentError("codec 'dithered': either step or multiple, not both");
   bool relative = true;
   double target = 3;
   if (const auto it = options.find("step"); it != options.end()) {
@@ -220,7 +614,17 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeDithered(const CodecOptions& options)
   if (const auto it = options.find("multiple"); it != options.end()) {
     FEDWATT_ASSIGN_OR_RETURN(target, internal::ParseOption("dithered", "multiple", it->second, 1e-6, 1e6));
   }
-  return std::make_unique<Dithered>(relative, target);
+  std::vector<int> bands = {-1, 0, 2, 4};
+  if (const auto it = options.find("scales"); it != options.end() && it->second != "auto") {
+    if (it->second == "off") {
+      bands = {-1};
+    } else if (it->second == "1" || it->second == "4" || it->second == "16") {
+      bands = {it->second == "1" ? 0 : it->second == "4" ? 2 : 4};
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("codec 'dithered': scales = '", it->second, "', expected auto, off, 1, 4 or 16"));
+    }
+  }
+  return std::make_unique<Dithered>(relative, target, std::move(bands));
 }
 
 }  // namespace

@@ -61,15 +61,16 @@ class Ecsq : public Codec {
     const float step = FindStep(values, context.segments);
     SparseSymbols symbols;
     FEDWATT_RETURN_IF_ERROR(Quantize(values, step, symbols));
-    return internal::PutStepAndSymbols(step, Counts(context.segments), symbols, 0);
+    if (symbols.indices.empty()) return internal::PutStep(0);
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(Counts(context.segments), symbols));
+    return internal::PutStep(step) + coded;
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
     FEDWATT_CHECK(internal::CountValues(context.segments) == static_cast<int64_t>(out.size()));
     SparseSymbols symbols;
     float step = 0;
-    FEDWATT_RETURN_IF_ERROR(
-        internal::TakeStepAndSymbols(name(), bytes, Counts(context.segments), static_cast<int64_t>(out.size()), 0, step, symbols));
+    FEDWATT_RETURN_IF_ERROR(DecodeSymbolsOf(bytes, context, step, symbols));
     std::fill(out.begin(), out.end(), 0.0f);
     for (size_t i = 0; i < symbols.indices.size(); ++i) out[symbols.indices[i]] = internal::DecodeSymbol(symbols.symbols[i], step);
     return absl::OkStatus();
@@ -79,8 +80,7 @@ class Ecsq : public Codec {
     SparseSymbols symbols;
     symbols.indices = std::move(out.indices);  // its memory
     float step = 0;
-    const int64_t count = internal::CountValues(context.segments);
-    FEDWATT_RETURN_IF_ERROR(internal::TakeStepAndSymbols(name(), bytes, Counts(context.segments), count, 0, step, symbols));
+    FEDWATT_RETURN_IF_ERROR(DecodeSymbolsOf(bytes, context, step, symbols));
     out.values.resize(symbols.symbols.size());
     for (size_t i = 0; i < out.values.size(); ++i) out.values[i] = internal::DecodeSymbol(symbols.symbols[i], step);
     out.indices = std::move(symbols.indices);
@@ -95,6 +95,12 @@ class Ecsq : public Codec {
   }
 
  private:
+  absl::Status DecodeSymbolsOf(std::string_view bytes, const CodingContext& context, float& step, SparseSymbols& symbols) const {
+    const int64_t count = internal::CountValues(context.segments);
+    FEDWATT_RETURN_IF_ERROR(internal::TakeStep(name(), bytes, count, step));
+    return DecodeSymbols(bytes, Counts(context.segments), count, symbols);
+  }
+
   absl::Status Quantize(absl::Span<const float> values, float step, SparseSymbols& symbols) const {
     const float threshold = static_cast<float>(step * options_.deadzone * internal::kCandidateSlack);
     const double bias = 1 - options_.deadzone;

@@ -31,8 +31,9 @@ inline constexpr int32_t kMaxSymbol = (1 << 24) - 1;
 // Errors: INVALID_ARGUMENT  indices out of order or range, a symbol that is 0 or too large, a count that is negative, too many positions
 absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_counts, const SparseSymbols& symbols, uint64_t salt = 0);
 
-// The inverse, with the counts and the salt that EncodeSymbols had: others are noticed but for one in 2^32. `bytes` may be hostile: memory follows what
-// they truly hold, and `max_symbols` bounds the number of symbols. What `out` held is lost, its memory reused; its content is unspecified on error.
+// The inverse, with the counts and the salt that EncodeSymbols had: others are noticed but for one in 2^32. `bytes` may be hostile: memory follows
+// what they truly hold, and `max_symbols` bounds the number of symbols. What `out` held is lost, its memory reused; its content is unspecified on
+// error.
 // Errors: DATA_LOSS  not what EncodeSymbols makes for these counts
 absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> segment_counts, int64_t max_symbols, SparseSymbols& out,
                            uint64_t salt = 0);
