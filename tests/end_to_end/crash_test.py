@@ -60,7 +60,7 @@ class CrashTest(unittest.TestCase):
 
     def test_a_client_killed_in_mid_upload_costs_its_own_attempt_only(self):
         with tempfile.TemporaryDirectory() as folder:
-            more = dict(model__architecture="fedavg_cnn", federation__rounds=30, training__local_steps=1, federation__evaluation="none")
+            more = dict(model__architecture="fedavg_cnn", federation__rounds=30, training__local_steps=1, federation__evaluation="none", compression__preset="float32")
             with Federation(folder, flags(**more), 4) as federation:
                 federation.start()
                 uploads = federation.out / "state" / "uploads"

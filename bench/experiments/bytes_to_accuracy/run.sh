@@ -4,14 +4,15 @@
 #   bench/experiments/bytes_to_accuracy/run.sh [BIN_DIRECTORY] [OUT]
 #
 # What is measured: payload bytes up and down of all clients, each client on its own: first contact and catching up after rounds missed included.
-# SEEDS ("1 2 3"), LONG_ROUNDS (300), SHORT_ROUNDS (120), SETTINGS ("iid dirichlet cnn lstm") and CODECS (name=uplink/downlink ...) shorten or change it.
+# SEEDS ("1 2 3"), LONG_ROUNDS (300), SHORT_ROUNDS (120), CNN_ROUNDS (40), LSTM_ROUNDS (60), SETTINGS ("iid dirichlet cnn", and "lstm" with TEXT=the path of a
+# play as text) and CODECS (name=uplink/downlink ...) shorten or change it.
 set -euo pipefail
 here=$(dirname "$0")
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 seeds=${SEEDS:-1 2 3} long=${LONG_ROUNDS:-300} short=${SHORT_ROUNDS:-120}
 mkdir -p "$out"
-settings=${SETTINGS:-iid dirichlet cnn lstm}
+settings=${SETTINGS:-iid dirichlet cnn}
 codecs=${CODECS:-float32=preset no_regret=preset smallest=preset}
 config=examples/simulated_fleet/fashion_mnist_2nn.toml
 
@@ -19,7 +20,7 @@ declare -A flags=(
   [iid]="--config $config --set federation.rounds=$long"
   [dirichlet]="--config $config --set federation.rounds=$short --set partition.kind=dirichlet --set partition.alpha=0.3"
   [cnn]="--config $config --set federation.rounds=${CNN_ROUNDS:-40} --set model.architecture=fedavg_cnn --set data.normalization=unit"
-  [lstm]="--config ${here}/char_lstm.toml --set federation.rounds=${LSTM_ROUNDS:-60}"
+  [lstm]="--config ${here}/char_lstm.toml --set data.path=${TEXT:-} --set federation.rounds=${LSTM_ROUNDS:-60}"
 )
 for setting in $settings; do
   for codec in $codecs; do
