@@ -300,14 +300,14 @@ absl::Status Measure(const Vector& vector, const Pipeline& pipeline, const Optio
   accumulator_options.max_total_weight = std::max(10 * UpdateLimits().max_example_count, 2 * (options.repetitions + 1) * kExampleCount);
   FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<Accumulator> accumulator, machine.make_accumulator(accumulator_options));
   FEDWATT_ASSIGN_OR_RETURN(const Timing accumulate, Time(options.repetitions, [&]() -> absl::Status {
-    FEDWATT_RETURN_IF_ERROR(decode_once());
-    ClientUpdate update;
-    update.example_count = kExampleCount;
-    update.is_sparse = values.is_sparse;
-    update.delta = values.is_sparse ? values.sparse.values : values.dense;
-    if (values.is_sparse) update.indices = values.sparse.indices;
-    return accumulator->Accumulate(update);
-  }));
+                             FEDWATT_RETURN_IF_ERROR(decode_once());
+                             ClientUpdate update;
+                             update.example_count = kExampleCount;
+                             update.is_sparse = values.is_sparse;
+                             update.delta = values.is_sparse ? values.sparse.values : values.dense;
+                             if (values.is_sparse) update.indices = values.sparse.indices;
+                             return accumulator->Accumulate(update);
+                           }));
   Plan plan;
   plan.layout_digest = vector.layout.digest();
   plan.uplink_codec = pipeline.spec();
@@ -319,13 +319,13 @@ absl::Status Measure(const Vector& vector, const Pipeline& pipeline, const Optio
   const std::string container = WriteContainer(header, payload);
   FoldScratch scratch;
   FEDWATT_ASSIGN_OR_RETURN(const Timing fold, Time(options.repetitions, [&] {
-    return FoldUpdate(plan, vector.layout, container, kExampleCount, vector.round, vector.partition, *accumulator, scratch);
-  }));
+                             return FoldUpdate(plan, vector.layout, container, kExampleCount, vector.round, vector.partition, *accumulator, scratch);
+                           }));
   machine.sums.assign(count, 0);
   FEDWATT_ASSIGN_OR_RETURN(const Timing stream, Time(options.repetitions, [&] {
-    AddToAll(machine.sums.data(), count, 3);
-    return absl::OkStatus();
-  }));
+                             AddToAll(machine.sums.data(), count, 3);
+                             return absl::OkStatus();
+                           }));
   const std::pair<const char*, Timing> timings[] = {
       {"encode", encode}, {"decode", decode}, {"accumulate", accumulate}, {"fold", fold}, {"stream", stream}};
   for (const auto& [name, timing] : timings) {
@@ -363,8 +363,12 @@ absl::Status Run(int argc, char** argv) {
   Machine machine;
   FEDWATT_ASSIGN_OR_RETURN(machine.make_accumulator, Accumulators().Find("weighted_mean"));
   const MachineInfo info = DescribeMachine();
-  std::cout << Json{{"cpu", info.cpu_model}, {"cores", info.core_count}, {"instruction_sets", info.instruction_sets}, {"zstd", ZSTD_versionString()},
-                    {"seed", kSeed}, {"repetitions", options.repetitions}}
+  std::cout << Json{{"cpu", info.cpu_model},
+                    {"cores", info.core_count},
+                    {"instruction_sets", info.instruction_sets},
+                    {"zstd", ZSTD_versionString()},
+                    {"seed", kSeed},
+                    {"repetitions", options.repetitions}}
                    .dump()
             << std::endl;
   int64_t next_file = 0;

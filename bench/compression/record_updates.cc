@@ -70,16 +70,13 @@ class Recorder {
     std::vector<float> delta(local.size());
     for (size_t i = 0; i < delta.size(); ++i) delta[i] = local[i] - global[i];
     const std::string name = absl::StrFormat("round_%04d_partition_%04d.f32", round, partition);
-    const absl::Status written = WriteFileAtomically(
-        absl::StrCat(folder_, "/", name), std::string_view(reinterpret_cast<const char*>(delta.data()), delta.size() * sizeof(float)));
+    const absl::Status written = WriteFileAtomically(absl::StrCat(folder_, "/", name),
+                                                     std::string_view(reinterpret_cast<const char*>(delta.data()), delta.size() * sizeof(float)));
     absl::MutexLock lock(&mutex_);
     status_.Update(written);
-    lines_[found->second] = Json{{"file", name},
-                                 {"round", round},
-                                 {"partition", partition},
-                                 {"example_count", result.example_count},
-                                 {"segments", Segments(layout)}}
-                                .dump();
+    lines_[found->second] =
+        Json{{"file", name}, {"round", round}, {"partition", partition}, {"example_count", result.example_count}, {"segments", Segments(layout)}}
+            .dump();
   }
 
   // Writes the index. Errors: NOT_FOUND  a wanted round has no update; what writing met
