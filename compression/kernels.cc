@@ -82,6 +82,30 @@ void AddSquaresKernel(const float* values, size_t count, double* sums) {
 #endif
 }
 
+// `columns` may be null.
+void AddMagnitudesKernel(const float* values, size_t count, double* sums, double* columns) {
+#if HWY_TARGET == HWY_SCALAR
+  for (size_t i = 0; i < count; i += 32) {
+    for (size_t j = 0; j < 32; ++j) {
+      const double value = std::fabs(values[i + j]);
+      sums[j] += value;
+      if (columns != nullptr) columns[i + j] += value;
+    }
+  }
+#else
+  const hn::CappedTag<double, 8> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const size_t lanes = hn::Lanes(dd);
+  for (size_t i = 0; i < count; i += 32) {
+    for (size_t j = 0; j < 32; j += lanes) {
+      const auto value = hn::PromoteTo(dd, hn::Abs(hn::LoadU(df, values + i + j)));
+      hn::StoreU(hn::Add(hn::LoadU(dd, sums + j), value), dd, sums + j);
+      if (columns != nullptr) hn::StoreU(hn::Add(hn::LoadU(dd, columns + i + j), value), dd, columns + i + j);
+    }
+  }
+#endif
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace fedwatt::internal
 HWY_AFTER_NAMESPACE();
@@ -92,6 +116,7 @@ namespace fedwatt::internal {
 HWY_EXPORT(FindAtLeastKernel);
 HWY_EXPORT(FindAtLeastRankedKernel);
 HWY_EXPORT(AddSquaresKernel);
+HWY_EXPORT(AddMagnitudesKernel);
 
 size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* places) {
   return HWY_DYNAMIC_DISPATCH(FindAtLeastKernel)(values.data(), values.size(), threshold, places);
@@ -106,6 +131,19 @@ double SumOfSquares(absl::Span<const float> values) {
   const size_t whole = values.size() / 32 * 32;
   HWY_DYNAMIC_DISPATCH(AddSquaresKernel)(values.data(), whole, sums);
   for (size_t i = whole; i < values.size(); ++i) sums[i - whole] += static_cast<double>(values[i]) * values[i];
+  double sum = 0;
+  for (double part : sums) sum += part;
+  return sum;
+}
+
+double AddMagnitudes(absl::Span<const float> values, absl::Span<double> columns) {
+  double sums[32] = {};
+  const size_t whole = values.size() / 32 * 32;
+  HWY_DYNAMIC_DISPATCH(AddMagnitudesKernel)(values.data(), whole, sums, columns.empty() ? nullptr : columns.data());
+  for (size_t i = whole; i < values.size(); ++i) {
+    sums[i - whole] += std::fabs(values[i]);
+    if (!columns.empty()) columns[i] += std::fabs(values[i]);
+  }
   double sum = 0;
   for (double part : sums) sum += part;
   return sum;

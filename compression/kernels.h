@@ -22,6 +22,10 @@ size_t FindAtLeastRanked(absl::Span<const float> values, uint32_t multiplier, ui
 // sum of values[i]^2 in float64, as 32 sums of the places equal mod 32, which are then added in order: equal bits on every machine.
 double SumOfSquares(absl::Span<const float> values);
 
+// Adds the magnitudes of a row of values to the sums of its columns, and returns their sum, in the order of SumOfSquares. `columns` has values.size()
+// elements, or none.
+double AddMagnitudes(absl::Span<const float> values, absl::Span<double> columns);
+
 }  // namespace fedwatt::internal
 
 #endif  // FEDWATT_COMPRESSION_KERNELS_H_

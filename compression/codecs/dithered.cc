@@ -22,8 +22,7 @@
 // thresholds on the seed alone: roundings stay unbiased.
 //
 // Options, one of: step=S > 0; multiple=M, S = M * root of the mean square of all values, default 3. |error| < S. scales=auto, or off (one scale for
-// all values), or 1, 4 or 16, columns in a band. auto takes what made the smallest message with thresholds of another seed; 4 untried above 2^19
-// values.
+// all values), or 1, 4 or 16, columns in a band. auto takes what coded thresholds of another seed best; 4 untried above 2^19 values.
 //
 // Bytes, the first four alone where all symbols are zero:
 //   float32  S; 0 where all symbols are zero
@@ -39,6 +38,7 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -140,31 +140,22 @@ int Octave(double ratio, int low, int high) {
 // The sums of magnitudes that scales are made from.
 struct Magnitudes {
   Magnitudes(absl::Span<const float> values, absl::Span<const Segment> segments) {
-    const float* value = values.data();
+    absl::Span<const float> next = values;
     for (const Segment& segment : segments) {
       const size_t first_column = columns.size();
       const bool matrix = IsMatrix(segment);
       if (matrix) columns.resize(first_column + static_cast<size_t>(segment.columns));
       double total = 0;
-      for (int64_t r = 0; r < segment.rows; ++r) {
-        const double row = matrix ? AddRow(value, columns.data() + first_column, segment.columns) : AddRow(value, segment.columns);
-        if (matrix) rows.push_back(row);
-        total += row;
-        value += segment.columns;
+      for (int64_t r = 0; matrix && r < segment.rows; ++r) {
+        rows.push_back(internal::AddMagnitudes(next.subspan(static_cast<size_t>(r * segment.columns), static_cast<size_t>(segment.columns)),
+                                               absl::MakeSpan(columns).subspan(first_column)));
+        total += rows.back();
       }
+      if (!matrix) total = internal::AddMagnitudes(next.first(static_cast<size_t>(segment.count())), {});
+      next.remove_prefix(static_cast<size_t>(segment.count()));
       totals.push_back(total);
       all += total;
     }
-  }
-  // In four sums, which the processor keeps apart.
-  static double AddRow(const float* values, int64_t count) {
-    double sums[4] = {};
-    for (int64_t i = 0; i < count; ++i) sums[i & 3] += std::fabs(values[i]);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  }
-  static double AddRow(const float* values, double* columns, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) columns[i] += std::fabs(values[i]);
-    return AddRow(values, count);
   }
 
   std::vector<double> totals, rows, columns;  // rows and columns of matrices alone
@@ -300,7 +291,7 @@ class Order {
     }
   };
 
-  Order(const Scales& scales, absl::Span<const Segment> segments) {
+  Order(const Scales& scales, absl::Span<const Segment> segments) : band_log2_(scales.band_log2) {
     const uint32_t all = static_cast<uint32_t>(internal::CountValues(segments));
     if (scales.band_log2 < 0) {
       groups_.push_back({scales.segments[0], 0, all, all, 0, all, nullptr, nullptr});
@@ -351,7 +342,14 @@ class Order {
       }
       for (uint32_t r = 0; r < group.count / group.columns; ++r) {
         const float* row = values.data() + group.offset + group.row_list[r] * group.stride;
-        for (uint32_t c = 0; c < group.columns; ++c) *out++ = row[group.column_list[c]];
+        uint32_t c = 0;
+        // Whole bands at once; only the last of a row may be narrower.
+        if (band_log2_ == 2) {
+          for (; c + 4 <= group.columns && group.column_list[c + 3] == group.column_list[c] + 3; c += 4, out += 4) {
+            std::memcpy(out, row + group.column_list[c], 4 * sizeof(float));
+          }
+        }
+        for (; c < group.columns; ++c) *out++ = row[group.column_list[c]];
       }
     }
     return ordered;
@@ -399,6 +397,7 @@ class Order {
     return begins;
   }
 
+  const int band_log2_;
   std::vector<uint32_t> rows_, columns_;  // of the matrices, by class; never reallocated
   std::vector<Group> groups_;
   std::vector<uint32_t> block_groups_;  // of each block's first place
@@ -468,14 +467,17 @@ class Dithered : public Codec {
     if (bands_.size() == 1) return EncodeAt(values, context, step, scales(bands_[0]));
     if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return EncodeAt(values, context, step, scales(-1));
     if (count > kSmall) return EncodeAt(values, context, step, scales(kUntriedBandLog2));
-    // Tried with other thresholds than those that count: a choice by what these make would favour roundings towards zero.
+    // Tried with other thresholds than those that count: a choice by what these make would favour roundings towards zero. All widths expect the same
+    // sum of magnitudes; by chance they differ, so what is compared is bytes for each.
     const CodingContext trial{context.segments, Mix(~context.seed), context.round};
     int best = -1;
-    size_t least = SIZE_MAX;
+    double least = DBL_MAX;
     for (int band_log2 : bands_) {
-      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, scales(band_log2)));
-      if (bytes.size() >= least) continue;
-      least = bytes.size();
+      int64_t magnitude = 0;
+      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, scales(band_log2), &magnitude));
+      const double cost = static_cast<double>(bytes.size()) / static_cast<double>(std::max<int64_t>(magnitude, 1));
+      if (cost >= least) continue;
+      least = cost;
       best = band_log2;
     }
     return EncodeAt(values, context, step, scales(best));
@@ -544,14 +546,29 @@ class Dithered : public Codec {
  private:
   static constexpr int64_t kMaxCount = (int64_t{1} << 31) - kBlock;
 
-  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> given, const CodingContext& context, float step, const Scales& scales) const {
+  // `magnitude`, unless null, grows by the sum of the symbols' magnitudes.
+  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> values, const CodingContext& context, float step, const Scales& scales,
+                                       int64_t* magnitude = nullptr) const {
     const Order order(scales, context.segments);
     const Classes classes(order);
+    SparseSymbols symbols;
+    FEDWATT_RETURN_IF_ERROR(Round(values, order, classes, context.seed, step, symbols));
+    if (magnitude != nullptr) {
+      for (int32_t symbol : symbols.symbols) *magnitude += std::abs(symbol);
+    }
+    if (symbols.indices.empty()) return internal::PutStep(0);
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded_scales, EncodeScales(scales, context.segments));
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(classes.counts(), symbols, Salt(values.size(), context.seed)));
+    return absl::StrCat(internal::PutStep(step), coded_scales, coded);
+  }
+
+  absl::Status Round(absl::Span<const float> given, const Order& order, const Classes& classes, uint64_t seed, float step,
+                     SparseSymbols& symbols) const {
     std::vector<float> ordered;
     if (!order.plain()) ordered = order.Gather(given);
     const absl::Span<const float> values = order.plain() ? given : absl::MakeConstSpan(ordered);
 
-    const Dither dither(context.seed);
+    const Dither dither(seed);
     const float rank_step = static_cast<float>(step * (internal::kCandidateSlack / kBlock));
     std::vector<SparseSymbols> runs(classes.runs().size());
     uint32_t places[kBlock + internal::kPlacePadding];
@@ -586,15 +603,11 @@ class Dithered : public Codec {
         }
       }
     }
-    SparseSymbols symbols;
     for (const SparseSymbols& run : runs) {
       symbols.indices.insert(symbols.indices.end(), run.indices.begin(), run.indices.end());
       symbols.symbols.insert(symbols.symbols.end(), run.symbols.begin(), run.symbols.end());
     }
-    if (symbols.indices.empty()) return internal::PutStep(0);
-    FEDWATT_ASSIGN_OR_RETURN(std::string coded_scales, EncodeScales(scales, context.segments));
-    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(classes.counts(), symbols, Salt(values.size(), context.seed)));
-    return absl::StrCat(internal::PutStep(step), coded_scales, coded);
+    return absl::OkStatus();
   }
 
   const bool relative_;

@@ -82,6 +82,24 @@ TEST_P(KernelsTest, SumOfSquaresHasTheDocumentedOrder) {
   }
 }
 
+TEST_P(KernelsTest, AddMagnitudesAddsByRowAndByColumn) {
+  for (size_t count : {0, 1, 31, 32, 33, 100, 1000}) {
+    Random random(count);
+    std::vector<float> values(count);
+    std::vector<double> columns(count, 0.5), expected_columns(count);
+    double parts[32] = {}, expected = 0;
+    for (size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(random.Normal() * std::pow(10, random.Normal() * 4));
+      parts[i % 32] += std::fabs(values[i]);
+      expected_columns[i] = 0.5 + std::fabs(values[i]);
+    }
+    for (double part : parts) expected += part;
+    EXPECT_EQ(internal::AddMagnitudes(values, absl::MakeSpan(columns)), expected) << count;
+    EXPECT_EQ(columns, expected_columns);
+    EXPECT_EQ(internal::AddMagnitudes(values, {}), expected) << count;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, KernelsTest, ::testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
                          [](const auto& info) { return std::string(hwy::TargetName(info.param)); });
 
