@@ -167,9 +167,7 @@ class LowRank : public Transform {
       for (double value : p.column(r)) *to_p++ = static_cast<float>(value * length);
       for (double value : q.column(r)) *to_q++ = static_cast<float>(value * inverse);
     }
-    for (size_t i = begin; i < out.size(); ++i) {
-      if (!std::isfinite(out[i])) return absl::InvalidArgumentError("low_rank: a value is not finite");
-    }
+    if (!internal::AllFinite(absl::MakeConstSpan(out).subspan(begin))) return absl::InvalidArgumentError("low_rank: a value is not finite");
     return absl::OkStatus();
   }
 

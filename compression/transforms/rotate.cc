@@ -87,6 +87,7 @@ HWY_AFTER_NAMESPACE();
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/transform.h"
+#include "stage_support.h"
 
 namespace fedwatt {
 namespace internal {
@@ -112,7 +113,7 @@ class Rotate : public Transform {
       HWY_DYNAMIC_DISPATCH(internal::FlipSignsKernel)(plan.words_of(b), plan.block, plan.factor, values);
       HWY_DYNAMIC_DISPATCH(internal::HadamardKernel)(plan.block, values, scratch.data());
     }
-    if (!AllFinite(data.values)) return absl::InvalidArgumentError("rotate: the values are too large to be added up in float32");
+    if (!internal::AllFinite(data.values)) return absl::InvalidArgumentError("rotate: the values are too large to be added up in float32");
     return absl::OkStatus();
   }
 
@@ -127,7 +128,7 @@ class Rotate : public Transform {
       HWY_DYNAMIC_DISPATCH(internal::HadamardKernel)(plan.block, values, scratch.data());
       HWY_DYNAMIC_DISPATCH(internal::FlipSignsKernel)(plan.words_of(b), plan.block, plan.factor, values);
     }
-    if (!AllFinite(out.dense)) return absl::DataLossError("rotate: the values overflow");
+    if (!internal::AllFinite(out.dense)) return absl::DataLossError("rotate: the values overflow");
     return absl::OkStatus();
   }
 
@@ -151,12 +152,6 @@ class Rotate : public Transform {
     std::vector<uint64_t> words;
     float factor = 1;
   };
-
-  static bool AllFinite(const std::vector<float>& values) {
-    uint32_t most = 0;
-    for (float value : values) most = std::max(most, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
-    return most < 0x7f800000u;
-  }
 };
 
 absl::StatusOr<std::unique_ptr<Transform>> MakeRotate(const CodecOptions& options) {

@@ -104,6 +104,26 @@ TEST(PipelineTest, RefusesBuffersThatAreNotFinite) {
   }
 }
 
+TEST(PipelineTest, RefusesValuesWithinThatAreNotFinite) {
+  const Pipeline plain = *Pipeline::Create("float32"), mask = *Pipeline::Create("random_k:fraction=1,float32");
+  for (float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+    for (size_t place : {0, 5, 16, 38}) {
+      std::vector<float> values(39, 1e38f);
+      std::string bytes = *plain.Encode(Flat(39), values, 1, 1);
+      std::memcpy(bytes.data() + place * 4, &bad, 4);
+      DecodedValues out;
+      EXPECT_THAT(mask.Decode('\0' + bytes, Flat(39), 1, 1, out), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("not finite")));
+      // Without a transform it is the guard behind that says which value.
+      ASSERT_THAT(plain.Decode(bytes, Flat(39), 1, 1, out), IsOk());
+      EXPECT_EQ(std::memcmp(&out.dense[place], &bad, 4), 0);
+      values[place] = bad;
+      const absl::Status status = plain.Encode(Flat(39), values, 1, 1).status();
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("value " + std::to_string(place) + " is not finite")));
+      EXPECT_EQ(RejectionOf(status), Rejection::kNotFinite);
+    }
+  }
+}
+
 TEST(PipelineTest, ForgetsWhatTheResultHeldBefore) {
   const ParameterLayout layout = Layout({{"mean", {1}, EntryKind::kAveragedBuffer}, {"w", {3}}});
   const std::vector<float> values = {7, 1, 5, 2};

@@ -42,7 +42,8 @@ class Pipeline {
   // `values` has layout.value_count() elements. Errors: INVALID_ARGUMENT  a value is not finite, with RejectionOf(); what the stages say
   absl::StatusOr<std::string> Encode(const ParameterLayout& layout, absl::Span<const float> values, uint64_t seed, int64_t round) const;
 
-  // `bytes` may be hostile. Values are finite. Errors: DATA_LOSS  not what Encode makes for this layout
+  // `bytes` may be hostile. Values are finite, but for a float32 or bfloat16 without transforms: these give what the bytes hold, for a guard to judge
+  // by the value. Errors: DATA_LOSS  not what Encode makes for this layout
   absl::Status Decode(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, DecodedValues& out) const;
   // The same into a whole vector of layout.value_count() elements.
   absl::Status DecodeDense(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, absl::Span<float> out) const;
