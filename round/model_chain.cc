@@ -292,7 +292,7 @@ void ModelChain::ChooseBasis(absl::Span<const float> master) {
 // What is small depends on the model: on its weights, or, where these start at zero, on how far they go.
 void ModelChain::ChooseStep(absl::Span<const float> master) {
   if (options_.multiple <= 0) return;
-  constexpr double kMoves = 7;
+  constexpr double kMoves = 5;
   double weights = 0, moves = 0, count = 0;
   ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t size) {
     for (size_t i = offset; i < offset + size; ++i) {

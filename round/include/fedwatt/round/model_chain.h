@@ -34,7 +34,7 @@ inline constexpr std::string_view kChainStage = "chain";
 struct ChainOptions {
   // Exactly one of three is given, > 0:
   double step = 0;          // rounded to five significant bits, so that increments stay exact
-  double multiple = 0;      // in units of the weights' root mean square at the start, or of seven first moves if these are greater
+  double multiple = 0;      // in units of the weights' root mean square at the start, or of five first moves if these are greater
   double rate = 0;          // bits a value and version, to which the step and the dead zone are held
   double deadzone = 0.55;   // [0.5, 1]: a value moves once its residual passes this share of a step
   int64_t length = 64;      // versions kept for clients that come back; [1, 4096]
