@@ -11,11 +11,104 @@
 // |error| < scale_b. Bytes: ceil(n / block) scales, then n codes in two's complement, little-endian, the first in the lowest bits of its byte; places
 // left in the last byte hold -L - 1, which is no code. A value takes 1.016, 0.516 or 0.266 bytes.
 // Option: block=N, N in [1, 65536].
+// Vectorised, one source for all instruction sets; each value is computed alike on all of them.
+#include <cstddef>
+#include <cstdint>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codecs/stochastic_uniform.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fedwatt::internal {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The largest |x| as float bits, which order like the values do; those of infinity or more when one is not finite.
+uint32_t MaxMagnitudeKernel(const float* values, size_t count) {
+  const hn::ScalableTag<int32_t> di;
+  const hn::Rebind<float, decltype(di)> df;
+  const size_t lanes = hn::Lanes(di);
+  const auto mask = hn::Set(di, 0x7fffffff);
+  auto most = hn::Zero(di);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) most = hn::Max(most, hn::And(hn::BitCast(di, hn::LoadU(df, values + i)), mask));
+  int32_t result = hn::GetLane(hn::MaxOfLanes(di, most));
+  for (; i < count; ++i) {
+    int32_t bits;
+    hwy::CopyBytes<sizeof(bits)>(values + i, &bits);
+    bits &= 0x7fffffff;
+    result = bits > result ? bits : result;
+  }
+  return static_cast<uint32_t>(result);
+}
+
+// codes[i] = floor(values[i] * inverse + (random[i] + 1/2) / 2^32), clamped to [-levels, levels].
+void QuantizeKernel(const float* values, size_t count, double inverse, const uint32_t* random, int32_t levels, int8_t* codes) {
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<double, 8> dd;
+  const hn::Rebind<uint64_t, decltype(dd)> du64;
+  const hn::Rebind<uint32_t, decltype(dd)> du32;
+  const hn::Rebind<int32_t, decltype(dd)> di32;
+  const hn::Rebind<float, decltype(dd)> df;
+  const hn::Rebind<int8_t, decltype(dd)> di8;
+  const size_t lanes = hn::Lanes(dd);
+  // random | 2^52 as bits is the double 2^52 + random, so that 2^52 - 1/2 less is random + 1/2.
+  const auto two52 = hn::Set(du64, uint64_t{0x433} << 52);
+  const auto less = hn::Set(dd, 0x1p52 - 0.5), unit = hn::Set(dd, 0x1p-32), shift = hn::Set(dd, 128), inverses = hn::Set(dd, inverse);
+  const auto low = hn::Set(di32, 128 - levels), high = hn::Set(di32, 128 + levels), back = hn::Set(di32, 128);
+  for (; i + lanes <= count; i += lanes) {
+    const auto words = hn::PromoteTo(du64, hn::LoadU(du32, random + i));
+    const auto offset = hn::Add(hn::Mul(hn::Sub(hn::BitCast(dd, hn::Or(words, two52)), less), unit), shift);
+    const auto scaled = hn::Mul(hn::PromoteTo(dd, hn::LoadU(df, values + i)), inverses);
+    // 128 makes the truncation a floor.
+    const auto code = hn::DemoteTo(di32, hn::Add(scaled, offset));
+    hn::StoreU(hn::DemoteTo(di8, hn::Sub(hn::Min(hn::Max(code, low), high), back)), di8, codes + i);
+  }
+#endif
+  for (; i < count; ++i) {
+    const double offset = 128 + (static_cast<double>(random[i]) + 0.5) * 0x1p-32;
+    const int32_t code = static_cast<int32_t>(values[i] * inverse + offset) - 128;
+    codes[i] = static_cast<int8_t>(code < -levels ? -levels : code > levels ? levels : code);
+  }
+}
+
+// values[i] = codes[i] * scale. Returns the lowest code, 0 if none is negative.
+int32_t DequantizeKernel(const int8_t* codes, size_t count, float scale, float* values) {
+  const hn::ScalableTag<float> df;
+  const hn::Rebind<int32_t, decltype(df)> di32;
+  const hn::Rebind<int8_t, decltype(df)> di8;
+  const size_t lanes = hn::Lanes(df);
+  const auto scales = hn::Set(df, scale);
+  auto lowest = hn::Zero(di32);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto code = hn::PromoteTo(di32, hn::LoadU(di8, codes + i));
+    lowest = hn::Min(lowest, code);
+    hn::StoreU(hn::Mul(hn::ConvertTo(df, code), scales), df, values + i);
+  }
+  int32_t result = hn::GetLane(hn::MinOfLanes(di32, lowest));
+  for (; i < count; ++i) {
+    result = codes[i] < result ? codes[i] : result;
+    values[i] = static_cast<float>(codes[i]) * scale;
+  }
+  return result;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fedwatt::internal
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -26,17 +119,17 @@
 #include "fedwatt/model/rejection.h"
 
 namespace fedwatt {
+namespace internal {
+
+HWY_EXPORT(MaxMagnitudeKernel);
+HWY_EXPORT(QuantizeKernel);
+HWY_EXPORT(DequantizeKernel);
+
+}  // namespace internal
+
 namespace {
 
-constexpr uint32_t kMagnitude = 0x7fffffffu;
 constexpr uint32_t kInfinity = 0x7f800000u;
-
-// The largest |x| as float bits, which order like the values do; kInfinity or more when one is not finite.
-uint32_t MaxMagnitude(const float* values, size_t count) {
-  int32_t most = 0;
-  for (size_t i = 0; i < count; ++i) most = std::max(most, static_cast<int32_t>(std::bit_cast<uint32_t>(values[i]) & kMagnitude));
-  return static_cast<uint32_t>(most);
-}
 
 // Codes of `bits` bits each; 8 / bits of them lie in a byte.
 void PackCodes(const std::vector<int8_t>& codes, int bits, char* out) {
@@ -59,6 +152,26 @@ int8_t UnpackCode(const char* packed, int bits, size_t i) {
   return static_cast<int8_t>(static_cast<int8_t>(static_cast<uint8_t>(packed[i / per_byte]) << shift) >> (8 - bits));
 }
 
+// Codes [begin, begin + count). Whole bytes by a table of what each byte holds.
+template <int kBits>
+void UnpackCodes(const char* packed, size_t begin, size_t count, int8_t* codes) {
+  constexpr size_t kPerByte = 8 / kBits;
+  static const auto& table = *[] {
+    auto* made = new std::array<std::array<int8_t, kPerByte>, 256>;
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const char held = static_cast<char>(byte);
+      for (size_t j = 0; j < kPerByte; ++j) (*made)[byte][j] = UnpackCode(&held, kBits, j);
+    }
+    return made;
+  }();
+  const size_t end = begin + count;
+  size_t i = begin;
+  for (; i < end && i % kPerByte != 0; ++i) *codes++ = UnpackCode(packed, kBits, i);
+  for (; i + kPerByte <= end; i += kPerByte, codes += kPerByte)
+    std::memcpy(codes, table[static_cast<uint8_t>(packed[i / kPerByte])].data(), kPerByte);
+  for (; i < end; ++i) *codes++ = UnpackCode(packed, kBits, i);
+}
+
 class StochasticUniform : public Codec {
  public:
   StochasticUniform(std::string_view name, int bits, size_t block) : name_(name), bits_(bits), levels_((1 << (bits - 1)) - 1), block_(block) {}
@@ -71,12 +184,12 @@ class StochasticUniform : public Codec {
     std::vector<int8_t> unpacked(bits_ == 8 ? 0 : values.size());
     int8_t* const codes = bits_ == 8 ? reinterpret_cast<int8_t*>(packed) : unpacked.data();
     Random random(context.seed);
-    std::vector<double> offsets(block_ + 1);
+    std::vector<uint32_t> halves(std::min(block_, values.size()) + 1);
     for (size_t b = 0; b < blocks; ++b) {
       const size_t begin = b * block_;
       const size_t count = std::min(block_, values.size() - begin);
       const float* in = values.data() + begin;
-      const uint32_t most = MaxMagnitude(in, count);
+      const uint32_t most = HWY_DYNAMIC_DISPATCH(internal::MaxMagnitudeKernel)(in, count);
       if (most >= kInfinity) {
         return WithRejection(
             absl::InvalidArgumentError(absl::StrCat(std::string(name_), ": a value in [", begin, ", ", begin + count, ") is not finite")),
@@ -87,16 +200,11 @@ class StochasticUniform : public Codec {
       // Drawn for zero blocks as well: a coordinate's random number depends on its place alone.
       for (size_t i = 0; i < count; i += 2) {
         const uint64_t word = random.Next();
-        // 128 makes the truncation below a floor.
-        offsets[i] = 128 + (static_cast<double>(static_cast<uint32_t>(word)) + 0.5) * 0x1p-32;
-        offsets[i + 1] = 128 + (static_cast<double>(word >> 32) + 0.5) * 0x1p-32;
+        halves[i] = static_cast<uint32_t>(word);
+        halves[i + 1] = static_cast<uint32_t>(word >> 32);
       }
       if (scale == 0) continue;
-      const double inverse = 1.0 / scale;
-      for (size_t i = 0; i < count; ++i) {
-        const int32_t code = static_cast<int32_t>(in[i] * inverse + offsets[i]) - 128;
-        codes[begin + i] = static_cast<int8_t>(std::clamp(code, -levels_, levels_));
-      }
+      HWY_DYNAMIC_DISPATCH(internal::QuantizeKernel)(in, count, 1.0 / scale, halves.data(), levels_, codes + begin);
     }
     if (bits_ != 8) PackCodes(unpacked, bits_, packed);
     return bytes;
@@ -122,15 +230,10 @@ class StochasticUniform : public Codec {
       const size_t count = std::min(block_, out.size() - begin);
       const int8_t* codes = reinterpret_cast<const int8_t*>(packed) + begin;
       if (bits_ != 8) {
-        for (size_t i = 0; i < count; ++i) unpacked[i] = UnpackCode(packed, bits_, begin + i);
+        bits_ == 4 ? UnpackCodes<4>(packed, begin, count, unpacked.data()) : UnpackCodes<2>(packed, begin, count, unpacked.data());
         codes = unpacked.data();
       }
-      int lowest = 0;
-      for (size_t i = 0; i < count; ++i) {
-        const int code = codes[i];
-        lowest = std::min(lowest, code);
-        out[begin + i] = static_cast<float>(code) * scale;
-      }
+      const int lowest = HWY_DYNAMIC_DISPATCH(internal::DequantizeKernel)(codes, count, scale, out.data() + begin);
       if (lowest < -levels_) return absl::DataLossError(absl::StrCat(std::string(name_), ": code ", lowest, " in block ", b));
     }
     return absl::OkStatus();
@@ -179,3 +282,5 @@ void InstallCodec_int2(CodecRegistry& registry) { Install("int2", 2, registry); 
 
 }  // namespace internal
 }  // namespace fedwatt
+
+#endif  // HWY_ONCE

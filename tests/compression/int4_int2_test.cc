@@ -3,7 +3,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "fedwatt/base/random.h"
 #include "fedwatt/compression/codec.h"
+#include "hwy/targets.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -63,6 +65,30 @@ TEST(Int4Test, SizesAreWhatTheHeadOfTheFileSays) {
   EXPECT_EQ(Encode("int8", std::vector<float>(256 * 8, 1.0f)).size(), 8 * (4 + 256u));
   EXPECT_EQ(Encode("int4", std::vector<float>(256 * 8, 1.0f)).size(), 8 * (4 + 128u));
   EXPECT_EQ(Encode("int2", std::vector<float>(256 * 8, 1.0f)).size(), 8 * (4 + 64u));
+}
+
+TEST(Int4Test, GivesEqualBitsWhateverTheVectors) {
+  for (const char* spec : {"int8", "int4:block=37", "int2:block=1001"}) {
+    for (size_t count : {1, 7, 64, 1000, 3001}) {
+      Random random(count);
+      std::vector<float> values(count), first(count), decoded(count);
+      for (float& value : values) value = static_cast<float>(random.Normal() * 1e-3);
+      std::string bytes;
+      for (const auto target : hwy::SupportedAndGeneratedTargets()) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        if (bytes.empty()) {
+          bytes = Encode(spec, values);
+          ASSERT_THAT(Decode(spec, bytes, first), IsOk());
+        }
+        EXPECT_EQ(Encode(spec, values), bytes) << spec << " " << hwy::TargetName(target);
+        ASSERT_THAT(Decode(spec, bytes, decoded), IsOk());
+        EXPECT_EQ(decoded, first) << spec << " " << hwy::TargetName(target);
+      }
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    }
+  }
 }
 
 TEST(Int4Test, DecodeRefusesCodesThatEncodeNeverMakes) {
