@@ -6,6 +6,7 @@ option(FEDWATT_WITH_TOOLS "Build the binaries in tool/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_EXAMPLES "Build examples/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_TESTS "Build tests/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_BENCH "Build bench/" OFF)
+option(FEDWATT_BUILD_FUZZERS "Build the libFuzzer targets in tests/fuzz; needs clang" OFF)
 set(FEDWATT_SANITIZE "" CACHE STRING "Sanitizers to build with, for instance address,undefined")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -28,6 +29,14 @@ add_library(fedwatt_flags INTERFACE)
 target_compile_options(fedwatt_flags INTERFACE
   -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -ffp-contract=off
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Werror=thread-safety>)
+if(FEDWATT_BUILD_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "FEDWATT_BUILD_FUZZERS needs clang: cmake --preset fuzz")
+  endif()
+  # Coverage for the fuzzers to follow; sanitizers for them to find something.
+  set(FEDWATT_SANITIZE "address,undefined")
+  target_compile_options(fedwatt_flags INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
+endif()
 if(FEDWATT_SANITIZE)
   target_compile_options(fedwatt_flags INTERFACE -fsanitize=${FEDWATT_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(fedwatt_flags INTERFACE -fsanitize=${FEDWATT_SANITIZE})

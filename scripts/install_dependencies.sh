@@ -7,7 +7,7 @@ usage() {
 usage: scripts/install_dependencies.sh [--quickstart | --tests | --all] [--yes] [--list]
   --quickstart  to build and run the quickstart (default)
   --tests       and to run the tests
-  --all         and for development: clang with its tools
+  --all         and for development: clang with its tools and libFuzzer
   --yes         do not ask before installing
   --list        print the packages and stop
 TEXT
@@ -22,7 +22,7 @@ quickstart=(
   dataset-fashion-mnist)
 # python3-torch: the tests load the models we write in Python, and train one scripted there.
 tests=(libgmock-dev libgtest-dev python3 python3-torch)
-development=(clang clang-format clang-tidy)
+development=(clang clang-format clang-tidy libclang-rt-14-dev)
 
 packages=("${quickstart[@]}")
 assume_yes=false
