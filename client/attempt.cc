@@ -218,7 +218,6 @@ void AttemptRunner::KeepResidual(const absl::Status& status) {
 template <typename Assignment>
 absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Work& work, const Assignment& assignment, const Plan& plan) {
   work.tracker.Enter(Phase::kDownload);
-  ask_anew_ = false;
   WantedModel wanted;
   FEDWATT_ASSIGN_OR_RETURN(wanted.digest, Digest::FromRaw(assignment.model_digest()));
   if (!assignment.base_model_digest().empty()) {
@@ -368,6 +367,7 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
 }
 
 absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary) {
+  ask_anew_ = false;
   // The sign of life starts before the wait for a bench: with many partitions it may be a long one.
   const absl::Time received = shared_->options.clock->Now();
   Monitor monitor(shared_, session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, &finished_);
@@ -411,7 +411,11 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     return absl::OkStatus();
   }
   const bool counted = response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted());
-  KeepResidual(residual_.Settle(counted ? ResidualStore::Verdict::kCounted : ResidualStore::Verdict::kNotCounted));
+  // A residual that makes updates too large would make them so for ever.
+  const bool too_large = response.rejected().reason() == v1::REJECTION_REASON_NORM_TOO_LARGE || response.rejected().reason() == v1::REJECTION_REASON_VALUE_TOO_LARGE;
+  KeepResidual(residual_.Settle(counted     ? ResidualStore::Verdict::kCounted
+                                : too_large ? ResidualStore::Verdict::kUnknown
+                                            : ResidualStore::Verdict::kNotCounted));
   if (counted) {
     ++summary->accepted_count;
     const v1::CompletedTraining& done = request.completed();
@@ -433,6 +437,7 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
 
 absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop,
                                      ClientSummary* summary) {
+  ask_anew_ = false;
   // The sign of life starts before the wait for a bench: with many partitions it may be a long one.
   const absl::Time received = shared_->options.clock->Now();
   Monitor monitor(shared_, session, assignment.attempt_id(), std::hash<std::string>()(assignment.attempt_id()), stop, &finished_);

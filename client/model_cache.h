@@ -34,19 +34,22 @@ class ModelCache {
   // The model, from memory, from disk, or by `fetch`, which gives the assignment's container. `make_initial` gives the version that every chain from
   // a seed starts with, for when the delta starts there. Only one fetch runs at a time, so that participants who start together fetch once;
   // `fetch` returns soon after its own stop is asked.
-  // Errors: FAILED_PRECONDITION  the delta starts from a version that we neither hold nor can make: ask anew
-  //         DATA_LOSS  what arrived is not the model that was announced; as `fetch` and the decoders
+  // Errors: FAILED_PRECONDITION  the delta starts from a version that we neither hold nor can make, or does not lead to the model that was announced: ask
+  //         anew; DATA_LOSS  a whole model that is not the one announced; as `fetch` and the decoders
   absl::StatusOr<std::shared_ptr<const DecodedModel>> Get(const WantedModel& wanted, const std::function<absl::StatusOr<std::string>()>& fetch,
                                                           const std::function<absl::StatusOr<DecodedModel>()>& make_initial);
 
  private:
   void Load() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Keep(DecodedModel model, const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<const DecodedModel> Keep(DecodedModel model, const Digest& digest);
+  absl::StatusOr<DecodedModel> FollowDelta(const WantedModel& wanted, const std::function<absl::StatusOr<std::string>()>& fetch,
+                                           const std::function<absl::StatusOr<DecodedModel>()>& make_initial, DecodedModel* held);
 
   const std::string path_;
   const int64_t max_bytes_;
   const LogSink log_;
-  absl::Mutex mutex_;
+  absl::Mutex fetching_;  // held over a download; mutex_ never is, so that others can say what is held meanwhile
+  absl::Mutex mutex_ ABSL_ACQUIRED_AFTER(fetching_);
   bool read_disk_ ABSL_GUARDED_BY(mutex_) = false;
   Digest digest_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const DecodedModel> model_ ABSL_GUARDED_BY(mutex_);

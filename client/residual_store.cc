@@ -84,7 +84,10 @@ const Residual* ResidualStore::Find(const std::string& run_id, const Digest& lay
 absl::Status ResidualStore::Stage(const std::string& attempt_id, const std::string& run_id, const Digest& layout, Residual residual) {
   Load();
   staged_ = Entry{attempt_id, run_id, layout, std::move(residual)};
-  return path_.empty() ? absl::OkStatus() : Write(path_ + ".staged", *staged_);
+  if (path_.empty()) return absl::OkStatus();
+  absl::Status written = Write(path_ + ".staged", *staged_);
+  if (!written.ok()) Remove(path_ + ".staged").IgnoreError();  // an older one would be taken for this
+  return written;
 }
 
 std::optional<std::string> ResidualStore::staged_attempt() {
@@ -105,7 +108,9 @@ absl::Status ResidualStore::Settle(Verdict verdict) {
       // One rename, which a crash either finds done or not.
       std::error_code error;
       std::filesystem::rename(path_ + ".staged", path_, error);
-      return error ? ErrnoStatus(error.value(), absl::StrCat("renaming ", path_, ".staged")) : absl::OkStatus();
+      if (!error) return absl::OkStatus();
+      Remove(path_).IgnoreError();  // it has been sent
+      return ErrnoStatus(error.value(), absl::StrCat("renaming ", path_, ".staged"));
     }
     case Verdict::kUnknown: FEDWATT_RETURN_IF_ERROR(Remove(path_)); [[fallthrough]];
     case Verdict::kNotCounted: return Remove(path_ + ".staged");

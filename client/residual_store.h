@@ -27,7 +27,7 @@ class ResidualStore {
   std::optional<std::string> staged_attempt();
 
   enum class Verdict { kCounted, kNotCounted, kUnknown };
-  // kUnknown (the coordinator has forgotten) drops both residuals: some feedback is lost, nothing is sent twice. Does nothing when nothing is staged.
+  // kUnknown (the coordinator has forgotten, or what is kept is good for nothing) drops both residuals: some feedback is lost, nothing is sent twice. Does nothing when nothing is staged.
   absl::Status Settle(Verdict verdict);
 
  private:

@@ -42,6 +42,20 @@ namespace {
 constexpr size_t kMaxCodedBytesPerValue = 16;
 constexpr size_t kMaxCodedOverhead = 1 << 16;
 
+// More are never useful, and each is a level of recursion in decoding what may be hostile.
+constexpr size_t kMaxStages = 8;
+
+// Error feedback needs stages that lose less than they are given. Unbiased ones at low rates add noise greater than the values, and the residual would
+// grow from round to round.
+bool OutgrowsFeedback(const StageSpec& stage) {
+  const auto option = [&stage](const std::string& key) {
+    auto it = stage.options.find(key);
+    return it == stage.options.end() ? std::string() : it->second;
+  };
+  return stage.name == "dithered" || (stage.name == "ternary" && option("clip").empty()) || stage.name == "int2" || (stage.name == "random_k" && option("scale") != "none") ||
+         (stage.name == "sign" && option("scale") == "unbiased");
+}
+
 bool Contains(const std::vector<std::string>& names, const std::string& name) {
   return std::binary_search(names.begin(), names.end(), name);
 }
@@ -125,7 +139,12 @@ absl::StatusOr<Pipeline> Pipeline::Create(std::string_view spec) {
       return absl::NotFoundError(absl::StrCat("unknown codec stage '", stage.name, "'", nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"),
                                               "; known: ", absl::StrJoin(known, ", ")));
     }
+    if (pipeline.error_feedback_ && OutgrowsFeedback(stage)) {
+      return refuse(absl::StrCat("'", stage.name, "' is unbiased and its noise outgrows error feedback; leave out 'ef'",
+                                 stage.name == "random_k" ? ", or give scale=none" : ""));
+    }
     pipeline.stage_names_.push_back(stage.name);
+    if (pipeline.stage_names_.size() > kMaxStages) return refuse(absl::StrCat("more than ", kMaxStages, " stages"));
   }
   if (pipeline.codec_ == nullptr) return refuse(absl::StrCat("no codec; one of ", absl::StrJoin(codecs, ", ")));
   return pipeline;

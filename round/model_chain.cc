@@ -140,7 +140,8 @@ void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values) {
   ForEachEntry(layout, EntryKind::kParameter, [&](size_t offset, size_t count) {
     absl::Span<float> tensor = values.subspan(offset, count);
     const double unit = std::ldexp(1.0, ExponentOf(tensor) - 24);
-    for (float& value : tensor) value = static_cast<float>(std::nearbyint(value / unit) * unit);
+    // Plus zero: a negative zero would stay one for clients whose increments cancel, and become positive for those that follow each of them.
+    for (float& value : tensor) value = static_cast<float>(std::nearbyint(value / unit) * unit + 0.0);
   });
 }
 

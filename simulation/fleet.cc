@@ -266,6 +266,8 @@ class FleetImpl final : public Fleet {
     // As on a device: what the encoding lost is kept once the update counts.
     if (end.outcome == "accepted" && !attempt.residual.values.empty()) residuals_[end.partition] = std::move(attempt.residual);
     const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
+    // A residual that makes updates too large would make them so for ever.
+    if (end.reason == Rejection::kNormTooLarge || end.reason == Rejection::kValueTooLarge) residuals_.erase(end.partition);
     AttemptRecord record;
     record.round = end.round;
     record.client = end.client;

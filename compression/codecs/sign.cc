@@ -11,11 +11,96 @@
 // Bytes: the scales, then the signs, 1 for x < 0, the first in the lowest bit of its byte; behind the last sign a bit 1 and zeros up to the byte's
 // end, so that vectors of other lengths are noticed. 1 + 32 / 4096 bits a value and at most one byte. Sums are in float64, as 8 sums of the places
 // equal mod 8, which are then added in order: equal bits on every machine.
-#include <algorithm>
-#include <bit>
+// Vectorised, one source for all instruction sets.
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codecs/sign.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fedwatt::internal {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Adds |values[i]| and values[i]^2 to the sums of i mod 8; `count` is a multiple of 8.
+void SumMagnitudesKernel(const float* values, size_t count, double* magnitudes, double* squares) {
+#if HWY_TARGET == HWY_SCALAR
+  for (size_t i = 0; i < count; ++i) {
+    const double value = values[i];
+    magnitudes[i % 8] += std::fabs(value);
+    squares[i % 8] += value * value;
+  }
+#else
+  const hn::CappedTag<double, 8> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const size_t lanes = hn::Lanes(dd);
+  for (size_t j = 0; j < 8; j += lanes) {
+    auto magnitude = hn::LoadU(dd, magnitudes + j), square = hn::LoadU(dd, squares + j);
+    for (size_t i = j; i < count; i += 8) {
+      const auto value = hn::PromoteTo(dd, hn::LoadU(df, values + i));
+      magnitude = hn::Add(magnitude, hn::Abs(value));
+      square = hn::Add(square, hn::Mul(value, value));
+    }
+    hn::StoreU(magnitude, dd, magnitudes + j);
+    hn::StoreU(square, dd, squares + j);
+  }
+#endif
+}
+
+// Bit i of `signs` tells whether values[i] < 0; `count` is a multiple of 8.
+void PackSignsKernel(const float* values, size_t count, uint8_t* signs) {
+  const hn::ScalableTag<float> df;
+  const size_t lanes = hn::Lanes(df);
+  const auto zero = hn::Zero(df);
+  size_t i = 0;
+  if (lanes >= 8) {
+    for (; i + lanes <= count; i += lanes) hn::StoreMaskBits(df, hn::Lt(hn::LoadU(df, values + i), zero), signs + i / 8);
+  } else if (lanes == 4) {
+    for (; i < count; i += 8) {
+      uint8_t bits[16];  // StoreMaskBits may write 8
+      hn::StoreMaskBits(df, hn::Lt(hn::LoadU(df, values + i), zero), bits);
+      hn::StoreMaskBits(df, hn::Lt(hn::LoadU(df, values + i + 4), zero), bits + 8);
+      signs[i / 8] = static_cast<uint8_t>((bits[0] & 15) | bits[8] << 4);
+    }
+  }
+  for (; i < count; i += 8) {
+    uint32_t byte = 0;
+    for (size_t j = 0; j < 8; ++j) byte |= static_cast<uint32_t>(values[i + j] < 0) << j;
+    signs[i / 8] = static_cast<uint8_t>(byte);
+  }
+}
+
+// out[i] = bit i of `signs` ? -scale : scale; `count` is a multiple of 32, `scale` the bits of a number >= 0.
+void UnpackSignsKernel(const uint8_t* signs, size_t count, uint32_t scale, float* out) {
+  const hn::CappedTag<float, 32> df;
+  const hn::RebindToUnsigned<decltype(df)> du;
+  const size_t lanes = hn::Lanes(df);
+  const auto scales = hn::Set(du, scale), top = hn::Set(du, 0x80000000u);
+  for (size_t i = 0; i < count; i += 32) {
+    uint32_t bits;
+    std::memcpy(&bits, signs + i / 8, sizeof(bits));
+    const auto word = hn::Set(du, bits);
+    for (size_t j = 0; j < 32; j += lanes) {
+      const auto sign = hn::Shl(word, hn::Sub(hn::Set(du, 31), hn::Iota(du, static_cast<uint32_t>(j))));
+      hn::StoreU(hn::BitCast(df, hn::Or(scales, hn::And(sign, top))), df, out + i + j);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fedwatt::internal
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include <algorithm>
+#include <bit>
 #include <vector>
 
 #include "codec_support.h"
@@ -24,6 +109,14 @@
 #include "stage_support.h"
 
 namespace fedwatt {
+namespace internal {
+
+HWY_EXPORT(SumMagnitudesKernel);
+HWY_EXPORT(PackSignsKernel);
+HWY_EXPORT(UnpackSignsKernel);
+
+}  // namespace internal
+
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "scales are copied as they lie");
@@ -34,14 +127,8 @@ struct Sums {
 };
 Sums SumUp(absl::Span<const float> values) {
   double magnitudes[8] = {}, squares[8] = {};
-  size_t i = 0;
-  for (; i + 8 <= values.size(); i += 8) {
-    for (size_t j = 0; j < 8; ++j) {
-      const double value = values[i + j];
-      magnitudes[j] += std::fabs(value);
-      squares[j] += value * value;
-    }
-  }
+  size_t i = values.size() / 8 * 8;
+  HWY_DYNAMIC_DISPATCH(internal::SumMagnitudesKernel)(values.data(), i, magnitudes, squares);
   for (size_t j = 0; i < values.size(); ++i, ++j) {
     const double value = values[i];
     magnitudes[j] += std::fabs(value);
@@ -80,16 +167,12 @@ class Sign : public Codec {
       std::memcpy(bytes.data() + b * sizeof(float), &rounded, sizeof(rounded));
       begin = ends[b];
     }
-    char* signs = bytes.data() + scale_bytes;
-    size_t i = 0;
-    for (; i + 8 <= values.size(); i += 8) {
-      uint32_t byte = 0;
-      for (size_t j = 0; j < 8; ++j) byte |= static_cast<uint32_t>(values[i + j] < 0) << j;
-      *signs++ = static_cast<char>(byte);
-    }
+    auto* const signs = reinterpret_cast<uint8_t*>(bytes.data()) + scale_bytes;
+    const size_t i = values.size() / 8 * 8;
+    HWY_DYNAMIC_DISPATCH(internal::PackSignsKernel)(values.data(), i, signs);
     uint32_t last = 1u << (values.size() - i);
     for (size_t j = 0; i + j < values.size(); ++j) last |= static_cast<uint32_t>(values[i + j] < 0) << j;
-    *signs = static_cast<char>(last);
+    signs[i / 8] = static_cast<uint8_t>(last);
     return bytes;
   }
 
@@ -106,7 +189,11 @@ class Sign : public Codec {
       std::memcpy(&scale, bytes.data() + b * sizeof(float), sizeof(scale));
       // As bits: refuses NaN, infinity and negative numbers.
       if (scale >= 0x7f800000u) return absl::DataLossError(absl::StrCat("sign: the scale of block ", b, " is not a finite number >= 0"));
-      for (; i < ends[b]; ++i) out[i] = std::bit_cast<float>(scale | static_cast<uint32_t>(signs[i / 8] >> (i % 8) & 1) << 31);
+      const auto one = [&] { out[i] = std::bit_cast<float>(scale | static_cast<uint32_t>(signs[i / 8] >> (i % 8) & 1) << 31); };
+      for (; i < ends[b] && i % 8 != 0; ++i) one();
+      const size_t whole = (ends[b] - i) / 32 * 32;
+      HWY_DYNAMIC_DISPATCH(internal::UnpackSignsKernel)(signs + i / 8, whole, scale, out.data() + i);
+      for (i += whole; i < ends[b]; ++i) one();
     }
     return absl::OkStatus();
   }
@@ -155,3 +242,5 @@ void InstallCodec_sign(CodecRegistry& registry) { FEDWATT_CHECK(registry.Registe
 
 }  // namespace internal
 }  // namespace fedwatt
+
+#endif  // HWY_ONCE

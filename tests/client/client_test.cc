@@ -501,9 +501,17 @@ TEST_F(DeltaTest, AsksForTheWholeModelWhenADeltaStartsElsewhere) {
   ExpectUpdateOfOnes();
 }
 
+TEST_F(DeltaTest, ADeltaThatDoesNotFitIsMendedByAWholeModel) {
+  Offer(second_values_, first_delta_, start_);  // leads elsewhere
+  ASSERT_THAT(Run(Options()), IsOk());
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_TRUE(fake_.seen().reports[0].has_completed());
+  EXPECT_TRUE(fake_.seen().idle_waits[2].whole_model());
+}
+
 TEST_F(DeltaTest, RefusesAModelThatIsNotTheOneAnnounced) {
   Offer(first_values_, first_delta_, start_);
-  fake_.model_digest = second_.Raw();
+  fake_.model_digest = second_.Raw();  // neither delta nor whole model lead there
   ASSERT_THAT(Run(Options()), IsOk());
   ASSERT_THAT(fake_.seen().reports, SizeIs(1));
   EXPECT_TRUE(fake_.seen().reports[0].has_failed());

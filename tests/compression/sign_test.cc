@@ -5,6 +5,7 @@
 #include "fedwatt/base/random.h"
 #include "fedwatt/compression/codec.h"
 #include "fedwatt/model/rejection.h"
+#include "hwy/targets.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -89,6 +90,29 @@ TEST(SignTest, MeanScaleIsTheBestOne) {
   double energy = 0;
   for (float value : values) energy += static_cast<double>(value) * value;
   EXPECT_NEAR(error(1) / energy, 1 - 2 / M_PI, 0.05);
+}
+
+TEST(SignTest, GivesEqualBitsWhateverTheVectors) {
+  for (const char* spec : {"sign", "sign:scale=unbiased:block=37", "sign:block=0"}) {
+    for (size_t count : {1, 8, 31, 33, 40, 64, 1000, 5003}) {
+      Random random(count);
+      std::vector<float> values(count), decoded(count);
+      for (float& value : values) value = random.Below(9) == 0 ? -0.0f : static_cast<float>(random.Normal());
+      const Segments segments = {{1, static_cast<int64_t>(count / 3)}, {1, static_cast<int64_t>(count - count / 3)}};
+      std::string bytes;
+      for (const auto target : hwy::SupportedAndGeneratedTargets()) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        ASSERT_OK_AND_ASSIGN(std::string again, Encode(spec, values, segments));
+        if (bytes.empty()) bytes = again;
+        EXPECT_EQ(again, bytes) << spec << " " << hwy::TargetName(target);
+        ASSERT_THAT(Decode(spec, bytes, segments, decoded), IsOk());
+        for (size_t i = 0; i < count; ++i) ASSERT_EQ(std::signbit(decoded[i]), values[i] < 0) << i << " " << hwy::TargetName(target);
+      }
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    }
+  }
 }
 
 TEST(SignTest, RefusesWhatEncodeNeverMakes) {

@@ -141,6 +141,19 @@ TEST(ModelChainTest, AMultipleSuitsTheModel) {
   EXPECT_EQ(again.step(), zero.step());
 }
 
+// A tiny negative weight snaps to zero; there and back again it must be the same zero as for a client that saw neither move.
+TEST(ModelChainTest, ZeroHasOneSign) {
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .dct = false}, {-1e-9f, 0.5f, 0.5f, 0.5f}));
+  const ChainPosition start = chain.position();
+  const Digest first = chain.digest();
+  ASSERT_THAT(chain.Append({0.3f, 0.5f, 0.5f, 0.5f}), IsOk());
+  ASSERT_THAT(chain.Append({0, 0.5f, 0.5f, 0.5f}), IsOk());
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(first));
+  ChainPosition position = start;
+  ASSERT_THAT(ApplyChainDelta(Small(), delta.payload, position), IsOk());
+  EXPECT_EQ(ModelDigest(Small(), ChainValues(Small(), position)), chain.digest());
+}
+
 TEST(ModelChainTest, SaysWhenAValueLeavesTheLattice) {
   ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .dct = false}, {0, 0, 0, 0}));
   EXPECT_THAT(chain.Append({7.8f, 0, 0, 0}), IsOk());

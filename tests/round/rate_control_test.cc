@@ -65,6 +65,11 @@ TEST(CompressionSettingsTest, ChecksBothDirections) {
     EXPECT_THAT(CheckDownlink(preset.downlink), IsOk()) << preset.name;
   }
   EXPECT_THAT(CheckUplink("chain:step=1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("downlink")));
+  for (const char* unbiased : {"ef,dithered:rate=0.1", "ef,random_k:fraction=0.1,float32", "ef,sign:scale=unbiased", "ef,ternary", "ef,int2"}) {
+    EXPECT_THAT(CheckUplink(unbiased), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outgrows error feedback"))) << unbiased;
+  }
+  EXPECT_THAT(CheckUplink("ef,random_k:fraction=0.1:scale=none,float32"), IsOk());
+  EXPECT_THAT(CheckUplink("dct,dct,dct,dct,dct,dct,dct,dct,int8"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("more than 8 stages")));
   EXPECT_THAT(CheckDownlink("ef,int8"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'ef'")));
   EXPECT_THAT(CheckDownlink("chain:step=-1"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("step")));
   EXPECT_THAT(CheckUplink("int88"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'int8'")));
