@@ -61,6 +61,20 @@ TEST(PipelineTest, RefusesOtherOrders) {
   EXPECT_THAT(Pipeline::Create("int8,top_k"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("comes before the codec 'int8'")));
 }
 
+TEST(PipelineTest, RefusesFeedbackForStagesWhoseNoiseOutgrowsIt) {
+  for (const char* spec : {"dithered", "ternary", "int2", "random_k,int8", "random_k:scale=unbiased,int8", "rotate,sign:scale=unbiased"}) {
+    EXPECT_THAT(Pipeline::Create(spec), IsOk()) << spec;
+    EXPECT_THAT(Pipeline::Create(std::string("ef,") + spec), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outgrows"))) << spec;
+  }
+  EXPECT_THAT(Pipeline::Create("ef,random_k:scale=none,ternary:clip=2.5"), IsOk());
+}
+
+TEST(PipelineTest, HasAtMostEightStages) {
+  EXPECT_THAT(Pipeline::Create("ef,rotate,rotate,rotate,rotate,rotate,rotate,int8"), IsOk());
+  EXPECT_THAT(Pipeline::Create("ef,rotate,rotate,rotate,rotate,rotate,rotate,int8,zstd"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("8 stages")));
+}
+
 TEST(PipelineTest, KnowsTheShippedStages) {
   EXPECT_THAT(StageNames(), IsSupersetOf({"bfloat16", "ef", "float32", "int2", "int4", "int8", "low_rank", "random_k", "rotate", "sign", "ternary",
                                           "threshold", "top_k", "zstd"}));
