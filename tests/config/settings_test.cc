@@ -337,11 +337,11 @@ TEST_F(SettingsTest, NamesThatOtherRoomsKnowAreCheckedThere) {
                                           AllOf(HasSubstr(absl::StrCat("flag --set: ", key, ": ")), HasSubstr(words))));
   };
   refused("aggregation.strategy", "fedavgg", "did you mean 'fedavg'?");
-  refused("compression.uplink", "int7", "did you mean 'int8'?");
+  refused("compression.uplink", "int88", "did you mean 'int8'?");
   refused("compression.uplink", "chain:step=0.01", "downlink");
   refused("compression.downlink", "ef,int8", "'ef'");
   refused("compression.preset", "smalest", "did you mean 'smallest'?");
-  refused("compression.downlink", "int7", "did you mean 'int8'?");
+  refused("compression.downlink", "int88", "did you mean 'int8'?");
   refused("energy.meter", "rapple", "unknown meter");
   refused("energy.device_class", "phone:1,toaster:1", "toaster");
   refused("selection.policy", "unifrom", "did you mean 'uniform'?");
