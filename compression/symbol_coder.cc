@@ -605,11 +605,12 @@ class SegmentReader {
           const Scale scale = ScaleOf(model.escape_mean256);
           RunTable& escapes = model.escapes[scale.table];
           const uint32_t part = cursor.Symbol<kHalf + kTurn>(escapes);
-          const uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
+          uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
                                                      : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
                                                            cursor.bits.Get(kBuckets.extra[part] + scale.shift);
-          model.FollowEscape(beyond);
           fits &= beyond <= static_cast<uint64_t>(kMaxSymbol - kEscapeMagnitude);
+          beyond = std::min<uint64_t>(beyond, kMaxSymbol);  // refused in the end; nothing may overflow until then
+          model.FollowEscape(beyond);
           symbol += previous_sign ? -static_cast<int32_t>(beyond) : static_cast<int32_t>(beyond);
           window = cursor.bits.Peek();
         }

@@ -30,7 +30,7 @@ absl::StatusOr<CompressionPreset> FindCompressionPreset(std::string_view name) {
 }
 
 absl::Status CheckUplink(std::string_view spec) {
-  if (IsChain(spec)) return absl::InvalidArgumentError("compression.uplink: a chain is for the downlink; updates have 'ef'");
+  if (IsChain(spec)) return absl::InvalidArgumentError("a chain is for the downlink; updates have 'ef'");
   FEDWATT_ASSIGN_OR_RETURN(RateControl rate, RateControl::Create(spec, 1));
   return Pipeline::Create(rate.spec()).status();
 }
@@ -39,7 +39,7 @@ absl::Status CheckDownlink(std::string_view spec) {
   if (IsChain(spec)) return ParseChain(spec).status();
   FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(spec));
   if (!pipeline.error_feedback()) return absl::OkStatus();
-  return absl::InvalidArgumentError("compression.downlink: 'ef' is for updates; a 'chain' carries what it does not send by itself");
+  return absl::InvalidArgumentError("'ef' is for updates; a 'chain' carries what it does not send by itself");
 }
 
 }  // namespace fedwatt

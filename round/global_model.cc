@@ -74,7 +74,7 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
   const bool is_chain = IsChain(options.plan.downlink_codec);
   FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(is_chain ? "float32" : options.plan.downlink_codec));
   if (model.downlink_->error_feedback()) {
-    return absl::InvalidArgumentError("compression.downlink: 'ef' is for updates; a 'chain' carries what it does not send by itself");
+    return absl::InvalidArgumentError("downlink: 'ef' is for updates; a 'chain' carries what it does not send by itself");
   }
   if (is_chain) {
     FEDWATT_ASSIGN_OR_RETURN(ChainOptions chain, ParseChain(options.plan.downlink_codec));

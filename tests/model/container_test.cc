@@ -130,7 +130,7 @@ TEST(ContainerTest, BoundsTheWholeSize) {
 TEST(ContainerTest, RefusesUnknownVersionsAndKindsBehindGoodChecksums) {
   std::string bytes = Golden("container_update.hex");
   ASSERT_EQ(Reseal(bytes), bytes);
-  for (auto [offset, value] : {std::pair(4, 2), std::pair(4, 0), std::pair(6, 0), std::pair(6, 3), std::pair(7, 1)}) {
+  for (auto [offset, value] : {std::pair(4, 2), std::pair(4, 0), std::pair(6, 0), std::pair(6, 4), std::pair(7, 1)}) {
     std::string changed = bytes;
     changed[offset] = static_cast<char>(value);
     EXPECT_EQ(CodeOf(Reseal(changed)), absl::StatusCode::kInvalidArgument) << offset << " " << value;
