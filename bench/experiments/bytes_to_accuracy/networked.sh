@@ -3,16 +3,16 @@
 #
 #   bench/experiments/bytes_to_accuracy/networked.sh [BIN_DIRECTORY] [OUT]
 #
-# CLIENTS (20), PER_ROUND (5), ROUNDS (20) and PRESETS ("float32 smallest") change it. Prints, for each preset, wire bytes, payload bytes and what is neither, a
+# CLIENTS (20) of PARTITIONS (100) parts, PER_ROUND (2), ROUNDS (40) and PRESETS ("float32 smallest") change it. Prints, for each preset, wire bytes, payload bytes and what is neither, a
 # client and round, and how many times fewer bytes the later presets put on the wire than the first.
 set -euo pipefail
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
-clients=${CLIENTS:-20} rounds=${ROUNDS:-20} per_round=${PER_ROUND:-5}
+clients=${CLIENTS:-20} partitions=${PARTITIONS:-100} rounds=${ROUNDS:-40} per_round=${PER_ROUND:-2}
 for preset in ${PRESETS:-float32 smallest}; do
   run="$out/$preset"
   mkdir -p "$run"
-  flags=(--config examples/simulated_fleet/fashion_mnist_2nn.toml --set "partition.clients=$clients" --set "federation.clients_per_round=$per_round"
+  flags=(--config examples/simulated_fleet/fashion_mnist_2nn.toml --set "partition.clients=$partitions" --set "federation.clients_per_round=$per_round"
     --set "federation.wait_for_clients=$clients" --set "federation.rounds=$rounds" --set "federation.evaluate_every=$rounds" --set "seed=1"
     --set "compression.preset=$preset" --set compression.uplink= --set compression.downlink= --set "security.directory=$run/security")
   "$bin/fedwatt-server" "${flags[@]}" --listen 127.0.0.1:0 --out "$run/record" 2>"$run/server.log" &
@@ -20,7 +20,7 @@ for preset in ${PRESETS:-float32 smallest}; do
   trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
   for _ in $(seq 600); do [ -s "$run/record/address" ] && break; sleep 0.1; done
   for part in $(seq 0 $((clients - 1))); do
-    "$bin/fedwatt-client" "${flags[@]}" --server "$(cat "$run/record/address")" --partition "$part/$clients" 2>"$run/client-$part.log" &
+    "$bin/fedwatt-client" "${flags[@]}" --server "$(cat "$run/record/address")" --partition "$part/$partitions" 2>"$run/client-$part.log" &
   done
   wait "$server"
   wait
