@@ -2,6 +2,7 @@
 #ifndef FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 #define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/transform.h"
 
 namespace fedwatt::internal {
@@ -90,6 +92,16 @@ inline bool AllFinite(absl::Span<const float> values) {
   uint32_t any = 0;
   for (uint32_t carry : carries) any |= carry;
   return any < 0x80000000u;
+}
+
+// Codec::Decode of a codec that decodes sparsely.
+inline absl::Status DecodeBySparse(const Codec& codec, std::string_view bytes, const CodingContext& context, absl::Span<float> out) {
+  FEDWATT_CHECK(CountValues(context.segments) == static_cast<int64_t>(out.size()));
+  SparseValues decoded;
+  FEDWATT_RETURN_IF_ERROR(codec.DecodeSparse(bytes, context, decoded));
+  std::fill(out.begin(), out.end(), 0.0f);
+  for (size_t i = 0; i < decoded.indices.size(); ++i) out[decoded.indices[i]] = decoded.values[i];
+  return absl::OkStatus();
 }
 
 // Turns sparse values into all `count` of them. Their indices are below `count`.

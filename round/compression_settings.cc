@@ -1,6 +1,7 @@
 #include "fedwatt/round/compression_settings.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "fedwatt/base/nearest.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
@@ -26,7 +27,7 @@ absl::StatusOr<CompressionPreset> FindCompressionPreset(std::string_view name) {
   }
   const std::string nearest = NearestName(name, names);
   return absl::NotFoundError(absl::StrCat("unknown compression preset '", std::string(name), "'",
-                                          nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"), "; known: float32, no_regret, smallest"));
+                                          nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"), "; known: ", absl::StrJoin(names, ", ")));
 }
 
 absl::Status CheckUplink(std::string_view spec) {

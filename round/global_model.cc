@@ -10,6 +10,7 @@
 #include "fedwatt/model/container.h"
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/privacy/update_guard.h"
+#include "fedwatt/round/compression_settings.h"
 
 namespace fedwatt {
 namespace {
@@ -71,11 +72,9 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
   FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
   options.optimizer.layout = options.layout;
   FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
+  FEDWATT_RETURN_IF_ERROR(CheckDownlink(options.plan.downlink_codec));
   const bool is_chain = IsChain(options.plan.downlink_codec);
   FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(is_chain ? "float32" : options.plan.downlink_codec));
-  if (model.downlink_->error_feedback()) {
-    return absl::InvalidArgumentError("downlink: 'ef' is for updates; a 'chain' carries what it does not send by itself");
-  }
   if (is_chain) {
     FEDWATT_ASSIGN_OR_RETURN(ChainOptions chain, ParseChain(options.plan.downlink_codec));
     FEDWATT_ASSIGN_OR_RETURN(model.chain_, ModelChain::Create(options.layout, chain, initial));
@@ -123,7 +122,8 @@ absl::Status GlobalModel::Publish(int64_t round) {
   header.layout = options_.layout;
   blob_ = std::make_shared<const std::string>(WriteContainer(header, payload));
   blob_digest_ = Sha256(*blob_);
-  published_digest_ = ModelDigest(options_.layout, *held);
+  // A chain's values come through float32 as they are, and it has hashed them.
+  published_digest_ = chain_.has_value() ? chain_->digest() : ModelDigest(options_.layout, *held);
   published_ = std::move(held);
   round_ = round;
   return absl::OkStatus();

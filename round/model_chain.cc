@@ -16,7 +16,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWCHAIN1";
+constexpr std::string_view kStateMagic = "FWCHAIN2";
 // A tensor's values stay below 2^exponent, its unit is 2^(exponent - 24). Room for weights that grow 32-fold, and for 8 at least.
 constexpr int kLeastExponent = 3;
 constexpr int kGrowthExponent = 5;
@@ -253,10 +253,11 @@ absl::StatusOr<ModelChain> ModelChain::Create(const ParameterLayout& layout, con
   chain.reproducible_ = reproducible;
   chain.initial_.assign(initial.begin(), initial.end());
   SnapToLattice(layout, absl::MakeSpan(chain.initial_));
+  int greatest = 0;
   ForEachEntry(layout, EntryKind::kParameter, [&](size_t offset, size_t count) {
-    if (ExponentOf(absl::MakeConstSpan(chain.initial_).subspan(offset, count)) > kGreatestExponent) chain.layout_ = ParameterLayout();
+    greatest = std::max(greatest, ExponentOf(absl::MakeConstSpan(chain.initial_).subspan(offset, count)));
   });
-  if (chain.layout_.value_count() == 0) return absl::InvalidArgumentError("chain: the initial model holds values beyond 2^55");
+  if (greatest > kGreatestExponent) return absl::InvalidArgumentError("chain: the initial model holds values beyond 2^55");
   chain.initial_digest_ = ModelDigest(layout, chain.initial_);
   chain.values_ = chain.initial_;
   chain.position_.coefficients = chain.initial_;
@@ -351,19 +352,18 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   position_.coefficients = std::move(next);
   values_ = ChainValues(layout_, position_);
   version.digest = ModelDigest(layout_, values_);
-  last_rate_ = 8.0 * static_cast<double>(version.symbols.size()) / static_cast<double>(std::max<uint32_t>(1, index));
+  const double rate = 8.0 * static_cast<double>(version.symbols.size()) / static_cast<double>(std::max<uint32_t>(1, index));
   common_step_ = CommonStep(common_step_, step_);
   versions_.push_back(std::move(version));
   while (static_cast<int64_t>(versions_.size()) > options_.length) versions_.pop_front();
-  ++version_;
-  Control();
+  Control(rate);
   return absl::OkStatus();
 }
 
 // Holds the rate: the dead zone fine, the step by factors of two.
-void ModelChain::Control() {
+void ModelChain::Control(double rate) {
   if (options_.rate <= 0) return;
-  deadzone_ *= std::pow(std::max(last_rate_, options_.rate / 64) / options_.rate, kControlGain);
+  deadzone_ *= std::pow(std::max(rate, options_.rate / 64) / options_.rate, kControlGain);
   if (deadzone_ > kGreatestDeadzone && step_ < kGreatestStep) {
     step_ *= 2;
     deadzone_ = kLeastDeadzone;
@@ -439,11 +439,9 @@ std::string ModelChain::Save() const {
   writer.PutBytes(initial_digest_.Raw());
   writer.Put<uint8_t>(reproducible_);
   if (!reproducible_) writer.PutBytes({reinterpret_cast<const char*>(initial_.data()), initial_.size() * sizeof(float)});
-  writer.Put<int64_t>(version_);
   writer.Put<double>(step_);
   writer.Put<double>(deadzone_);
   writer.Put<double>(common_step_);
-  writer.Put<double>(last_rate_);
   const std::string position = WriteChainPosition(position_);
   writer.Put<uint64_t>(position.size());
   writer.PutBytes(position);
@@ -474,11 +472,9 @@ absl::Status ModelChain::Restore(std::string_view state) {
   if (layout != layout_.digest().Raw() || initial != restored.initial_digest_.Raw()) {
     return absl::InvalidArgumentError("chain state: it began with another model; use another --out folder, or the same settings and initial model");
   }
-  FEDWATT_ASSIGN_OR_RETURN(restored.version_, reader.Get<int64_t>("version"));
   FEDWATT_ASSIGN_OR_RETURN(restored.step_, reader.Get<double>("step"));
   FEDWATT_ASSIGN_OR_RETURN(restored.deadzone_, reader.Get<double>("dead zone"));
   FEDWATT_ASSIGN_OR_RETURN(restored.common_step_, reader.Get<double>("common step"));
-  FEDWATT_ASSIGN_OR_RETURN(restored.last_rate_, reader.Get<double>("last rate"));
   if (!IsStep(restored.step_) || !(restored.common_step_ >= kLeastCommonStep && restored.common_step_ <= kGreatestStep)) {
     return absl::DataLossError("chain state: a step is out of range");
   }

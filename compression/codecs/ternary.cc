@@ -63,12 +63,7 @@ class Ternary : public Codec {
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
-    FEDWATT_CHECK(internal::CountValues(context.segments) == static_cast<int64_t>(out.size()));
-    SparseValues decoded;
-    FEDWATT_RETURN_IF_ERROR(DecodeSparse(bytes, context, decoded));
-    std::fill(out.begin(), out.end(), 0.0f);
-    for (size_t i = 0; i < decoded.indices.size(); ++i) out[decoded.indices[i]] = decoded.values[i];
-    return absl::OkStatus();
+    return internal::DecodeBySparse(*this, bytes, context, out);
   }
 
   absl::Status DecodeSparse(std::string_view bytes, const CodingContext& context, SparseValues& out) const override {

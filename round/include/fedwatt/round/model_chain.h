@@ -85,9 +85,7 @@ class ModelChain {
   const ChainPosition& position() const { return position_; }
   const Digest& digest() const { return versions_.empty() ? initial_digest_ : versions_.back().digest; }
   const Digest& initial_digest() const { return initial_digest_; }
-  int64_t version() const { return version_; }
-  // Of the last version: bits a parameter that its increment took, step and dead zone.
-  double last_rate() const { return last_rate_; }
+  // Of the version to come.
   double step() const { return step_; }
 
   // From the version that `held` names to the newest. Errors: NOT_FOUND  the version is unknown or too old
@@ -105,7 +103,8 @@ class ModelChain {
   };
 
   ModelChain() = default;
-  void Control();
+  // `rate`: bits a parameter of the increment just made.
+  void Control(double rate);
   void ChooseBasis(absl::Span<const float> master);
   void ChooseStep(absl::Span<const float> master);
 
@@ -118,11 +117,9 @@ class ModelChain {
   Digest initial_digest_;
   std::vector<float> values_;
   std::deque<Version> versions_;  // the newest last; at most options_.length
-  int64_t version_ = 0;
   double step_ = 0;
   double deadzone_ = 0.55;
   double common_step_ = 0;  // of which all steps so far are multiples
-  double last_rate_ = 0;
 };
 
 }  // namespace fedwatt
