@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "chain_order.h"
 #include "fedwatt/base/bytes.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/block_dct.h"
@@ -16,7 +17,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWCHAIN2";
+constexpr std::string_view kStateMagic = "FWCHAIN3";
 // A tensor's values stay below 2^exponent, its unit is 2^(exponent - 24). Room for weights that grow 32-fold, and for 8 at least.
 constexpr int kLeastExponent = 3;
 constexpr int kGrowthExponent = 5;
@@ -179,6 +180,18 @@ absl::Status CheckFinite(absl::Span<const float> values, std::string_view what) 
   return absl::OkStatus();
 }
 
+// Symbols are coded as positive where they lead further away from version 0.
+template <typename Symbol>
+Symbol Onwards(float moved, Symbol symbol) {
+  return moved < 0 ? -symbol : symbol;
+}
+
+bool AddExactly(double move, float& value) {
+  const double sum = static_cast<double>(value) + move;
+  value = static_cast<float>(sum);
+  return static_cast<double>(value) == sum;
+}
+
 }  // namespace
 
 std::vector<float> ChainValues(const ParameterLayout& layout, const ChainPosition& position) {
@@ -192,6 +205,7 @@ std::string WriteChainPosition(const ChainPosition& position) {
   payload.push_back(position.basis.empty() ? 0 : 1);
   payload += position.basis;
   payload.append(reinterpret_cast<const char*>(position.coefficients.data()), position.coefficients.size() * sizeof(float));
+  payload.append(reinterpret_cast<const char*>(position.moved.data()), position.moved.size() * sizeof(float));
   return payload;
 }
 
@@ -202,11 +216,15 @@ absl::StatusOr<ChainPosition> ReadChainPosition(const ParameterLayout& layout, s
   FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(has_basis != 0 ? BasisBytes(layout) : 0, "basis"));
   ChainPosition position;
   position.basis = std::string(basis);
-  FEDWATT_ASSIGN_OR_RETURN(std::string_view bytes, reader.GetBytes(static_cast<uint64_t>(layout.value_count()) * sizeof(float), "coefficients"));
+  const auto take = [&](std::vector<float>& out, std::string_view what) -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(std::string_view bytes, reader.GetBytes(static_cast<uint64_t>(layout.value_count()) * sizeof(float), what));
+    out.resize(bytes.size() / sizeof(float));
+    std::memcpy(out.data(), bytes.data(), bytes.size());
+    return CheckFinite(out, "chain position");
+  };
+  FEDWATT_RETURN_IF_ERROR(take(position.coefficients, "coefficients"));
+  if (has_basis != 0) FEDWATT_RETURN_IF_ERROR(take(position.moved, "movement"));
   if (reader.remaining() != 0) return absl::DataLossError("chain position: trailing bytes");
-  position.coefficients.resize(bytes.size() / sizeof(float));
-  std::memcpy(position.coefficients.data(), bytes.data(), bytes.size());
-  FEDWATT_RETURN_IF_ERROR(CheckFinite(position.coefficients, "chain position"));
   return position;
 }
 
@@ -219,9 +237,11 @@ absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view pay
   if (position.basis.empty()) {
     position.basis = std::string(basis);
     position.coefficients = StartIn(layout, basis, std::move(position.coefficients));
+    position.moved.assign(position.coefficients.size(), 0);
   } else if (position.basis != basis) {
     return absl::DataLossError("chain delta: in another basis than the version held");
   }
+  FEDWATT_CHECK(position.moved.size() == position.coefficients.size());
   absl::Status buffers = absl::OkStatus();
   ForEachEntry(layout, EntryKind::kAveragedBuffer, [&](size_t offset, size_t count) {
     if (!buffers.ok()) return;
@@ -232,14 +252,17 @@ absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view pay
     buffers = CheckFinite(absl::MakeConstSpan(position.coefficients).subspan(offset, count), "chain delta");
   });
   FEDWATT_RETURN_IF_ERROR(buffers);
+  const internal::ChainOrder order = internal::OrderByMovement(layout, position.moved, step);
   SparseSymbols increment;
-  ParameterMap map(layout);
-  FEDWATT_RETURN_IF_ERROR(DecodeSymbols(payload.substr(reader.offset()), ParameterCounts(layout), static_cast<int64_t>(map.total()), increment));
+  FEDWATT_RETURN_IF_ERROR(
+      DecodeSymbols(payload.substr(reader.offset()), order.counts, static_cast<int64_t>(order.values.size()), increment));
   for (size_t i = 0; i < increment.indices.size(); ++i) {
-    float& value = position.coefficients[map.FlatOf(increment.indices[i])];
-    const double moved = static_cast<double>(value) + static_cast<double>(increment.symbols[i]) * step;
-    value = static_cast<float>(moved);
-    if (static_cast<double>(value) != moved) return absl::DataLossError("chain delta: a value leaves the lattice");
+    const uint32_t at = order.values[increment.indices[i]];
+    float& moved = position.moved[at];
+    const double move = static_cast<double>(Onwards(moved, increment.symbols[i])) * step;
+    if (!AddExactly(move, position.coefficients[at]) || !AddExactly(move, moved)) {
+      return absl::DataLossError("chain delta: a value leaves the lattice");
+    }
   }
   return absl::OkStatus();
 }
@@ -289,6 +312,7 @@ void ModelChain::ChooseBasis(absl::Span<const float> master) {
   });
   start_ = StartIn(layout_, position_.basis, initial_);
   position_.coefficients = start_;
+  position_.moved.assign(start_.size(), 0);
 }
 
 // What is small depends on the model: on its weights, or, where these start at zero, on how far they go.
@@ -316,7 +340,7 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   std::vector<float> master(master_values.begin(), master_values.end());
   ChangeBasis(layout_, position_.basis, /*forward=*/true, absl::MakeSpan(master));
   SparseSymbols increment;
-  std::vector<float> next = position_.coefficients;
+  std::vector<float> next = position_.coefficients, moved_so_far = position_.moved;
   const double round_up = 1 - deadzone_;
   absl::Status moved = absl::OkStatus();
   uint32_t index = 0;
@@ -335,9 +359,11 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
         moved = absl::ResourceExhaustedError("chain: a value moved by more than 2^24 steps in one round");
         return;
       }
-      const double value = position_.coefficients[i] + std::copysign(symbol * step_, residual);
-      if (std::fabs(value) >= limit) moved = absl::ResourceExhaustedError(absl::StrCat("chain: value ", value, " leaves the lattice, which ends at ", limit));
-      next[i] = static_cast<float>(value);
+      const double move = std::copysign(symbol * step_, residual);
+      const bool exact = AddExactly(move, next[i]) && AddExactly(move, moved_so_far[i]);
+      if (!exact || std::fabs(next[i]) >= limit) {
+        moved = absl::ResourceExhaustedError(absl::StrCat("chain: value ", next[i], " leaves the lattice, which ends at ", limit));
+      }
       increment.indices.push_back(index);
       increment.symbols.push_back(static_cast<int32_t>(std::copysign(symbol, residual)));
     }
@@ -350,6 +376,7 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   FEDWATT_ASSIGN_OR_RETURN(version.symbols, EncodeSymbols(ParameterCounts(layout_), increment));
   version.step = step_;
   position_.coefficients = std::move(next);
+  position_.moved = std::move(moved_so_far);
   values_ = ChainValues(layout_, position_);
   version.digest = ModelDigest(layout_, values_);
   const double rate = 8.0 * static_cast<double>(version.symbols.size()) / static_cast<double>(std::max<uint32_t>(1, index));
@@ -380,22 +407,12 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
   delta.base = held;
   delta.target = digest();
   double step = common_step_;
-  SparseSymbols increment;
+  std::vector<float> moved = position_.moved;   // at `held`
+  std::vector<double> increment(position_.coefficients.size());  // in layout order, in steps
   if (held == initial_digest_) {
-    // The way from the start needs no versions: the difference is on the lattice.
-    const std::vector<float>& start = position_.basis.empty() ? initial_ : start_;
-    uint32_t index = 0;
-    bool too_far = false;
-    ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
-      for (size_t i = offset; i < offset + count; ++i, ++index) {
-        const double steps = (static_cast<double>(position_.coefficients[i]) - start[i]) / step;
-        if (steps == 0) continue;
-        too_far |= std::fabs(steps) > kMaxSymbol;
-        increment.indices.push_back(index);
-        increment.symbols.push_back(static_cast<int32_t>(std::clamp<double>(steps, -kMaxSymbol, kMaxSymbol)));
-      }
-    });
-    if (too_far) return absl::NotFoundError("chain: the way from the start is too long for one increment");
+    // The way from the start needs no versions: it is what has moved.
+    for (size_t i = 0; i < moved.size(); ++i) increment[i] = moved[i] / step;
+    moved.clear();
   } else {
     size_t first = versions_.size();  // of the increments after `held`
     while (first > 0 && versions_[first - 1].digest != held) --first;
@@ -405,20 +422,23 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
     step = first < versions_.size() ? versions_[first].step : step_;
     for (size_t v = first; v < versions_.size(); ++v) step = CommonStep(step, versions_[v].step);
     const std::vector<int64_t> counts = ParameterCounts(layout_);
-    const size_t total = ParameterMap(layout_).total();
-    std::vector<int64_t> sum(total);
     for (size_t v = first; v < versions_.size(); ++v) {
       SparseSymbols one;
-      FEDWATT_RETURN_IF_ERROR(DecodeSymbols(versions_[v].symbols, counts, static_cast<int64_t>(total), one));
-      const int64_t scale = std::llround(versions_[v].step / step);
-      for (size_t i = 0; i < one.indices.size(); ++i) sum[one.indices[i]] += one.symbols[i] * scale;
+      ParameterMap map(layout_);
+      FEDWATT_RETURN_IF_ERROR(DecodeSymbols(versions_[v].symbols, counts, static_cast<int64_t>(map.total()), one));
+      const double scale = versions_[v].step / step;
+      for (size_t i = 0; i < one.indices.size(); ++i) increment[map.FlatOf(one.indices[i])] += one.symbols[i] * scale;
     }
-    for (size_t i = 0; i < total; ++i) {
-      if (sum[i] == 0) continue;
-      if (std::llabs(sum[i]) > kMaxSymbol) return absl::NotFoundError("chain: the sum of increments is too large for one");
-      increment.indices.push_back(static_cast<uint32_t>(i));
-      increment.symbols.push_back(static_cast<int32_t>(sum[i]));
-    }
+    for (size_t i = 0; i < moved.size(); ++i) AddExactly(-increment[i] * step, moved[i]);
+  }
+  const internal::ChainOrder order = internal::OrderByMovement(layout_, moved, step);
+  SparseSymbols symbols;
+  for (size_t place = 0; place < order.values.size(); ++place) {
+    const uint32_t at = order.values[place];
+    if (increment[at] == 0) continue;
+    if (std::fabs(increment[at]) > kMaxSymbol) return absl::NotFoundError("chain: the way to the newest version is too long for one increment");
+    symbols.indices.push_back(static_cast<uint32_t>(place));
+    symbols.symbols.push_back(static_cast<int32_t>(moved.empty() ? increment[at] : Onwards(moved[at], increment[at])));
   }
   ByteWriter writer;
   writer.Put<float>(static_cast<float>(step));
@@ -426,8 +446,8 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
   ForEachEntry(layout_, EntryKind::kAveragedBuffer, [&](size_t offset, size_t count) {
     writer.PutBytes({reinterpret_cast<const char*>(position_.coefficients.data() + offset), count * sizeof(float)});
   });
-  FEDWATT_ASSIGN_OR_RETURN(std::string symbols, EncodeSymbols(ParameterCounts(layout_), increment));
-  writer.PutBytes(symbols);
+  FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(order.counts, symbols));
+  writer.PutBytes(coded);
   delta.payload = std::move(writer).str();
   return delta;
 }
@@ -485,7 +505,16 @@ absl::Status ModelChain::Restore(std::string_view state) {
   FEDWATT_ASSIGN_OR_RETURN(std::string_view position, reader.GetBytes(position_size, "position"));
   FEDWATT_ASSIGN_OR_RETURN(restored.position_, ReadChainPosition(layout_, position));
   restored.values_ = ChainValues(layout_, restored.position_);
-  if (!restored.position_.basis.empty()) restored.start_ = StartIn(layout_, restored.position_.basis, restored.initial_);
+  if (!restored.position_.basis.empty()) {
+    restored.start_ = StartIn(layout_, restored.position_.basis, restored.initial_);
+    bool consistent = true;
+    ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
+      for (size_t i = offset; i < offset + count; ++i) {
+        consistent &= restored.position_.coefficients[i] - restored.start_[i] == restored.position_.moved[i];
+      }
+    });
+    if (!consistent) return absl::DataLossError("chain state: the movement is not that of the coefficients");
+  }
   FEDWATT_ASSIGN_OR_RETURN(uint32_t count, reader.Get<uint32_t>("version count"));
   restored.versions_.clear();
   for (uint32_t i = 0; i < count; ++i) {

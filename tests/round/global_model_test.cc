@@ -172,6 +172,7 @@ class ChainOfferTest : public ::testing::Test {
     SnapToLattice(layout_, absl::MakeSpan(model.values));
     return model;
   }
+  static absl::StatusOr<DecodedModel> Whole(GlobalModel& model) { return DecodeModel(*model.OfferFor(std::nullopt, /*whole=*/true).blob, 1 << 20); }
   ParameterLayout layout_;
   GlobalModelOptions options_;
   std::vector<float> initial_;
@@ -182,7 +183,7 @@ TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
   EXPECT_EQ(model.published_digest(), ModelDigest(layout_, Initial().values));
   EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, nullptr) << "a client makes version 0 itself";
   for (int64_t round = 1; round <= 10; ++round) Step(model, round);
-  const DecodedModel tenth{layout_, *model.published()};
+  ASSERT_OK_AND_ASSIGN(const DecodedModel tenth, Whole(model));
   const Digest tenth_digest = model.published_digest();
   EXPECT_EQ(model.OfferFor(tenth_digest, false).blob, nullptr) << "it holds the newest";
   for (int64_t round = 11; round <= 60; ++round) Step(model, round);
@@ -221,7 +222,7 @@ TEST_F(ChainOfferTest, WithoutASeedNewcomersGetTheWholeModel) {
 TEST_F(ChainOfferTest, ARestartGoesOnWithTheSameChain) {
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
   for (int64_t round = 1; round <= 5; ++round) Step(model, round);
-  const DecodedModel fifth{layout_, *model.published()};
+  ASSERT_OK_AND_ASSIGN(const DecodedModel fifth, Whole(model));
   ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
   ASSERT_THAT(again.Restore(model.Save()), IsOk());
   EXPECT_EQ(again.published_digest(), model.published_digest());

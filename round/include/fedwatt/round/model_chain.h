@@ -52,6 +52,8 @@ void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values);
 struct ChainPosition {
   std::string basis;                // one bit a parameter tensor, lowest first: it moves in the cosine domain. Empty at version 0
   std::vector<float> coefficients;  // on the lattice, in layout order; averaged buffers as they are
+  // How far each coefficient has moved since version 0, by which both ends tell where it moves next (round/chain_order.h). Empty without a basis.
+  std::vector<float> moved;
 };
 // The model at a position. Deterministic on every machine.
 std::vector<float> ChainValues(const ParameterLayout& layout, const ChainPosition& position);
