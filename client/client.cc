@@ -143,9 +143,9 @@ class Participant {
     const absl::Duration held = hold.ok() ? std::clamp(*hold, absl::Seconds(1), absl::Minutes(10)) : absl::Seconds(25);
     // Not told: a coordinator that wants the watch at once.
     absl::StatusOr<absl::Duration> watch_after = FromProto(accepted.watch_after_duration());
-    const Session session{accepted.session_id(), accepted.pseudonym(), held,
-                          std::clamp(watch_after.value_or(absl::ZeroDuration()), absl::ZeroDuration(), absl::Minutes(1)),
-                          std::clamp<int64_t>(accepted.max_inline_update_bytes(), 0, kMaxInlineBytes), retry};
+    const absl::Duration watched = std::clamp(watch_after.value_or(absl::ZeroDuration()), absl::ZeroDuration(), absl::Minutes(1));
+    const int64_t most_inside = std::clamp<int64_t>(accepted.max_inline_update_bytes(), 0, kMaxInlineBytes);
+    const Session session{accepted.session_id(), accepted.pseudonym(), held, watched, most_inside, retry};
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
     if (absl::Status settled = runner_.SettleResidual(session, stop); !settled.ok()) {

@@ -129,7 +129,7 @@ class Coordinator {
     Loop::TimerId grace = 0;
     std::optional<Digest> held_model;  // as the client said last
     bool whole_model = false;
-    std::string held_plan_id;            // likewise
+    std::string held_plan_id;  // likewise
     int64_t max_inline_model_bytes = 0;
     std::string attempt, evaluation;  // under way, or ""
     std::string last_evaluation, last_evaluation_request;  // that counted
