@@ -36,7 +36,10 @@ class Monitor {
       : shared_(shared),
         finished_(finished),
         on_client_stop_(client_stop, [this] { End(Cause::kStopped, "the client is stopping"); }),
-        poll_([this, session, attempt_id, seed](std::stop_token done) { Poll(session, attempt_id, seed, done); }),
+        poll_([this, session, attempt_id, seed](std::stop_token done) {
+          // Most attempts are over before a watch is worth its bytes.
+          if (WaitFor(session.watch_after, done)) Poll(session, attempt_id, seed, done);
+        }),
         conditions_([this](std::stop_token done) { WatchConditions(done); }) {}
 
   // Asked once the attempt is to end early.
@@ -74,7 +77,6 @@ class Monitor {
     request.set_session_id(session.id);
     request.set_current_attempt_id(attempt_id);
     while (!done.stop_requested()) {
-      request.set_request_id(RandomId());
       *request.mutable_energy_state() = ToProto(shared_->State());
       v1::WaitForWorkResponse response;
       absl::Status status = shared_->link->Call(&v1::Coordinator::Stub::WaitForWork, request, &response, done, session.hold + absl::Seconds(10));
@@ -96,7 +98,7 @@ class Monitor {
         return End(Cause::kCancelled, absl::StrCat("the run is over: ", response.finished().reason()));
       }
       // Held long enough by the server itself; the window only adds jitter. A floor keeps a server that answers at once from being hammered.
-      if (!WaitFor(std::max(retrier.Draw(response.retry().accepted()), absl::Milliseconds(20)), done)) return;
+      if (!WaitFor(std::max(retrier.Draw(session.retry.accepted()), absl::Milliseconds(20)), done)) return;
     }
   }
 
@@ -158,14 +160,12 @@ void BenchPool::Return(std::unique_ptr<Bench> bench) {
 }
 
 struct AttemptRunner::Work {
-  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, absl::Time received, std::optional<WireBytes> wire,
-       Monitor* its_monitor)
+  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, absl::Time received, Monitor* its_monitor)
       : bench(std::move(lease)),
         session(session),
         attempt_id(attempt_id),
         tracker(shared->options.clock, bench->meter.get()),
         received(received),
-        wire_start(wire),
         monitor(*its_monitor) {
     tracker.Enter(Phase::kInit);
   }
@@ -174,9 +174,9 @@ struct AttemptRunner::Work {
   const std::string& attempt_id;
   PhaseTracker tracker;
   absl::Time received;  // the assignment
-  std::optional<WireBytes> wire_start;
   int64_t downloaded_bytes = 0;
   int64_t uploaded_bytes = 0;
+  int64_t inline_bytes = 0;  // of these, inside the report
   Monitor& monitor;
 };
 
@@ -189,6 +189,8 @@ AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, s
       residual_(std::move(residual_path)) {}
 
 void AttemptRunner::FillWaitRequest(v1::WaitForWorkRequest& request) {
+  wire_start_ = counter_.Read();
+  request.set_held_plan_id(held_plan_.id());
   if (std::optional<Digest> held = shared_->models->held(); held.has_value()) request.set_held_model_digest(held->Raw());
   // Once may be another partition's download that came in between; twice is a start that we can't make.
   request.set_whole_model(mismatches_ >= 2);
@@ -226,6 +228,16 @@ absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Wo
   const auto fetch = [&]() -> absl::StatusOr<std::string> {
     const v1::BlobReference& blob = assignment.model();
     const int64_t limit = shared_->options.max_model_bytes;
+    if (const std::string& inside = assignment.inline_model(); !inside.empty()) {
+      if (assignment.has_model()) return absl::InvalidArgumentError("model: both inside the assignment and named for a download");
+      const int64_t most = std::min(limit, kMaxInlineBytes);
+      if (static_cast<int64_t>(inside.size()) > most) {
+        return absl::ResourceExhaustedError(absl::StrCat("model: ", inside.size(), " bytes inside the assignment, this client takes at most ", most));
+      }
+      work.downloaded_bytes += static_cast<int64_t>(inside.size());
+      work.tracker.Enter(Phase::kDecode);
+      return inside;
+    }
     FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(blob.digest()));
     if (blob.total_bytes() < 1 || blob.total_bytes() > limit) {
       return absl::ResourceExhaustedError(absl::StrCat("model: ", blob.total_bytes(), " bytes, this client takes [1, ", limit, "]"));
@@ -269,11 +281,29 @@ absl::Status AttemptRunner::PrepareSplit(uint64_t run_seed) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, const v1::TrainAssignment& assignment) {
+absl::Status AttemptRunner::UploadUpdate(Work& work, const std::string& update, const Digest& digest, std::stop_token stop) {
+  Link& link = *shared_->link;
+  if (update.size() >= kWorthAsking) {
+    v1::StillWantedRequest question;
+    question.set_session_id(work.session.id);
+    question.set_attempt_id(work.attempt_id);
+    v1::StillWantedResponse wanted;
+    FEDWATT_RETURN_IF_ERROR(Repeat(retrier_, stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, stop); }));
+    if (wanted.has_unwanted()) {
+      absl::StatusOr<Rejection> reason = FromProto(wanted.unwanted().reason());
+      work.monitor.End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
+      return absl::CancelledError("not wanted");
+    }
+  }
+  return Upload(link, retrier_, work.session.id, work.attempt_id, update, digest, shared_->options.stall_timeout, stop);
+}
+
+absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work, const v1::TrainAssignment& assignment) {
   const Clock& clock = *shared_->options.clock;
   FEDWATT_ASSIGN_OR_RETURN(absl::Duration left, TimeLeft(assignment.has_deadline_duration(), assignment.deadline_duration()));
   const absl::Time deadline = work.received + left - UploadMargin(left);
-  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
+  FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
+  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
@@ -290,33 +320,21 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, 
     KeepResidual(residual_.Stage(work.attempt_id, plan.run_id, plan.layout_digest, Residual{std::move(trained.residual), assignment.round()}));
   }
   work.tracker.Enter(Phase::kUpload);
-  Link& link = *shared_->link;
-  v1::StillWantedRequest question;
-  question.set_session_id(work.session.id);
-  question.set_attempt_id(work.attempt_id);
-  v1::StillWantedResponse wanted;
-  absl::Status status;
-  // A small update is sent for about what the question costs; the upload itself is refused when it is not wanted.
-  if (trained.update.size() >= kWorthAsking) {
-    status = Repeat(retrier_, control.stop, [&] { return link.Call(&v1::Coordinator::Stub::StillWanted, question, &wanted, control.stop); });
-  }
-  if (status.ok() && wanted.has_unwanted()) {
-    absl::StatusOr<Rejection> reason = FromProto(wanted.unwanted().reason());
-    work.monitor.End(Cause::kCancelled, std::string(reason.ok() ? RejectionName(*reason) : "no reason given"));
-    return absl::CancelledError("not wanted");
-  }
-  const Digest digest = Sha256(trained.update);
-  if (status.ok()) {
-    status = Upload(link, retrier_, work.session.id, work.attempt_id, trained.update, digest, shared_->options.stall_timeout, control.stop);
-  }
-  if (!status.ok()) {
-    work.monitor.Interpret(status);
-    return status;
-  }
-  work.uploaded_bytes = static_cast<int64_t>(trained.update.size());
-
   v1::CompletedTraining completed;
-  completed.set_payload_sha256(digest.Raw());
+  work.uploaded_bytes = static_cast<int64_t>(trained.update.size());
+  if (work.uploaded_bytes <= work.session.max_inline_update_bytes) {
+    // No question first: the report costs as little, and an attempt that is not wanted is told so in its answer.
+    work.inline_bytes = work.uploaded_bytes;
+    completed.set_inline_update(std::move(trained.update));
+  } else {
+    const Digest digest = Sha256(trained.update);
+    if (absl::Status status = UploadUpdate(work, trained.update, digest, control.stop); !status.ok()) {
+      work.uploaded_bytes = 0;
+      work.monitor.Interpret(status);
+      return status;
+    }
+    completed.set_payload_sha256(digest.Raw());
+  }
   completed.set_example_count(trained.example_count);
   completed.set_step_count(trained.steps_done);
   completed.set_mean_loss(trained.train_loss);
@@ -325,7 +343,8 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndUpload(Work& work, 
 }
 
 absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v1::EvaluateAssignment& assignment) {
-  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(assignment.plan()));
+  FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
+  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   if (!split_.held_out.has_value()) return absl::FailedPreconditionError("no held-out examples on this client");
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
@@ -345,13 +364,13 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
   request->set_session_id(work.session.id);
   request->set_attempt_id(work.attempt_id);
   request->set_request_id(RandomId());
-  for (const PhaseSpan& span : work.tracker.Finish()) *request->add_phases() = ToProto(span);
+  *request->mutable_phases() = ToProto(work.tracker.Finish());
   v1::TransferBytes& transfer = *request->mutable_transfer();
   transfer.set_downlink_payload_bytes(work.downloaded_bytes);
   transfer.set_uplink_payload_bytes(work.uploaded_bytes);
-  if (std::optional<WireBytes> wire = counter_.Read(); wire && work.wire_start && shared_->options.partitions.size() == 1) {
-    transfer.set_downlink_wire_bytes(wire->received - work.wire_start->received);
-    transfer.set_uplink_wire_bytes(wire->sent - work.wire_start->sent);
+  if (std::optional<WireBytes> wire = counter_.Read(); wire && wire_start_ && shared_->options.partitions.size() == 1) {
+    transfer.set_downlink_wire_bytes(wire->received - wire_start_->received);
+    transfer.set_uplink_wire_bytes(wire->sent - wire_start_->sent + work.inline_bytes);
   }
   if (result.ok()) return true;
   switch (work.monitor.cause()) {
@@ -376,9 +395,9 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     if (stop.stop_requested()) return absl::CancelledError("stopped");
     return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
   }
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, &monitor);
   const std::string name = absl::StrCat(label_, "round ", assignment.round());
-  absl::StatusOr<v1::CompletedTraining> completed = TrainAndUpload(work, assignment);
+  absl::StatusOr<v1::CompletedTraining> completed = TrainAndDeliver(work, assignment);
   if (ask_anew_) return absl::OkStatus();  // the work stays ours
 
   v1::ReportRequest request;
@@ -446,7 +465,7 @@ absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateA
     if (stop.stop_requested()) return absl::CancelledError("stopped");
     return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
   }
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, counter_.Read(), &monitor);
+  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, &monitor);
   absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
   if (ask_anew_) return absl::OkStatus();
   v1::ReportEvaluationRequest request;

@@ -15,6 +15,7 @@
 #include "residual_store.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/round/participant.h"
+#include "fedwatt/rpc/held_plan.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
 #include "link.h"
 
@@ -64,6 +65,9 @@ struct Session {
   std::string id;
   std::string pseudonym;
   absl::Duration hold;
+  absl::Duration watch_after;  // since the assignment
+  int64_t max_inline_update_bytes = 0;
+  v1::RetryWindows retry;
 };
 
 // What all participants of a client share. All members are thread-safe or constant.
@@ -93,7 +97,7 @@ class AttemptRunner {
   const std::optional<v1::Finished>& finished() const { return finished_; }
   void ForgetFinished() { finished_.reset(); }
 
-  // Fills what the client says of itself when it asks for work.
+  // Fills what the client says of itself when it asks for work; bytes count towards the attempt from here.
   void FillWaitRequest(v1::WaitForWorkRequest& request);
   // An earlier process may have been killed between an encoding and its verdict; asks what became of it. Once a session, before work.
   absl::Status SettleResidual(const Session& session, std::stop_token stop);
@@ -105,17 +109,21 @@ class AttemptRunner {
   absl::StatusOr<std::shared_ptr<const DecodedModel>> FetchModel(Work& work, const Assignment& assignment, const Plan& plan);
   absl::Status PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture);
   absl::Status PrepareSplit(uint64_t run_seed);
-  absl::StatusOr<v1::CompletedTraining> TrainAndUpload(Work& work, const v1::TrainAssignment& assignment);
+  // The update is uploaded, or inside the result.
+  absl::StatusOr<v1::CompletedTraining> TrainAndDeliver(Work& work, const v1::TrainAssignment& assignment);
   absl::StatusOr<v1::CompletedEvaluation> Score(Work& work, const v1::EvaluateAssignment& assignment);
   // Fills phases, bytes and, unless `result` is OK, the outcome; returns false when nothing is to be reported.
   template <typename Request>
   bool FillReport(Work& work, const absl::Status& result, Request* request);
+  absl::Status UploadUpdate(Work& work, const std::string& update, const Digest& digest, std::stop_token stop);
   void KeepResidual(const absl::Status& status);
 
   Shared* shared_;
   const ClientPartition* partition_;
   Retrier retrier_;
   SocketByteCounter counter_;
+  std::optional<WireBytes> wire_start_;  // when work was asked for
+  HeldPlan held_plan_;
   std::string label_;  // "partition 3: ", or nothing when there is one
   std::optional<uint64_t> split_seed_;
   HeldOutSplit split_;

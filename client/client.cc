@@ -74,7 +74,7 @@ class Participant {
       FEDWATT_RETURN_IF_ERROR(
           Repeat(retrier_, stop, [&] { return shared_.link->Call(&v1::Coordinator::Stub::CheckIn, request, &answer, stop); }));
       if (answer.has_accepted()) {
-        FEDWATT_ASSIGN_OR_RETURN(bool finished, Serve(answer.accepted(), stop));
+        FEDWATT_ASSIGN_OR_RETURN(bool finished, Serve(answer.accepted(), answer.retry(), stop));
         if (finished && !shared_.options.stay) return summary_;
         if (!finished) continue;  // the session is lost
       } else if (answer.refused().reason() == v1::REFUSAL_REASON_FINISHED) {
@@ -118,6 +118,8 @@ class Participant {
     capabilities.set_example_count(examples - held_out);
     if (held_out > 0) capabilities.set_evaluation_example_count(held_out);
     capabilities.set_client_version(kVersion);
+    // Participants share one copy of the model; inside their assignments it would come once for each.
+    capabilities.set_max_inline_model_bytes(shared_.options.partitions.size() == 1 ? std::min(kMaxInlineBytes, shared_.options.max_model_bytes) : 0);
     *request.mutable_energy_state() = internal::ToProto(shared_.State());
     request.mutable_protocol()->set_min_version(kProtocolVersion);
     request.mutable_protocol()->set_max_version(kProtocolVersion);
@@ -136,10 +138,14 @@ class Participant {
   }
 
   // True when the run is over, false when the session is lost.
-  absl::StatusOr<bool> Serve(const v1::CheckInResponse::Accepted& accepted, std::stop_token stop) {
+  absl::StatusOr<bool> Serve(const v1::CheckInResponse::Accepted& accepted, const v1::RetryWindows& retry, std::stop_token stop) {
     absl::StatusOr<absl::Duration> hold = FromProto(accepted.hold_duration());
     const absl::Duration held = hold.ok() ? std::clamp(*hold, absl::Seconds(1), absl::Minutes(10)) : absl::Seconds(25);
-    const Session session{accepted.session_id(), accepted.pseudonym(), held};
+    // Not told: a coordinator that wants the watch at once.
+    absl::StatusOr<absl::Duration> watch_after = FromProto(accepted.watch_after_duration());
+    const absl::Duration watched = std::clamp(watch_after.value_or(absl::ZeroDuration()), absl::ZeroDuration(), absl::Minutes(1));
+    const int64_t most_inside = std::clamp<int64_t>(accepted.max_inline_update_bytes(), 0, kMaxInlineBytes);
+    const Session session{accepted.session_id(), accepted.pseudonym(), held, watched, most_inside, retry};
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
     if (absl::Status settled = runner_.SettleResidual(session, stop); !settled.ok()) {
@@ -151,7 +157,6 @@ class Participant {
       v1::WaitForWorkRequest request;
       runner_.FillWaitRequest(request);
       request.set_session_id(session.id);
-      request.set_request_id(RandomId());
       *request.mutable_energy_state() = internal::ToProto(shared_.State());
       v1::WaitForWorkResponse response;
       absl::Status status = Repeat(retrier_, stop, [&] {
@@ -167,7 +172,7 @@ class Participant {
           case v1::WaitForWorkResponse::kWait:
           case v1::WaitForWorkResponse::kCancel:  // of an attempt that we dropped already
           case v1::WaitForWorkResponse::WORK_NOT_SET:
-            if (!WaitFor(std::max(retrier_.Draw(response.retry().accepted()), absl::Milliseconds(20)), stop)) return absl::CancelledError("stopped");
+            if (!WaitFor(std::max(retrier_.Draw(session.retry.accepted()), absl::Milliseconds(20)), stop)) return absl::CancelledError("stopped");
             break;
         }
       }

@@ -89,78 +89,68 @@ absl::StatusOr<Phase> FromProto(v1::Phase phase) {
   return static_cast<Phase>(phase - 1);
 }
 
-v1::EnergyReading ToProto(const EnergyReading& reading) {
-  v1::EnergyReading proto;
-  if (reading.energy) proto.set_energy_uj(reading.energy->microjoules());
-  if (reading.low) proto.set_low_energy_uj(reading.low->microjoules());
-  if (reading.high) proto.set_high_energy_uj(reading.high->microjoules());
-  proto.set_tier(ToProto(reading.tier));
-  proto.set_source(reading.source);
-  proto.set_domain(reading.domain);
-  *proto.mutable_window_duration() = ToProto(reading.window);
-  return proto;
-}
-
-absl::StatusOr<EnergyReading> FromProto(const v1::EnergyReading& proto) {
-  EnergyReading reading;
-  FEDWATT_ASSIGN_OR_RETURN(reading.tier, FromProto(proto.tier()));
-  if (proto.has_energy_uj() == (reading.tier == EnergyTier::kMissing)) {
-    return absl::InvalidArgumentError(absl::StrCat("energy: tier ", std::string(EnergyTierName(reading.tier)), " with",
-                                                   proto.has_energy_uj() ? "" : "out", " a value"));
+google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<PhaseSpan>& spans) {
+  google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos;
+  const EnergyReading* before = nullptr;
+  for (const PhaseSpan& span : spans) {
+    v1::PhaseSpan& proto = *protos.Add();
+    proto.set_phase(ToProto(span.phase));
+    proto.set_wall_us(absl::ToInt64Microseconds(span.wall));
+    proto.set_cpu_us(absl::ToInt64Microseconds(span.cpu));
+    const EnergyReading& reading = span.energy;
+    if (reading.missing()) continue;
+    proto.set_energy_uj(reading.energy->microjoules());
+    if (reading.low) proto.set_low_energy_uj(reading.low->microjoules());
+    if (reading.high) proto.set_high_energy_uj(reading.high->microjoules());
+    const bool same = before != nullptr && before->tier == reading.tier && before->source == reading.source && before->domain == reading.domain;
+    before = &reading;
+    if (same) continue;
+    v1::EnergyOrigin& origin = *proto.mutable_energy_origin();
+    origin.set_tier(ToProto(reading.tier));
+    origin.set_source(reading.source);
+    origin.set_domain(reading.domain);
   }
-  if (proto.has_energy_uj()) reading.energy = Microjoules(proto.energy_uj());
-  if (proto.has_low_energy_uj()) reading.low = Microjoules(proto.low_energy_uj());
-  if (proto.has_high_energy_uj()) reading.high = Microjoules(proto.high_energy_uj());
-  // 1e18 uJ is a gigawatt for 1000 seconds; more would only serve to overflow sums.
-  for (const std::optional<Energy>& energy : {reading.energy, reading.low, reading.high}) {
-    if (energy && (energy->microjoules() < 0 || energy->microjoules() > int64_t{1000000000000000000})) {
-      return absl::InvalidArgumentError(absl::StrCat("energy: ", energy->microjoules(), " uJ, expected [0, 1e18]"));
-    }
-  }
-  if (!reading.energy && (reading.low || reading.high)) return absl::InvalidArgumentError("energy: an interval without a value");
-  if ((reading.low && *reading.low > *reading.energy) || (reading.high && *reading.high < *reading.energy)) {
-    return absl::InvalidArgumentError("energy: the value is outside its own interval");
-  }
-  // Both go into the run record of whoever receives them.
-  reading.source = TruncateUtf8(proto.source(), kMaxNameBytes);
-  reading.domain = TruncateUtf8(proto.domain(), kMaxNameBytes);
-  FEDWATT_ASSIGN_OR_RETURN(reading.window, FromProto(proto.window_duration()));
-  return reading;
-}
-
-v1::PhaseSpan ToProto(const PhaseSpan& span) {
-  v1::PhaseSpan proto;
-  proto.set_phase(ToProto(span.phase));
-  *proto.mutable_wall_duration() = ToProto(span.wall);
-  *proto.mutable_cpu_duration() = ToProto(span.cpu);
-  *proto.mutable_energy() = ToProto(span.energy);
-  return proto;
-}
-
-absl::StatusOr<PhaseSpan> FromProto(const v1::PhaseSpan& proto) {
-  PhaseSpan span;
-  FEDWATT_ASSIGN_OR_RETURN(span.phase, FromProto(proto.phase()));
-  FEDWATT_ASSIGN_OR_RETURN(span.wall, FromProto(proto.wall_duration()));
-  FEDWATT_ASSIGN_OR_RETURN(span.cpu, FromProto(proto.cpu_duration()));
-  if (span.wall < absl::ZeroDuration() || span.cpu < absl::ZeroDuration() || span.wall == absl::InfiniteDuration() ||
-      span.cpu == absl::InfiniteDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat("phase ", std::string(PhaseName(span.phase)), ": negative or infinite time"));
-  }
-  if (proto.has_energy()) {
-    FEDWATT_ASSIGN_OR_RETURN(span.energy, FromProto(proto.energy()));
-  }
-  return span;
+  return protos;
 }
 
 absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::RepeatedPtrField<v1::PhaseSpan>& protos) {
   std::vector<PhaseSpan> spans;
+  EnergyReading origin;  // of the joules so far: its tier, source and domain
   for (const v1::PhaseSpan& proto : protos) {
-    FEDWATT_ASSIGN_OR_RETURN(PhaseSpan span, FromProto(proto));
+    PhaseSpan span;
+    FEDWATT_ASSIGN_OR_RETURN(span.phase, FromProto(proto.phase()));
+    const std::string where = absl::StrCat("phase ", std::string(PhaseName(span.phase)));
     for (const PhaseSpan& earlier : spans) {
-      if (earlier.phase == span.phase) {
-        return absl::InvalidArgumentError(absl::StrCat("phase ", std::string(PhaseName(span.phase)), " is reported twice"));
+      if (earlier.phase == span.phase) return absl::InvalidArgumentError(absl::StrCat(where, " is reported twice"));
+    }
+    if (proto.wall_us() < 0 || proto.cpu_us() < 0) return absl::InvalidArgumentError(absl::StrCat(where, ": negative time"));
+    span.wall = absl::Microseconds(proto.wall_us());
+    span.cpu = absl::Microseconds(proto.cpu_us());
+    if (proto.has_energy_origin()) {
+      FEDWATT_ASSIGN_OR_RETURN(origin.tier, FromProto(proto.energy_origin().tier()));
+      // Both go into the run record of whoever receives them.
+      origin.source = TruncateUtf8(proto.energy_origin().source(), kMaxNameBytes);
+      origin.domain = TruncateUtf8(proto.energy_origin().domain(), kMaxNameBytes);
+    }
+    EnergyReading& reading = span.energy;
+    if (proto.has_energy_uj()) {
+      reading = origin;
+      reading.energy = Microjoules(proto.energy_uj());
+      if (reading.tier == EnergyTier::kMissing) return absl::InvalidArgumentError(absl::StrCat(where, ": joules without an origin"));
+    }
+    if (proto.has_low_energy_uj()) reading.low = Microjoules(proto.low_energy_uj());
+    if (proto.has_high_energy_uj()) reading.high = Microjoules(proto.high_energy_uj());
+    // 1e18 uJ is a gigawatt for 1000 seconds; more would only serve to overflow sums.
+    for (const std::optional<Energy>& energy : {reading.energy, reading.low, reading.high}) {
+      if (energy && (energy->microjoules() < 0 || energy->microjoules() > int64_t{1000000000000000000})) {
+        return absl::InvalidArgumentError(absl::StrCat(where, ": ", energy->microjoules(), " uJ, expected [0, 1e18]"));
       }
     }
+    if (!reading.energy && (reading.low || reading.high)) return absl::InvalidArgumentError(absl::StrCat(where, ": an interval without a value"));
+    if ((reading.low && *reading.low > *reading.energy) || (reading.high && *reading.high < *reading.energy)) {
+      return absl::InvalidArgumentError(absl::StrCat(where, ": the joules are outside their own interval"));
+    }
+    reading.window = span.wall;
     spans.push_back(std::move(span));
   }
   return spans;

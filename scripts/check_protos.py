@@ -12,7 +12,7 @@ DECLARATION = re.compile(r"^(service|rpc|message|enum|oneof)\s+(\w+)")
 FIELD = re.compile(r"^(optional\s+|repeated\s+)?(map<[^>]+>|[\w.]+)\s+(\w+)\s*=\s*\d+\s*[;\[]")
 VALUE = re.compile(r"^([A-Z][A-Z0-9_]*)\s*=\s*\d+\s*[;\[]")
 # Calls that change something and so must carry request_id; Upload is repeatable by (attempt, offset).
-STATE_CHANGING = {"Enrol", "CheckIn", "WaitForWork", "Report", "ReportEvaluation", "StopRun", "IssueToken"}
+STATE_CHANGING = {"Enrol", "CheckIn", "Report", "ReportEvaluation", "StopRun", "IssueToken"}
 NUMBER_SUFFIX = {"energy": "_uj", "power": "_w"}
 
 

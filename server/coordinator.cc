@@ -220,7 +220,9 @@ void Coordinator::EverySecond() {
   std::vector<std::string> lapsed;
   const absl::Duration now = clock_->Monotonic();
   for (const auto& [id, session] : sessions_) {
-    if (!Busy(session) && now - session.last_seen > options_->session_duration) lapsed.push_back(id);
+    // A client that dies before it opens its watch cuts no call, and must not hold up the round.
+    const absl::Duration longest = AtWork(session) ? std::min(WatchGrace(session), options_->session_duration) : options_->session_duration;
+    if (!Busy(session) && now - session.last_seen > longest) lapsed.push_back(id);
   }
   for (const std::string& id : lapsed) EndSession(id, "no call for too long");
   if (options_->on_waiting && !finish_.has_value() && engine_->state().phase == RoundPhase::kIdle) options_->on_waiting(Snapshot());
@@ -338,7 +340,6 @@ void Coordinator::Execute(const EndAttempt& effect) {
     ended.verdict.mutable_rejected()->set_reason(fedwatt::ToProto(effect.reason.value_or(Rejection::kNotNeeded)));
     ended.verdict.mutable_rejected()->set_message(attempt.message);
   }
-  *ended.verdict.mutable_retry() = retry_;
   if (attempt.held.has_value()) {
     *attempt.held->response = ended.verdict;
     attempt.held->done(absl::OkStatus());

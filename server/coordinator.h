@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -128,6 +129,8 @@ class Coordinator {
     Loop::TimerId grace = 0;
     std::optional<Digest> held_model;  // as the client said last
     bool whole_model = false;
+    std::string held_plan_id;  // likewise
+    int64_t max_inline_model_bytes = 0;
     std::string attempt, evaluation;  // under way, or ""
     std::string last_evaluation, last_evaluation_request;  // that counted
     int64_t accepted_count = 0, rejected_count = 0;
@@ -167,6 +170,7 @@ class Coordinator {
     EvaluateFinished result;
     bool central_pending = false;
     std::map<std::string, std::string> pending;  // attempt to session
+    std::set<std::string> told;                  // attempts that their clients have heard of
     int64_t example_count = 0, accuracy_example_count = 0;
     double weighted_loss = 0, weighted_accuracy = 0;
     Loop::TimerId timer = 0;
@@ -204,17 +208,26 @@ class Coordinator {
   // A call of the session is held or streaming.
   bool Busy(const Session& session) const;
   bool Live(const Session& session) const;
+  // Has been given work and not reported it: its client calls at the latest when it opens its watch.
+  bool AtWork(const Session& session) const;
+  // How long after its last call a client is taken to be there.
+  absl::Duration WatchGrace(const Session& session) const;
   // The attempt if it is open and this session's.
   OpenAttempt* FindOpen(const Session& session, const std::string& attempt);
   EndedAttempt* FindEnded(const Session& session, const std::string& attempt);
   // Why nothing is wanted of an attempt that is not open.
   Rejection UnwantedReason(const Session& session, const std::string& attempt);
   absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
+  // The update inside a report, as if it had been uploaded.
+  static absl::Status TakeInlineUpdate(const std::string& update, Upload& upload);
   void NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted);
   void AnswerWait(Session& session);
-  // Names in `assignment` how this session gets at the model; returns the container's length.
+  // Says in `assignment` how this session gets at the model; the container's length, and what of it is inside.
+  struct Offered {
+    int64_t bytes = 0, inline_bytes = 0;
+  };
   template <typename Assignment>
-  int64_t OfferModel(const Session& session, Assignment* assignment);
+  Offered OfferModel(const Session& session, Assignment* assignment);
   bool FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response);
   void EndWait(Session& session, const absl::Status& status);
 

@@ -9,6 +9,7 @@
 #include "fedwatt/base/text.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
+#include "fedwatt/rpc/held_plan.h"
 #include "fedwatt/rpc/status_conversion.h"
 
 namespace fedwatt::internal {
@@ -68,7 +69,16 @@ bool Coordinator::Busy(const Session& session) const {
 }
 
 bool Coordinator::Live(const Session& session) const {
-  return Busy(session) || session.grace != 0 || clock_->Monotonic() - session.last_seen < options_->disconnect_grace;
+  return Busy(session) || session.grace != 0 || clock_->Monotonic() - session.last_seen < WatchGrace(session);
+}
+
+bool Coordinator::AtWork(const Session& session) const {
+  const auto attempt = open_.find(session.attempt);
+  return (attempt != open_.end() && attempt->second.told) || (evaluation_.has_value() && evaluation_->told.contains(session.evaluation));
+}
+
+absl::Duration Coordinator::WatchGrace(const Session& session) const {
+  return options_->disconnect_grace + (AtWork(session) ? options_->watch_after : absl::ZeroDuration());
 }
 
 void Coordinator::Enrol(const v1::EnrolRequest& request, v1::EnrolResponse* response, const Done& done) {
@@ -160,6 +170,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
     session.evaluation_example_count = request.capabilities().evaluation_example_count();
     session.check_in_request = request.request_id();
+    session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
     sessions_.emplace(id, std::move(session));
     session_of_partition_[partition] = id;
   }
@@ -174,6 +185,8 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   *accepted->mutable_server_time() = ToProto(clock_->Now());
   *accepted->mutable_hold_duration() = ToProto(options_->hold_duration);
   *accepted->mutable_session_duration() = ToProto(options_->session_duration);
+  *accepted->mutable_watch_after_duration() = ToProto(options_->watch_after);
+  accepted->set_max_inline_update_bytes(kMaxInlineBytes);
   const std::string pseudonym = session.pseudonym;
   done(absl::OkStatus());
   if (!repeated) Feed(MemberJoined{partition, pseudonym});
@@ -238,18 +251,22 @@ void Coordinator::AnswerWait(Session& session) {
 }
 
 template <typename Assignment>
-int64_t Coordinator::OfferModel(const Session& session, Assignment* assignment) {
+Coordinator::Offered Coordinator::OfferModel(const Session& session, Assignment* assignment) {
   const ModelOffer offer = model_->OfferFor(session.held_model, session.whole_model);
   assignment->set_model_digest(model_->published_digest().Raw());
   if (offer.base.has_value()) assignment->set_base_model_digest(offer.base->Raw());
-  if (offer.blob == nullptr) return 0;
+  if (offer.blob == nullptr) return {};
+  const int64_t bytes = static_cast<int64_t>(offer.blob->size());
+  if (bytes <= session.max_inline_model_bytes) {
+    assignment->set_inline_model(*offer.blob);
+    return {bytes, bytes};
+  }
   assignment->mutable_model()->set_digest(offer.blob_digest.Raw());
-  assignment->mutable_model()->set_total_bytes(static_cast<int64_t>(offer.blob->size()));
-  return static_cast<int64_t>(offer.blob->size());
+  assignment->mutable_model()->set_total_bytes(bytes);
+  return {bytes, 0};
 }
 
 bool Coordinator::FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response) {
-  *response->mutable_retry() = retry_;
   if (finish_.has_value()) {
     response->mutable_finished()->set_reason(finish_->reason);
     response->mutable_finished()->set_succeeded(finish_->status.ok() && !stop_asked_);
@@ -267,8 +284,10 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
-    *train->mutable_plan() = plan_;
-    attempt->offered_bytes = OfferModel(session, train);
+    SayPlan(plan_, session.held_plan_id, train);
+    const Offered offered = OfferModel(session, train);
+    attempt->offered_bytes = offered.bytes;
+    attempt->downloaded_bytes->fetch_add(offered.inline_bytes);
     attempt->told = true;
     *train->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
     return true;
@@ -277,8 +296,12 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     v1::EvaluateAssignment* evaluate = response->mutable_evaluate();
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
-    *evaluate->mutable_plan() = plan_;
-    OfferModel(session, evaluate);
+    SayPlan(plan_, session.held_plan_id, evaluate);
+    if (const Offered offered = OfferModel(session, evaluate); offered.inline_bytes > 0) {
+      other_downloaded_bytes_->fetch_add(offered.inline_bytes);
+      other_dense_bytes_ += DenseBytes();
+    }
+    evaluation_->told.insert(session.evaluation);
     *evaluate->mutable_deadline_duration() = ToProto(options_->federated_evaluation_timeout);
     return true;
   }
@@ -297,6 +320,7 @@ void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request
     absl::StatusOr<Digest> held = Digest::FromRaw(request.held_model_digest());
     session.held_model = held.ok() ? std::optional<Digest>(*held) : std::nullopt;
     session.whole_model = request.whole_model();
+    session.held_plan_id = request.held_plan_id().size() <= kMaxIdBytes ? request.held_plan_id() : "";
   }
   EndWait(session, absl::AbortedError("a newer WaitForWork of this session took the place of this one"));
   if (FillWork(session, request.current_attempt_id(), response)) {
@@ -388,7 +412,6 @@ void Coordinator::StillWanted(const v1::StillWantedRequest& request, v1::StillWa
       response->mutable_unwanted()->set_reason(
           ToProto(attempt != nullptr ? Rejection::kDuplicate : UnwantedReason(**session, request.attempt_id())));
     }
-    *response->mutable_retry() = retry_;
   }
   done(session.status());
 }
@@ -401,7 +424,6 @@ void Coordinator::QueryUpload(const v1::QueryUploadRequest& request, v1::QueryUp
       return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, request.attempt_id()));
     }
     response->set_received_bytes(attempt->upload->received_bytes());
-    *response->mutable_retry() = retry_;
     return absl::OkStatus();
   }());
 }
@@ -475,15 +497,25 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
   return absl::OkStatus();
 }
 
+absl::Status Coordinator::TakeInlineUpdate(const std::string& update, Upload& upload) {
+  const Digest digest = Sha256(update);
+  if (upload.whole() && upload.digest() == digest) return absl::OkStatus();
+  FEDWATT_ASSIGN_OR_RETURN(const int64_t stream, upload.Open(static_cast<int64_t>(update.size()), digest.Raw(), 0));
+  return upload.Append(stream, 0, update, Crc32c(update));
+}
+
 void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::ReportResponse* response, Done done) {
-  auto answer = [&](const absl::Status& status) {
-    *response->mutable_retry() = retry_;
-    done(status);
-  };
   absl::StatusOr<Session*> session = FindSession(request.session_id());
-  if (!session.ok()) return answer(session.status());
-  if (absl::Status valid = CheckId("request_id", request.request_id()); !valid.ok()) return answer(valid);
-  if (request.outcome_case() == v1::ReportRequest::OUTCOME_NOT_SET) return answer(absl::InvalidArgumentError("outcome: missing"));
+  if (!session.ok()) return done(session.status());
+  if (absl::Status valid = CheckId("request_id", request.request_id()); !valid.ok()) return done(valid);
+  if (request.outcome_case() == v1::ReportRequest::OUTCOME_NOT_SET) return done(absl::InvalidArgumentError("outcome: missing"));
+  const std::string& update = request.completed().inline_update();
+  if (!update.empty() && !request.completed().payload_sha256().empty()) {
+    return done(absl::InvalidArgumentError("completed: inline_update and payload_sha256 exclude each other; the update is here or was uploaded"));
+  }
+  if (static_cast<int64_t>(update.size()) > kMaxInlineBytes) {
+    return done(absl::InvalidArgumentError(absl::StrCat("inline_update: ", update.size(), " bytes, expected at most ", kMaxInlineBytes, "; upload it")));
+  }
 
   const std::string id = request.attempt_id();
   OpenAttempt* attempt = FindOpen(**session, id);
@@ -499,28 +531,38 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
       response->mutable_duplicate()->set_accepted(ended->outcome == "accepted");
       NoteDuplicate(id, ended->round, ended->partition, ended->pseudonym, ended->duplicate_noted);
     }
-    return answer(absl::OkStatus());
+    return done(absl::OkStatus());
   }
   if (!attempt->report_request.empty()) {
     if (attempt->report_request != request.request_id()) {
       response->mutable_duplicate()->set_accepted(false);
       NoteDuplicate(id, attempt->round, attempt->partition, attempt->pseudonym, attempt->duplicate_noted);
-      return answer(absl::OkStatus());
+      return done(absl::OkStatus());
     }
     if (attempt->held.has_value()) attempt->held->done(absl::AbortedError("the report was sent again"));
     attempt->held.emplace(HeldReport{call, response, std::move(done)});
     return;
   }
+  if (!update.empty()) {
+    absl::Status taken = TakeInlineUpdate(update, *attempt->upload);
+    if (RejectionOf(taken) == Rejection::kOversize) {
+      attempt->report_request = request.request_id();
+      attempt->held.emplace(HeldReport{call, response, std::move(done)});
+      attempt->message = std::string(taken.message());
+      return Feed(AttemptFailed{id, Rejection::kOversize});
+    }
+    if (!taken.ok()) return done(taken);
+  }
   if (request.has_completed() && !attempt->upload->whole()) {
-    return answer(absl::FailedPreconditionError(
+    return done(absl::FailedPreconditionError(
         absl::StrCat("report: completed, but only ", attempt->upload->received_bytes(), " bytes of the update have arrived")));
   }
-  if (absl::Status taken = TakeReport(request, *attempt); !taken.ok()) return answer(taken);
+  if (absl::Status taken = TakeReport(request, *attempt); !taken.ok()) return done(taken);
   attempt->report_request = request.request_id();
   attempt->held.emplace(HeldReport{call, response, std::move(done)});
   // From here on only Execute(EndAttempt) ends the call.
   if (request.has_completed()) {
-    if (request.completed().payload_sha256() != attempt->upload->digest().Raw()) {
+    if (update.empty() && request.completed().payload_sha256() != attempt->upload->digest().Raw()) {
       attempt->message = "the bytes received are not those that the report names";
       return Feed(AttemptFailed{id, Rejection::kDigestMismatch});
     }
@@ -538,7 +580,6 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
 void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v1::ReportEvaluationResponse* response, const Done& done) {
   absl::StatusOr<Session*> session = FindSession(request.session_id());
   if (!session.ok()) return done(session.status());
-  *response->mutable_retry() = retry_;
   const bool wanted = evaluation_.has_value() && !request.attempt_id().empty() && (*session)->evaluation == request.attempt_id() &&
                       evaluation_->pending.contains(request.attempt_id());
   if (!wanted) {

@@ -165,7 +165,6 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
   void End(const absl::Status& status) {
     if (stream_.has_value()) {
       response_->set_received_bytes(stream_->upload->received_bytes());
-      *response_->mutable_retry() = coordinator_->retry();
       loop_->Post([coordinator = coordinator_, stream = *stream_, status] { coordinator->CloseUpload(stream, status); });
     }
     Finish(ToGrpcStatus(status));

@@ -77,7 +77,6 @@ void AwaitWork(Member& member) {
     grpc::ClientContext context;
     v1::WaitForWorkRequest request;
     request.set_session_id(member.session);
-    request.set_request_id(RandomId());
     v1::WaitForWorkResponse response;
     grpc::Status status = member.stub->WaitForWork(&context, request, &response);
     Require(status.ok(), absl::StrCat("wait for work: ", status.error_message()));

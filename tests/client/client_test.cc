@@ -11,6 +11,7 @@
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/round/model_chain.h"
 #include "fedwatt/round/participant.h"
+#include "fedwatt/rpc/held_plan.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -188,7 +189,7 @@ TEST_F(ClientTest, TrainsReportsAndFinishes) {
   std::set<int> phases;
   for (const v1::PhaseSpan& span : report.phases()) {
     EXPECT_TRUE(phases.insert(span.phase()).second);
-    EXPECT_FALSE(span.energy().has_energy_uj());  // not metered is not zero
+    EXPECT_FALSE(span.has_energy_uj());  // not metered is not zero
   }
   EXPECT_TRUE(phases.contains(v1::PHASE_TRAIN) && phases.contains(v1::PHASE_UPLOAD) && phases.contains(v1::PHASE_DOWNLOAD));
   EXPECT_EQ(seen.still_wanted, 1);
@@ -312,6 +313,83 @@ TEST_F(ClientTest, CancelStopsTrainingAndSendsNothing) {
   EXPECT_THAT(log(), HasSubstr("not_needed"));
 }
 
+TEST_F(ClientTest, AShortAttemptOpensNoWatchAndALongOneHearsOfItsEnd) {
+  fake_.watch_after = absl::Milliseconds(1500);
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_EQ(fake_.seen().watches, 0);
+  slow_ = true;
+  fake_.rounds = 2;
+  fake_.cancel_working = Rejection::kNotNeeded;
+  const absl::Time start = absl::Now();
+  ASSERT_OK_AND_ASSIGN(summary, Run(Options()));
+  EXPECT_EQ(summary.cancelled_count, 1);
+  EXPECT_EQ(fake_.seen().watches, 1);
+  EXPECT_GE(absl::Now() - start, absl::Milliseconds(1500));
+}
+
+TEST_F(ClientTest, ASmallUpdateTravelsInsideTheReport) {
+  fake_.plan.uplink_codec = "ecsq:step=0.5";
+  fake_.max_inline_update_bytes = 32 << 10;
+  fake_.lost_reports = 1;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  const FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_TRUE(seen.upload_offsets.empty());
+  EXPECT_EQ(seen.still_wanted, 0);
+  ASSERT_THAT(seen.reports, SizeIs(2));
+  const v1::ReportRequest& report = seen.reports[0];
+  EXPECT_EQ(report.SerializeAsString(), seen.reports[1].SerializeAsString());
+  EXPECT_EQ(report.completed().payload_sha256(), "");
+  const std::string& update = report.completed().inline_update();
+  EXPECT_EQ(report.transfer().uplink_payload_bytes(), static_cast<int64_t>(update.size()));
+  if (report.transfer().has_uplink_wire_bytes()) {
+    EXPECT_GT(report.transfer().uplink_wire_bytes(), report.transfer().uplink_payload_bytes());
+  }
+  ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(update, 32 << 10));
+  std::vector<float> values(kValues);
+  ASSERT_THAT(Pipeline::Create("ecsq:step=0.5")->DecodeDense(view.payload, Layout(), 0, 0, absl::MakeSpan(values)), IsOk());
+  EXPECT_THAT(values, ::testing::Each(1.0f));
+
+  // One byte too long for this coordinator.
+  fake_.rounds = 2;
+  fake_.max_inline_update_bytes = static_cast<int64_t>(update.size()) - 1;
+  ASSERT_THAT(Run(Options()), IsOk());
+  EXPECT_THAT(fake_.seen().upload_offsets, ElementsAre(0));
+  EXPECT_EQ(fake_.seen().reports.back().completed().inline_update(), "");
+  EXPECT_EQ(fake_.seen().reports.back().completed().payload_sha256().size(), 32u);
+}
+
+TEST_F(ClientTest, ALargeUpdateIsUploadedWhateverTheCoordinatorTakes) {
+  fake_.max_inline_update_bytes = int64_t{1} << 60;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 1);
+  EXPECT_THAT(fake_.seen().upload_offsets, ElementsAre(0));
+  ExpectUpdateOfOnes();
+}
+
+TEST_F(ClientTest, AModelInsideBeyondWhatWasAskedForIsRefused) {
+  fake_.inline_models = true;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  const FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_EQ(seen.check_ins[0].capabilities().max_inline_model_bytes(), 32 << 10);
+  EXPECT_TRUE(seen.download_offsets.empty());
+  ASSERT_THAT(seen.reports, SizeIs(1));
+  EXPECT_EQ(seen.reports[0].failed().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(seen.reports[0].failed().message(), HasSubstr("inside the assignment"));
+}
+
+TEST_F(ClientTest, ThePlanIsHeldOverRounds) {
+  fake_.plan_ids = true;
+  fake_.rounds = 3;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  EXPECT_EQ(summary.accepted_count, 3);
+  const FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_EQ(seen.idle_waits[0].held_plan_id(), "");
+  EXPECT_EQ(seen.idle_waits[1].held_plan_id(), PlanId(ToProto(fake_.plan)));
+  EXPECT_EQ(seen.idle_waits[2].held_plan_id(), PlanId(ToProto(fake_.plan)));
+}
+
 TEST_F(ClientTest, UnwantedUpdateIsNotUploaded) {
   fake_.unwanted = true;
   ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
@@ -404,6 +482,7 @@ TEST_F(ClientTest, ManyPartitionsShareOneDownload) {
   FakeCoordinator::Seen seen = fake_.seen();
   EXPECT_GE(summary.accepted_count, 8);
   EXPECT_EQ(seen.check_ins.size(), 4u);
+  for (const v1::CheckInRequest& check_in : seen.check_ins) EXPECT_EQ(check_in.capabilities().max_inline_model_bytes(), 0) << "they share one copy";
   EXPECT_THAT(seen.download_offsets, ElementsAre(0));
   EXPECT_EQ(trainers_made_, 1);
   for (const v1::ReportRequest& report : seen.reports) EXPECT_FALSE(report.transfer().has_uplink_wire_bytes());
@@ -486,6 +565,41 @@ TEST_F(DeltaTest, MakesTheFirstVersionItselfAndFollowsTheChainOverARestart) {
   EXPECT_EQ(fake_.seen().idle_waits[waits].held_model_digest(), first_.Raw());
   EXPECT_LT(fake_.seen().reports.back().transfer().downlink_payload_bytes(), 10000);
   EXPECT_TRUE(fake_.seen().reports.back().has_completed());
+}
+
+TEST_F(DeltaTest, TakesADeltaFromInsideTheAssignment) {
+  fake_.inline_models = true;
+  Offer(first_values_, first_delta_, start_);
+  ASSERT_THAT(Run(Options()), IsOk());
+  const FakeCoordinator::Seen seen = fake_.seen();
+  EXPECT_TRUE(seen.download_offsets.empty());
+  ASSERT_THAT(seen.reports, SizeIs(1));
+  const v1::TransferBytes& transfer = seen.reports[0].transfer();
+  EXPECT_EQ(transfer.downlink_payload_bytes(), static_cast<int64_t>(first_delta_.size()));
+  if (transfer.has_downlink_wire_bytes()) {
+    EXPECT_GT(transfer.downlink_wire_bytes(), transfer.downlink_payload_bytes());
+  }
+  ExpectUpdateOfOnes();
+}
+
+TEST_F(DeltaTest, ADamagedDeltaInsideIsMendedByAWholeModel) {
+  fake_.inline_models = true;
+  first_delta_[first_delta_.size() / 2] ^= 1;
+  Offer(first_values_, first_delta_, start_);
+  ASSERT_THAT(Run(Options()), IsOk());
+  const FakeCoordinator::Seen seen = fake_.seen();
+  ASSERT_GE(seen.idle_waits.size(), 3u);
+  EXPECT_TRUE(seen.idle_waits[2].whole_model());
+  // This fake puts the whole one inside as well, which is too long for that.
+  EXPECT_THAT(seen.reports[0].failed().message(), HasSubstr("inside the assignment"));
+}
+
+TEST_F(DeltaTest, AModelBothInsideAndNamedIsRefused) {
+  fake_.inline_models = fake_.name_models_too = true;
+  Offer(first_values_, first_delta_, start_);
+  ASSERT_THAT(Run(Options()), IsOk());
+  EXPECT_EQ(fake_.seen().reports[0].failed().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_TRUE(fake_.seen().download_offsets.empty());
 }
 
 TEST_F(DeltaTest, AsksForTheWholeModelWhenADeltaStartsElsewhere) {

@@ -19,6 +19,7 @@
 #include "fedwatt/rpc/channel.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
+#include "fedwatt/rpc/held_plan.h"
 #include "fedwatt/rpc/security.h"
 #include "fedwatt/rpc/status_conversion.h"
 #include "fedwatt/v1/coordinator.grpc.pb.h"
@@ -45,6 +46,11 @@ class FakeCoordinator : public v1::Coordinator::Service {
   bool unwanted = false;
   std::optional<v1::RejectionReason> past_attempts;  // answer to StillWanted of attempts that are not open
   absl::Duration deadline = absl::InfiniteDuration();
+  absl::Duration watch_after = absl::ZeroDuration();
+  int64_t max_inline_update_bytes = 0;
+  bool inline_models = false;     // of any length
+  bool name_models_too = false;   // although they are inside
+  bool plan_ids = false;          // the plan is sent once
 
   // ---- What happened.
   struct Seen {
@@ -54,7 +60,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
     std::vector<v1::ReportRequest> reports;             // every one that arrived
     std::map<std::string, std::string> uploads;         // whole, by attempt
     std::vector<v1::ReportEvaluationRequest> evaluations;
-    std::set<std::string> waiting_request_ids;
+    int watches = 0;                                    // waits with a current attempt
     std::vector<v1::WaitForWorkRequest> idle_waits;     // those that ask for work
     int still_wanted = 0;
     std::vector<std::string> asked_about;               // attempts of before
@@ -121,6 +127,8 @@ class FakeCoordinator : public v1::Coordinator::Service {
     response->mutable_accepted()->set_run_id(plan.run_id);
     response->mutable_accepted()->set_protocol_version(1);
     *response->mutable_accepted()->mutable_hold_duration() = ToProto(absl::Seconds(2));
+    *response->mutable_accepted()->mutable_watch_after_duration() = ToProto(watch_after);
+    response->mutable_accepted()->set_max_inline_update_bytes(max_inline_update_bytes);
     return grpc::Status::OK;
   }
 
@@ -128,12 +136,12 @@ class FakeCoordinator : public v1::Coordinator::Service {
     {
       absl::MutexLock lock(&mutex_);
       if (!sessions_.contains(request->session_id())) return Unknown();
-      seen_.waiting_request_ids.insert(request->request_id());
       if (request->current_attempt_id().empty()) {
         seen_.idle_waits.push_back(*request);
         Answer(*request, response);
         return grpc::Status::OK;
       }
+      ++seen_.watches;
     }
     // Held a little; a cancel comes in the middle of the work.
     absl::SleepFor(absl::Milliseconds(100));
@@ -226,6 +234,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
     absl::MutexLock lock(&mutex_);
     if (!sessions_.contains(request->session_id())) return Unknown();
     seen_.reports.push_back(*request);
+    if (!request->completed().inline_update().empty()) seen_.uploads[request->attempt_id()] = request->completed().inline_update();
     if (verdicts_.insert(request->request_id()).second) {
       ++reports_done_;
       open_.erase(request->session_id());
@@ -259,7 +268,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
       v1::EvaluateAssignment& work = *response->mutable_evaluate();
       work.set_attempt_id("evaluation-1");
       work.set_round(1);
-      *work.mutable_plan() = ToProto(plan);
+      SayPlan(ToProto(plan), plan_ids ? request.held_plan_id() : "", &work);
       FillModel(request, &work);
     } else if (reports_done_ >= rounds) {
       response->mutable_finished()->set_reason("all rounds done");
@@ -271,7 +280,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
       v1::TrainAssignment& work = *response->mutable_train();
       work.set_attempt_id(attempt);
       work.set_round(attempts_);
-      *work.mutable_plan() = ToProto(plan);
+      SayPlan(ToProto(plan), plan_ids ? request.held_plan_id() : "", &work);
       FillModel(request, &work);
       if (deadline < absl::InfiniteDuration()) *work.mutable_deadline_duration() = ToProto(deadline);
     }
@@ -282,6 +291,8 @@ class FakeCoordinator : public v1::Coordinator::Service {
     const bool is_delta = !base_digest.empty() && !request.whole_model();
     if (is_delta) assignment->set_base_model_digest(base_digest);
     const std::string& blob = is_delta ? delta : model;
+    if (inline_models) assignment->set_inline_model(blob);
+    if (inline_models && !name_models_too) return;
     assignment->mutable_model()->set_digest(Sha256(blob).Raw());
     assignment->mutable_model()->set_total_bytes(static_cast<int64_t>(blob.size()));
   }

@@ -141,6 +141,50 @@ INSTANTIATE_TEST_SUITE_P(Pipelines, EveryCompressionTest,
                                            Compression{"Int8", "ef,int8", "bfloat16"}),
                          [](const auto& info) { return info.param.name; });
 
+// Over TLS: what is said around the payload is bounded, and the payload is what the fleet counts.
+TEST(FederationTest, ControlTrafficIsSmallAndPayloadIsTheFleets) {
+  Folder out;
+  ServerOptions options = FederationOptions(out.path());
+  options.engine.rounds = 12;
+  options.model.plan.uplink_codec = "dithered:rate=0.5";  // its step changes each round, and with it the plan
+  options.model.plan.downlink_codec = "chain:multiple=0.3";
+  options.model.initial_from_seed = true;
+  FleetOptions simulated;
+  simulated.engine = options.engine;
+  simulated.model = options.model;
+  // No initial model: it is made from the seed, so that nobody downloads it.
+  simulated.trainer_factory = LogisticTrainer::Make;
+  simulated.workers = 1;
+  for (int64_t i = 0; i < kMembers; ++i) simulated.partitions.push_back(PartOf(i));
+  std::vector<RoundRecord> expected;
+  simulated.on_round = [&](const RoundRecord& record) { expected.push_back(record); };
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(simulated)));
+  ASSERT_THAT(fleet->Run({}), IsOk());
+
+  RunningServer server(std::move(options));
+  std::vector<std::unique_ptr<RunningClient>> clients;
+  for (int64_t i = 0; i < kMembers; ++i) clients.push_back(std::make_unique<RunningClient>(OptionsFor(server.address(), out.path(), {i})));
+  EXPECT_EQ(server.Wait().committed_rounds, 12);
+  for (auto& client : clients) EXPECT_THAT(client->Wait(), IsOk());
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  ASSERT_EQ(record.rounds.size(), expected.size());
+  int64_t wire = 0, payload = 0, work = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const RoundRecord& round = record.rounds[i];
+    EXPECT_EQ(round.model_digest, expected[i].model_digest);
+    EXPECT_EQ(round.uplink_payload_bytes, expected[i].uplink_payload_bytes) << i;
+    EXPECT_EQ(round.downlink_payload_bytes, expected[i].downlink_payload_bytes) << i;
+    if (i == 0) continue;  // pays for handshakes and check-ins
+    wire += round.uplink_wire_bytes.value_or(0) + round.downlink_wire_bytes.value_or(0);
+    payload += round.uplink_payload_bytes + round.downlink_payload_bytes;
+    work += round.clients_completed;
+  }
+  EXPECT_EQ(work, 11 * 3);
+  EXPECT_GT(wire, payload);
+  EXPECT_LE((wire - payload) / work, 1500);
+  RecordProperty("control_bytes", std::to_string((wire - payload) / work));
+}
+
 TEST(FederationTest, ScoresOnTheClientsOwnData) {
   Folder out;
   ServerOptions options = FederationOptions(out.path());

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "fedwatt/v1/coordinator.pb.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -117,72 +118,89 @@ TEST(ConversionTest, TiersAndPhasesHaveTheRecordsNames) {
   EXPECT_FALSE(FromProto(static_cast<v1::Phase>(13)).ok());
 }
 
-TEST(ConversionTest, EnergyKeepsValuesAndAbsence) {
-  EnergyReading reading{Microjoules(5), Microjoules(3), Microjoules(9), EnergyTier::kComponent, "rapl", "package-0", absl::Milliseconds(1500)};
-  ASSERT_OK_AND_ASSIGN(EnergyReading back, FromProto(ToProto(reading)));
-  EXPECT_EQ(back.energy, reading.energy);
-  EXPECT_EQ(back.low, reading.low);
-  EXPECT_EQ(back.high, reading.high);
-  EXPECT_EQ(back.tier, reading.tier);
-  EXPECT_EQ(back.source, "rapl");
-  EXPECT_EQ(back.domain, "package-0");
-  EXPECT_EQ(back.window, absl::Milliseconds(1500));
-  ASSERT_OK_AND_ASSIGN(back, FromProto(ToProto(EnergyReading())));
-  EXPECT_TRUE(back.missing());
-  EXPECT_FALSE(back.low.has_value());
-  // Measured zero stays a measurement.
-  reading.energy = reading.low = reading.high = Microjoules(0);
-  ASSERT_OK_AND_ASSIGN(back, FromProto(ToProto(reading)));
-  EXPECT_EQ(back.energy, Microjoules(0));
+PhaseSpan Span(Phase phase, EnergyReading energy) { return {phase, absl::Milliseconds(1500), absl::Microseconds(70), std::move(energy)}; }
+
+TEST(ConversionTest, PhasesKeepTimesJoulesAndAbsence) {
+  const EnergyReading rapl{Microjoules(5), Microjoules(3), Microjoules(9), EnergyTier::kComponent, "rapl", "package-0", absl::Seconds(7)};
+  const EnergyReading zero{Microjoules(0), {}, {}, EnergyTier::kComponent, "rapl", "package-0", {}};  // a measurement, and not missing
+  const EnergyReading both{Microjoules(1), {}, {}, EnergyTier::kGeneric, "rapl+cpu_time", "package-0+process", {}};
+  const std::vector<PhaseSpan> sent = {Span(Phase::kInit, {}), Span(Phase::kTrain, rapl), Span(Phase::kEncode, zero), Span(Phase::kDownload, {}),
+                                       Span(Phase::kUpload, zero), Span(Phase::kDecode, both)};
+  const google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos = ToProto(sent);
+  // The origin is said where it changes, and not again after a phase without joules.
+  for (int i = 0; i < protos.size(); ++i) EXPECT_EQ(protos[i].has_energy_origin(), i == 1 || i == 5) << i;
+  ASSERT_OK_AND_ASSIGN(std::vector<PhaseSpan> spans, FromProto(protos));
+  ASSERT_EQ(spans.size(), sent.size());
+  for (size_t i = 0; i < spans.size(); ++i) {
+    EXPECT_EQ(spans[i].phase, sent[i].phase);
+    EXPECT_EQ(spans[i].wall, absl::Milliseconds(1500));
+    EXPECT_EQ(spans[i].cpu, absl::Microseconds(70));
+    EXPECT_EQ(spans[i].energy.energy, sent[i].energy.energy) << i;
+    EXPECT_EQ(spans[i].energy.low, sent[i].energy.low);
+    EXPECT_EQ(spans[i].energy.high, sent[i].energy.high);
+    EXPECT_EQ(spans[i].energy.tier, sent[i].energy.tier) << i;
+    EXPECT_EQ(spans[i].energy.source, sent[i].energy.source);
+    EXPECT_EQ(spans[i].energy.domain, sent[i].energy.domain);
+    EXPECT_EQ(spans[i].energy.window, absl::Milliseconds(1500));
+  }
 }
 
-TEST(ConversionTest, EnergyThatContradictsItselfIsRefused) {
-  v1::EnergyReading proto = ToProto(EnergyReading());
+// 7 metered phases of up to two seconds: what a report of an attempt costs.
+TEST(ConversionTest, PhasesAreCompact) {
+  std::vector<PhaseSpan> spans;
+  for (Phase phase : {Phase::kInit, Phase::kDownload, Phase::kDecode, Phase::kFit, Phase::kTrain, Phase::kEncode, Phase::kUpload}) {
+    spans.push_back(Span(phase, {Microjoules(600'000), Microjoules(200'000), Microjoules(1'800'000), EnergyTier::kGeneric, "cpu_time", "process", {}}));
+  }
+  v1::ReportRequest report;
+  *report.mutable_phases() = ToProto(spans);
+  EXPECT_LE(report.ByteSizeLong(), 190);
+}
+
+TEST(ConversionTest, PhasesThatContradictThemselvesAreRefused) {
+  google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos;
+  v1::PhaseSpan& proto = *protos.Add();
+  auto expect_refused = [&](const std::string& word) { EXPECT_THAT(FromProto(protos), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(word))); };
+  expect_refused("unknown value 0");
+  proto.set_phase(v1::PHASE_TRAIN);
+  EXPECT_THAT(FromProto(protos), IsOk());
   proto.set_energy_uj(5);
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("missing")));
-  proto.set_tier(v1::ENERGY_TIER_WALL);
-  EXPECT_THAT(FromProto(proto), IsOk());
+  expect_refused("train: joules without an origin");
+  proto.mutable_energy_origin()->set_tier(v1::ENERGY_TIER_MISSING);
+  expect_refused("without an origin");
+  proto.mutable_energy_origin()->set_tier(v1::ENERGY_TIER_UNSPECIFIED);
+  expect_refused("tier");
+  proto.mutable_energy_origin()->set_tier(v1::ENERGY_TIER_WALL);
+  EXPECT_THAT(FromProto(protos), IsOk());
   proto.set_energy_uj(-1);
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("-1 uJ")));
+  expect_refused("-1 uJ");
   proto.set_energy_uj(std::numeric_limits<int64_t>::max());
-  EXPECT_FALSE(FromProto(proto).ok());
+  expect_refused("uJ");
   proto.set_energy_uj(5);
   proto.set_low_energy_uj(7);
   proto.set_high_energy_uj(6);
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
+  expect_refused("outside their own interval");
   proto.set_low_energy_uj(5);
-  EXPECT_THAT(FromProto(proto), IsOk());
+  EXPECT_THAT(FromProto(protos), IsOk());
   proto.set_high_energy_uj(4);
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
+  expect_refused("outside their own interval");
   proto.clear_high_energy_uj();
   proto.set_low_energy_uj(1000000000000000000);  // alone, it must not slip through
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outside its own interval")));
-  proto.clear_low_energy_uj();
-  proto.set_source(std::string(1000, 'x'));
-  EXPECT_EQ(FromProto(proto)->source.size(), 128u);
+  expect_refused("outside their own interval");
   proto.clear_energy_uj();
-  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("without")));
-}
-
-TEST(ConversionTest, PhasesKeepOrderAndRefuseRepeats) {
-  PhaseSpan train{Phase::kTrain, absl::Seconds(2), absl::Seconds(1), {Microjoules(4), {}, {}, EnergyTier::kGeneric, "cpu_time", "process", absl::Seconds(2)}};
-  PhaseSpan upload{Phase::kUpload, absl::Milliseconds(20), absl::Milliseconds(3), {}};
-  google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos;
-  *protos.Add() = ToProto(train);
-  *protos.Add() = ToProto(upload);
-  ASSERT_OK_AND_ASSIGN(std::vector<PhaseSpan> spans, FromProto(protos));
-  ASSERT_EQ(spans.size(), 2u);
-  EXPECT_EQ(spans[0].phase, Phase::kTrain);
-  EXPECT_EQ(spans[0].wall, absl::Seconds(2));
-  EXPECT_EQ(spans[0].cpu, absl::Seconds(1));
-  EXPECT_EQ(spans[0].energy.energy, Microjoules(4));
-  EXPECT_EQ(spans[1].phase, Phase::kUpload);
-  EXPECT_TRUE(spans[1].energy.missing());
-  *protos.Add() = ToProto(upload);
-  EXPECT_THAT(FromProto(protos), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("twice")));
-  v1::PhaseSpan negative = ToProto(train);
-  negative.mutable_wall_duration()->set_seconds(-1);
-  EXPECT_FALSE(FromProto(negative).ok());
+  expect_refused("without a value");
+  proto.clear_low_energy_uj();
+  proto.set_wall_us(-1);
+  expect_refused("negative");
+  proto.set_wall_us(std::numeric_limits<int64_t>::max());
+  EXPECT_THAT(FromProto(protos), IsOk());
+  proto.set_cpu_us(std::numeric_limits<int64_t>::min());
+  expect_refused("negative");
+  proto.set_cpu_us(0);
+  proto.set_energy_uj(5);
+  proto.mutable_energy_origin()->set_source(std::string(1000, 'x'));
+  EXPECT_EQ(FromProto(protos)->at(0).energy.source.size(), 128u);
+  *protos.Add() = protos[0];
+  expect_refused("twice");
 }
 
 TEST(ConversionTest, SpansAndTimes) {

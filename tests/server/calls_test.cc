@@ -101,7 +101,6 @@ TEST(WaitForWorkTest, IsHeldThenAnsweredWithWait) {
   const absl::Time start = absl::Now();
   ASSERT_OK_AND_ASSIGN(v1::WaitForWorkResponse response, client.Wait());
   EXPECT_TRUE(response.has_wait());
-  EXPECT_TRUE(response.has_retry());
   EXPECT_GE(absl::Now() - start, absl::Milliseconds(290));
 }
 
@@ -147,6 +146,95 @@ TEST(WaitForWorkTest, CarriesTheRateOfTheRound) {
   }
   ASSERT_OK_AND_ASSIGN(v1::WaitForWorkResponse last, client.Wait());
   EXPECT_TRUE(last.finished().succeeded()) << last.DebugString();
+}
+
+TEST(WaitForWorkTest, SaysThePlanOnce) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 1);
+  options.engine.rounds = 2;
+  options.client_learning_rate_at = [](int64_t round) { return 0.5 / static_cast<double>(round); };
+  RunningServer server(std::move(options));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  client.AwaitTraining();
+  const v1::TrainAssignment whole = client.assignment();
+  EXPECT_EQ(whole.plan_id().size(), 8u);
+  EXPECT_FALSE(whole.has_plan_changes());
+  // Whoever asks again without it gets it again; a made-up id is no plan that is held.
+  client.held_plan_id = std::string(1000, 'x');
+  client.AwaitTraining();
+  EXPECT_EQ(client.assignment().plan().SerializeAsString(), whole.plan().SerializeAsString());
+  ASSERT_THAT(client.UploadAndReport(client.GoodUpdate()), IsOk());
+  client.held_plan_id = whole.plan_id();
+  client.AwaitTraining();
+  EXPECT_FALSE(client.assignment().has_plan());
+  EXPECT_EQ(client.assignment().plan_id(), "");
+  EXPECT_DOUBLE_EQ(client.assignment().plan_changes().client_learning_rate(), 0.25);
+  EXPECT_EQ(client.assignment().plan_changes().uplink_codec(), whole.plan().uplink_codec());
+}
+
+v1::TrainAssignment AssignmentFor(const std::string& address, int64_t partition, int64_t count, int64_t max_inline_model_bytes) {
+  RawClient client(address, partition, count);
+  v1::CheckInRequest request = client.CheckInMessage();
+  request.mutable_capabilities()->set_max_inline_model_bytes(max_inline_model_bytes);
+  EXPECT_THAT(client.CheckIn(request), IsOk());
+  client.AwaitTraining();
+  return client.assignment();
+}
+
+TEST(InlineModelTest, IsThereForWhoeverWantsOneOfItsLength) {
+  std::string model;
+  for (int64_t most : {int64_t{0}, int64_t{-1}, int64_t{1} << 40}) {
+    Folder own;
+    RunningServer server(QuickOptions(own.path(), 1));
+    const v1::TrainAssignment assignment = AssignmentFor(server.address(), 0, 1, most);
+    EXPECT_EQ(assignment.has_model(), most <= 0) << most;
+    if (most <= 0) continue;
+    model = assignment.inline_model();
+    ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(model, 1 << 20));
+    EXPECT_EQ(view.header.kind, ContainerKind::kModel);
+    EXPECT_EQ(view.payload.size(), 4u * (kInputs * kClasses + kClasses));
+  }
+  for (int64_t less : {0, 1}) {
+    Folder own;
+    RunningServer server(QuickOptions(own.path(), 1));
+    const v1::TrainAssignment assignment = AssignmentFor(server.address(), 0, 1, static_cast<int64_t>(model.size()) - less);
+    EXPECT_EQ(assignment.inline_model(), less == 0 ? model : "");
+    EXPECT_EQ(assignment.model().total_bytes(), less == 0 ? 0 : static_cast<int64_t>(model.size()));
+  }
+}
+
+TEST(InlineModelTest, IsCountedEachTimeItIsSent) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 1));
+  RawClient client(server.address(), 0, 1);
+  v1::CheckInRequest request = client.CheckInMessage();
+  request.mutable_capabilities()->set_max_inline_model_bytes(32 << 10);
+  ASSERT_OK_AND_ASSIGN(v1::CheckInResponse checked_in, client.CheckIn(request));
+  EXPECT_EQ(checked_in.accepted().max_inline_update_bytes(), 32 << 10);
+  EXPECT_EQ(checked_in.accepted().watch_after_duration().seconds(), 2);
+  EXPECT_TRUE(checked_in.has_retry());
+  client.AwaitTraining();
+  client.AwaitTraining();
+  const int64_t bytes = static_cast<int64_t>(client.assignment().inline_model().size());
+  ASSERT_GT(bytes, 0);
+  ASSERT_THAT(client.Report(client.InlineReport(client.GoodUpdate())), IsOk());
+  server.Wait();
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  EXPECT_EQ(record.rounds[0].downlink_payload_bytes, 2 * bytes);
+  EXPECT_EQ(record.rounds[0].downlink_dense_bytes, 2 * 4 * (kInputs * kClasses + kClasses));
+}
+
+TEST(InlineModelTest, ALargeOneIsNamedWhateverTheClientWants) {
+  const LogisticTrainer large(4000, 3);  // 48 KB
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 1);
+  options.model.layout = large.layout();
+  options.initial_model.assign(static_cast<size_t>(large.layout().value_count()), 0.0f);
+  RunningServer server(std::move(options));
+  const v1::TrainAssignment assignment = AssignmentFor(server.address(), 0, 1, int64_t{1} << 40);
+  EXPECT_EQ(assignment.inline_model(), "");
+  EXPECT_GT(assignment.model().total_bytes(), 48000);
 }
 
 TEST(DownloadTest, AnyOffsetAndTheWholeDigest) {

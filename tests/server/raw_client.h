@@ -107,6 +107,8 @@ class RawClient {
       : channel_(*MakeChannel(address, InsecureClientCredentials())), stub_(v1::Coordinator::NewStub(channel_)), partition_(partition), count_(count),
         client_id_(client_id.empty() ? absl::StrCat("client-", partition) : client_id) {}
 
+  std::string held_plan_id;  // said in each wait
+
   v1::Coordinator::Stub& stub() { return *stub_; }
   const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
   const std::string& session() const { return session_; }
@@ -135,8 +137,8 @@ class RawClient {
     grpc::ClientContext own;
     v1::WaitForWorkRequest request;
     request.set_session_id(session_);
-    request.set_request_id(RandomId());
     request.set_current_attempt_id(current);
+    request.set_held_plan_id(held_plan_id);
     v1::WaitForWorkResponse response;
     FEDWATT_RETURN_IF_ERROR(FromGrpcStatus(stub_->WaitForWork(context != nullptr ? context : &own, request, &response)));
     return response;
@@ -217,6 +219,12 @@ class RawClient {
     v1::ReportResponse response;
     FEDWATT_RETURN_IF_ERROR(FromGrpcStatus(stub_->Report(&context, request, &response)));
     return response;
+  }
+  v1::ReportRequest InlineReport(const std::string& bytes, int64_t examples = 10) const {
+    v1::ReportRequest request = CompletedReport(bytes, examples);
+    request.mutable_completed()->clear_payload_sha256();
+    request.mutable_completed()->set_inline_update(bytes);
+    return request;
   }
   absl::StatusOr<v1::ReportResponse> UploadAndReport(const std::string& bytes, int64_t examples = 10) {
     FEDWATT_RETURN_IF_ERROR(Upload(bytes).status());

@@ -48,6 +48,23 @@ TEST_P(BadUpdateTest, IsRefusedByNameAndTheRoundCommitsWithTheRest) {
   EXPECT_DOUBLE_EQ(record.rounds[0].train_loss.value_or(0), 1.5);
 }
 
+// The same bytes inside a report are judged like uploaded ones.
+TEST_P(BadUpdateTest, IsRefusedByNameInsideAReport) {
+  Folder out;
+  RunningServer server(QuickOptions(out.path(), 2));
+  RawClient bad(server.address(), 0, 2), good(server.address(), 1, 2);
+  bad.Join();
+  good.Join();
+  bad.AwaitTraining();
+  good.AwaitTraining();
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse refused, bad.Report(bad.InlineReport(GetParam().bytes(bad), GetParam().examples)));
+  EXPECT_EQ(refused.rejected().reason(), ToProto(GetParam().reason)) << refused.DebugString();
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse accepted, good.Report(good.InlineReport(good.GoodUpdate())));
+  EXPECT_TRUE(accepted.has_accepted()) << accepted.DebugString();
+  EXPECT_EQ(server.Wait().committed_rounds, 1);
+  EXPECT_THAT(AttemptsOf(out.path(), 0), ElementsAre(absl::StrCat("rejected/", std::string(RejectionName(GetParam().reason)))));
+}
+
 Digest Layout(const RawClient& client) { return *Digest::FromRaw(client.assignment().plan().layout_digest()); }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -221,13 +238,16 @@ TEST_F(RefusalTest, NonsenseFiguresInAReportAreRefused) {
   v1::ReportRequest report = bad_->CompletedReport(bad_->GoodUpdate());
   v1::PhaseSpan* span = report.add_phases();
   span->set_phase(v1::PHASE_TRAIN);
-  span->mutable_wall_duration()->set_seconds(1);
-  span->mutable_energy()->set_tier(v1::ENERGY_TIER_COMPONENT);
-  span->mutable_energy()->set_energy_uj(std::numeric_limits<int64_t>::max());
-  EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("energy")));
-  span->mutable_energy()->set_energy_uj(int64_t{100'000'000'000'000'000});  // representable, but a few of them are not
+  span->set_wall_us(1'000'000);
+  span->mutable_energy_origin()->set_tier(v1::ENERGY_TIER_COMPONENT);
+  span->set_energy_uj(std::numeric_limits<int64_t>::max());
   EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("train")));
-  span->mutable_energy()->set_energy_uj(5'000'000);
+  span->set_energy_uj(int64_t{100'000'000'000'000'000});  // representable, but a few of them are not
+  EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("train")));
+  span->set_energy_uj(5'000'000);
+  span->set_wall_us(std::numeric_limits<int64_t>::max());
+  EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("beyond all measure")));
+  span->set_wall_us(1'000'000);
   report.mutable_completed()->set_mean_loss(std::nan(""));
   ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(report));
   EXPECT_TRUE(response.has_accepted());
@@ -255,6 +275,123 @@ TEST_F(RefusalTest, AClientThatHangsUpInMidUploadIsDropped) {
   const bool first = record.attempts[0].partition == 0;
   EXPECT_EQ(record.attempts[first ? 0 : 1].uplink_payload_bytes, 50);
   EXPECT_EQ(record.rounds[0].clients_dropped, 1);
+}
+
+TEST_F(RefusalTest, AnUpdateInsideAReportIsAnUpdate) {
+  Start();
+  const std::string update = bad_->GoodUpdate();
+  const v1::ReportRequest report = bad_->InlineReport(update);
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse first, bad_->Report(report));
+  EXPECT_EQ(first.accepted().round(), 1) << first.DebugString();
+  // Again as after a lost answer, and again with other bytes under the same id: the first verdict, and the first bytes.
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse again, bad_->Report(report));
+  EXPECT_EQ(again.SerializeAsString(), first.SerializeAsString());
+  v1::ReportRequest changed = report;
+  changed.mutable_completed()->set_inline_update(bad_->GoodUpdate(2));
+  ASSERT_OK_AND_ASSIGN(again, bad_->Report(changed));
+  EXPECT_EQ(again.SerializeAsString(), first.SerializeAsString());
+  // Other bytes under another id are a duplicate, noted once.
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(v1::ReportResponse second, bad_->Report(bad_->InlineReport(bad_->GoodUpdate(2))));
+    EXPECT_TRUE(second.duplicate().accepted()) << second.DebugString();
+  }
+  EXPECT_EQ(RejectionOf(bad_->Upload(bad_->GoodUpdate(2)).status()), Rejection::kDuplicate);
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse accepted, good_->Report(good_->InlineReport(update)));
+  EXPECT_TRUE(accepted.has_accepted());
+  EXPECT_EQ(server_->Wait().committed_rounds, 1);
+  EXPECT_THAT(AttemptsOf(out_.path(), 0), ElementsAre("accepted/", "rejected/duplicate"));
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out_.path()));
+  EXPECT_EQ(record.rounds[0].uplink_payload_bytes, 2 * static_cast<int64_t>(update.size()));
+  EXPECT_EQ(record.rounds[0].uplink_dense_bytes, 2 * 4 * (kInputs * kClasses + kClasses));
+}
+
+// The model that results must not depend on the way the updates came.
+TEST_F(RefusalTest, InsideAReportOrUploadedMakesTheSameModel) {
+  std::vector<std::string> digests;
+  for (bool inside : {false, true}) {
+    Folder out;
+    RunningServer server(QuickOptions(out.path(), 1));
+    RawClient client(server.address(), 0, 1);
+    client.Join();
+    client.AwaitTraining();
+    const std::string update = client.GoodUpdate(0.375f);
+    ASSERT_THAT(inside ? client.Report(client.InlineReport(update)) : client.UploadAndReport(update), IsOk());
+    EXPECT_EQ(server.Wait().committed_rounds, 1);
+    digests.push_back(ReadRunRecord(out.path())->rounds[0].model_digest);
+  }
+  EXPECT_EQ(digests[0], digests[1]);
+}
+
+TEST_F(RefusalTest, AnUpdateInsideAReportBeyondThePlansLimitIsOversize) {
+  ServerOptions options = QuickOptions(out_.path(), 2);
+  options.model.plan.limits.max_update_bytes = 150;
+  Start(std::move(options));
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(bad_->InlineReport(std::string(151, 'x'))));
+  EXPECT_EQ(response.rejected().reason(), v1::REJECTION_REASON_OVERSIZE);
+  EXPECT_THAT(response.rejected().message(), HasSubstr("151"));
+  FinishWithGood();
+  EXPECT_THAT(AttemptsOf(out_.path(), 0), ElementsAre("rejected/oversize"));
+}
+
+TEST_F(RefusalTest, MalformedInlineUpdatesLeaveTheAttemptOpen) {
+  Start();
+  const std::string update = bad_->GoodUpdate();
+  EXPECT_THAT(bad_->Report(bad_->InlineReport(std::string((32 << 10) + 1, 'x'))), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("32769")));
+  v1::ReportRequest both = bad_->InlineReport(update);
+  both.mutable_completed()->set_payload_sha256(Sha256(update).Raw());
+  EXPECT_THAT(bad_->Report(both), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("exclude each other")));
+  v1::ReportRequest neither = bad_->InlineReport("");
+  EXPECT_THAT(bad_->Report(neither), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("0 bytes")));
+  // Figures that are refused with it do not spend the bytes.
+  v1::ReportRequest odd = bad_->InlineReport(update);
+  odd.add_phases();
+  EXPECT_THAT(bad_->Report(odd), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("phase")));
+  odd.clear_phases();
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(odd));
+  EXPECT_TRUE(response.has_accepted()) << response.DebugString();
+  FinishWithGood();
+}
+
+TEST_F(RefusalTest, AnUpdateIsInsideOrUploadedAndNeverAMixture) {
+  Start();
+  const std::string update = bad_->GoodUpdate();
+  ASSERT_THAT(bad_->Upload(bad_->HeaderFor(update), update, 48), IsOk());
+  EXPECT_THAT(bad_->Report(bad_->InlineReport(bad_->GoodUpdate(2))), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another digest")));
+  EXPECT_THAT(bad_->Report(bad_->InlineReport(update)), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("expected 48")));
+  ASSERT_THAT(bad_->Upload(bad_->HeaderFor(update, 48), update, static_cast<int64_t>(update.size())), IsOk());
+  EXPECT_THAT(bad_->Report(bad_->InlineReport(bad_->GoodUpdate(2))), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another digest")));
+  // The very bytes that were uploaded are no contradiction.
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(bad_->InlineReport(update)));
+  EXPECT_TRUE(response.has_accepted()) << response.DebugString();
+  FinishWithGood();
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out_.path()));
+  EXPECT_EQ(record.rounds[0].uplink_payload_bytes, 2 * static_cast<int64_t>(update.size()));
+}
+
+// A device that dies before it opens its watch cuts no call.
+TEST_F(RefusalTest, AClientThatDiesBeforeItsWatchDoesNotHoldUpTheRound) {
+  ServerOptions options = QuickOptions(out_.path(), 2);
+  options.watch_after = absl::Milliseconds(500);
+  Start(std::move(options));
+  const absl::Time start = absl::Now();
+  bad_.reset();
+  FinishWithGood();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(10)) << "the deadline is 20 s";
+  EXPECT_THAT(AttemptsOf(out_.path(), 0), ElementsAre("dropped/disconnected"));
+}
+
+TEST_F(RefusalTest, AClientThatOpensItsWatchInTimeStays) {
+  ServerOptions options = QuickOptions(out_.path(), 2);
+  options.watch_after = absl::Milliseconds(500);
+  options.hold_duration = absl::Seconds(3);
+  Start(std::move(options));
+  ASSERT_THAT(good_->Report(good_->InlineReport(good_->GoodUpdate())), IsOk());
+  absl::SleepFor(absl::Milliseconds(400));
+  ASSERT_OK_AND_ASSIGN(v1::WaitForWorkResponse held, bad_->Wait(bad_->assignment().attempt_id()));
+  EXPECT_TRUE(held.has_wait()) << held.DebugString();
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(bad_->InlineReport(bad_->GoodUpdate())));
+  EXPECT_TRUE(response.has_accepted()) << response.DebugString();
+  EXPECT_EQ(server_->Wait().committed_rounds, 1);
 }
 
 }  // namespace

@@ -15,6 +15,10 @@ namespace fedwatt {
 // The largest piece: far below gRPC's limit for a message, and small enough that many parallel transfers cost little memory.
 inline constexpr int64_t kChunkBytes = 128 * 1024;
 
+// The largest model container inside an assignment, and the largest update inside a report: what small ones save, the calls, headers and records
+// of a transfer, is nothing to a larger one, which had better be resumable.
+inline constexpr int64_t kMaxInlineBytes = 32 * 1024;
+
 // Fills `chunk` with the piece of `whole` that starts at `offset`, in [0, whole.size()), at most kChunkBytes long.
 void FillChunk(std::string_view whole, int64_t offset, v1::Chunk* chunk);
 

@@ -31,13 +31,9 @@ absl::StatusOr<EnergyTier> FromProto(v1::EnergyTier tier);
 v1::Phase ToProto(Phase phase);
 absl::StatusOr<Phase> FromProto(v1::Phase phase);
 
-v1::EnergyReading ToProto(const EnergyReading& reading);
-// Also INVALID_ARGUMENT: negative joules, low above high, tier and presence that contradict each other.
-absl::StatusOr<EnergyReading> FromProto(const v1::EnergyReading& reading);
-
-v1::PhaseSpan ToProto(const PhaseSpan& span);
-absl::StatusOr<PhaseSpan> FromProto(const v1::PhaseSpan& span);
-// Also INVALID_ARGUMENT: a phase twice, or more spans than there are phases.
+// Times are cut to whole microseconds; a reading's window comes back as its phase's wall time.
+google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<PhaseSpan>& spans);
+// Also INVALID_ARGUMENT: a phase twice, negative times or joules, joules outside their own interval or without an origin.
 absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::RepeatedPtrField<v1::PhaseSpan>& spans);
 
 v1::Plan ToProto(const Plan& plan);

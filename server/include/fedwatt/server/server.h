@@ -66,6 +66,7 @@ struct ServerOptions {
   absl::Duration hold_duration = absl::Seconds(25);       // of a WaitForWork without news
   absl::Duration session_duration = absl::Seconds(30);    // a session without a call under way lapses
   absl::Duration disconnect_grace = absl::Seconds(5);     // from a cut connection to the end of the session
+  absl::Duration watch_after = absl::Seconds(2);          // a client at work for longer holds a call to hear of a cancellation
   absl::Duration farewell_duration = absl::Seconds(10);   // how long a finished run waits for its clients to hear of it
   RetryWindows retry{{absl::ZeroDuration(), absl::Milliseconds(200)}, {absl::Seconds(1), absl::Seconds(3)}};
 
