@@ -76,25 +76,33 @@ void QuantizeKernel(const float* values, size_t count, double inverse, const uin
   }
 }
 
-// values[i] = codes[i] * scale. Returns the lowest code, 0 if none is negative.
-int32_t DequantizeKernel(const int8_t* codes, size_t count, float scale, float* values) {
+// values[i] = codes[i] * scale.
+void DequantizeKernel(const int8_t* codes, size_t count, float scale, float* values) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di32;
   const hn::Rebind<int8_t, decltype(df)> di8;
   const size_t lanes = hn::Lanes(df);
   const auto scales = hn::Set(df, scale);
-  auto lowest = hn::Zero(di32);
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const auto code = hn::PromoteTo(di32, hn::LoadU(di8, codes + i));
-    lowest = hn::Min(lowest, code);
     hn::StoreU(hn::Mul(hn::ConvertTo(df, code), scales), df, values + i);
   }
-  int32_t result = hn::GetLane(hn::MinOfLanes(di32, lowest));
-  for (; i < count; ++i) {
-    result = codes[i] < result ? codes[i] : result;
-    values[i] = static_cast<float>(codes[i]) * scale;
-  }
+  for (; i < count; ++i) values[i] = static_cast<float>(codes[i]) * scale;
+}
+
+// The lowest code, 0 if none is negative.
+int32_t LowestCodeKernel(const int8_t* codes, size_t count) {
+  const hn::ScalableTag<int8_t> d;
+  const size_t lanes = hn::Lanes(d);
+  auto lowest = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) lowest = hn::Min(lowest, hn::LoadU(d, codes + i));
+  int8_t by_lane[HWY_MAX_BYTES];
+  hn::StoreU(lowest, d, by_lane);
+  int8_t result = 0;
+  for (size_t lane = 0; lane < lanes; ++lane) result = by_lane[lane] < result ? by_lane[lane] : result;
+  for (; i < count; ++i) result = codes[i] < result ? codes[i] : result;
   return result;
 }
 
@@ -117,6 +125,7 @@ HWY_AFTER_NAMESPACE();
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
+#include "stage_support.h"
 
 namespace fedwatt {
 namespace internal {
@@ -124,12 +133,14 @@ namespace internal {
 HWY_EXPORT(MaxMagnitudeKernel);
 HWY_EXPORT(QuantizeKernel);
 HWY_EXPORT(DequantizeKernel);
+HWY_EXPORT(LowestCodeKernel);
 
 }  // namespace internal
 
 namespace {
 
 constexpr uint32_t kInfinity = 0x7f800000u;
+constexpr size_t kChunk = 4096;  // codes that are checked and used while they are in the first-level cache
 
 // Codes of `bits` bits each; 8 / bits of them lie in a byte.
 void PackCodes(const std::vector<int8_t>& codes, int bits, char* out) {
@@ -174,7 +185,7 @@ void UnpackCodes(const char* packed, size_t begin, size_t count, int8_t* codes) 
 
 class StochasticUniform : public Codec {
  public:
-  StochasticUniform(std::string_view name, int bits, size_t block) : name_(name), bits_(bits), levels_((1 << (bits - 1)) - 1), block_(block) {}
+  StochasticUniform(std::string_view name, int bits, size_t block) : name_(name), bits_(bits), levels_((1 << (bits - 1)) - 1), block_(block), max_scale_(MaxScale(levels_)) {}
   std::string_view name() const override { return name_; }
 
   absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
@@ -211,37 +222,72 @@ class StochasticUniform : public Codec {
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
-    const size_t blocks = BlockCount(out.size());
-    const size_t code_bytes = CodeBytes(out.size());
-    FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name_, blocks * sizeof(float) + code_bytes, bytes.size()));
-    const char* const packed = bytes.data() + blocks * sizeof(float);
-    for (size_t i = out.size(); i < code_bytes * 8 / static_cast<size_t>(bits_); ++i) {
-      if (UnpackCode(packed, bits_, i) != -levels_ - 1) return absl::DataLossError(absl::StrCat(std::string(name_), ": a code beyond the last"));
-    }
-    std::vector<int8_t> unpacked(bits_ == 8 ? 0 : std::min(block_, out.size()));
-    for (size_t b = 0; b < blocks; ++b) {
-      float scale;
-      std::memcpy(&scale, bytes.data() + b * sizeof(float), sizeof(scale));
-      // One comparison refuses NaN, infinity, negative numbers and scales whose largest code would overflow.
-      if (std::bit_cast<uint32_t>(scale) > kInfinity || !std::isfinite(scale * static_cast<float>(levels_))) {
-        return absl::DataLossError(absl::StrCat(std::string(name_), ": the scale of block ", b, " is not a finite number >= 0"));
+    return Read(bytes, out.size(), [&](const ValueBlock& block) {
+      for (size_t i = 0; i < block.count;) {
+        const size_t position = block.begin + i, run = std::min(block_ - position % block_, block.count - i);
+        float scale;
+        std::memcpy(&scale, bytes.data() + position / block_ * sizeof(float), sizeof(scale));
+        HWY_DYNAMIC_DISPATCH(internal::DequantizeKernel)(reinterpret_cast<const int8_t*>(block.data) + i, run, scale, out.data() + position);
+        i += run;
       }
-      const size_t begin = b * block_;
-      const size_t count = std::min(block_, out.size() - begin);
-      const int8_t* codes = reinterpret_cast<const int8_t*>(packed) + begin;
-      if (bits_ != 8) {
-        bits_ == 4 ? UnpackCodes<4>(packed, begin, count, unpacked.data()) : UnpackCodes<2>(packed, begin, count, unpacked.data());
-        codes = unpacked.data();
-      }
-      const int lowest = HWY_DYNAMIC_DISPATCH(internal::DequantizeKernel)(codes, count, scale, out.data() + begin);
-      if (lowest < -levels_) return absl::DataLossError(absl::StrCat(std::string(name_), ": code ", lowest, " in block ", b));
-    }
-    return absl::OkStatus();
+      return true;
+    });
+  }
+
+  bool VisitBlocks(std::string_view bytes, const CodingContext& context, BlockVisitor visit) const override {
+    bool good = true;
+    return Read(bytes, static_cast<size_t>(internal::CountValues(context.segments)), [&](const ValueBlock& block) { return good = visit(block); }).ok() &&
+           good;
   }
 
   double ErrorBound(double max_abs) const override { return max_abs / levels_ * (1 + 0x1p-20) + 0x1p-149; }
 
  private:
+  // Checks what Encode never writes and shows the codes chunk by chunk, until `visit` returns false.
+  absl::Status Read(std::string_view bytes, size_t count, BlockVisitor visit) const {
+    const size_t blocks = BlockCount(count);
+    const size_t code_bytes = CodeBytes(count);
+    FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name_, blocks * sizeof(float) + code_bytes, bytes.size()));
+    const char* const packed = bytes.data() + blocks * sizeof(float);
+    for (size_t i = count; i < code_bytes * 8 / static_cast<size_t>(bits_); ++i) {
+      if (UnpackCode(packed, bits_, i) != -levels_ - 1) return absl::DataLossError(absl::StrCat(std::string(name_), ": a code beyond the last"));
+    }
+    for (size_t b = 0; b < blocks; ++b) {
+      uint32_t scale;
+      std::memcpy(&scale, bytes.data() + b * sizeof(scale), sizeof(scale));
+      // As bits: refuses NaN, infinity, negative numbers and scales whose largest code would overflow.
+      if (scale > max_scale_) return absl::DataLossError(absl::StrCat(std::string(name_), ": the scale of block ", b, " is not a finite number >= 0"));
+    }
+    int8_t unpacked[kChunk];
+    for (size_t begin = 0; begin < count; begin += kChunk) {
+      const size_t in_chunk = std::min(kChunk, count - begin);
+      const int8_t* codes = reinterpret_cast<const int8_t*>(packed) + begin;
+      if (bits_ != 8) {
+        bits_ == 4 ? UnpackCodes<4>(packed, begin, in_chunk, unpacked) : UnpackCodes<2>(packed, begin, in_chunk, unpacked);
+        codes = unpacked;
+      }
+      if (const int lowest = HWY_DYNAMIC_DISPATCH(internal::LowestCodeKernel)(codes, in_chunk); lowest < -levels_) {
+        const size_t at = begin + static_cast<size_t>(std::find(codes, codes + in_chunk, static_cast<int8_t>(lowest)) - codes);
+        return absl::DataLossError(absl::StrCat(std::string(name_), ": code ", lowest, " in block ", at / block_));
+      }
+      if (!visit({.kind = ValueBlock::Kind::kCodes,
+                  .begin = begin,
+                  .count = in_chunk,
+                  .data = reinterpret_cast<const char*>(codes),
+                  .scales = bytes.data() + begin / block_ * sizeof(float),
+                  .per_scale = block_,
+                  .skipped = begin % block_})) {
+        break;
+      }
+    }
+    return absl::OkStatus();
+  }
+  static uint32_t MaxScale(int levels) {
+    float scale = FLT_MAX / static_cast<float>(levels);
+    while (!std::isfinite(scale * static_cast<float>(levels))) scale = std::nextafter(scale, 0.0f);
+    while (std::isfinite(std::nextafter(scale, INFINITY) * static_cast<float>(levels))) scale = std::nextafter(scale, INFINITY);
+    return std::bit_cast<uint32_t>(scale);
+  }
   float ScaleFor(float max_abs) const {
     const double levels = levels_;
     float scale = static_cast<float>(max_abs / levels);
@@ -256,6 +302,8 @@ class StochasticUniform : public Codec {
   const int bits_;
   const int levels_;
   const size_t block_;
+  // The largest scale whose largest value is finite, as float bits.
+  const uint32_t max_scale_;
 };
 
 void Install(const char* name, int bits, CodecRegistry& registry) {
