@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
+#include "kernels.h"
 #include "stage_support.h"
 
 namespace fedwatt {

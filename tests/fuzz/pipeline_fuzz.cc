@@ -1,5 +1,6 @@
 // Pipelines, and with them transforms, decode any bytes to finite values of the layout or to DATA_LOSS; sparse and whole vectors agree.
 // Input: pipeline, shapes, bytes.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
