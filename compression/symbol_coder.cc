@@ -32,8 +32,8 @@
 // its counts grew by a quarter, which is looked at after groups 4, 8, 12, .. and more seldom later. Frequencies have 11 bits.
 //
 // The coder (rANS) has 2 states of 32 bits, 4 from 2,048 symbols on, 8 from 16,384 and for dense symbols: the places of a group, or the strips, take
-// turns, the first half of the states for runs or densely coded symbols, the other for sparse symbols and for what follows escapes. A state starts as 2^16 + 16 bits of a hash of the segment counts and the salt, and the decoder must find it
-// there again: a checksum for free.
+// turns, the first half of the states for runs or densely coded symbols, the other for sparse symbols and for what follows escapes. A state starts as
+// 2^16 + 16 bits of a hash of the segment counts, the row lengths and the salt, and the decoder must find it there again: a checksum for free.
 #include "fedwatt/compression/symbol_coder.h"
 
 #include <algorithm>
@@ -861,7 +861,8 @@ absl::Status ReadDense(absl::Span<const int64_t> segment_counts, absl::Span<cons
         RunTable& escapes = model->escapes[scale.table];
         const uint32_t part = cursor.Symbol<kStrips + kStrip>(escapes);
         uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
-                                             : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) + cursor.bits.Get(kBuckets.extra[part] + scale.shift);
+                                             : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
+                                                   cursor.bits.Get(kBuckets.extra[part] + scale.shift);
         fits &= beyond <= static_cast<uint64_t>(kMaxSymbol - magnitude);
         beyond = std::min<uint64_t>(beyond, kMaxSymbol);  // refused in the end; nothing may overflow until then
         model->EndEscape(escapes, beyond);

@@ -1,8 +1,8 @@
 // Entropy coding of integer vectors that are mostly zero: what every quantizer that ends in integers shares.
 //
-// A symbol is coded as the run of zeros before it and as its signed magnitude, or, where few are zero, each by its neighbours; by interleaved range coders of the asymmetric kind (rANS: Duda
-// 2013, arXiv 1311.2540; interleaving: Giesen 2014, arXiv 1402.3392) whose frequencies both ends learn alike from the symbols behind them.
-// Integer arithmetic throughout: the same bytes on every machine. compression/symbol_coder.cc describes the bytes.
+// A symbol is coded as the run of zeros before it and as its signed magnitude, or, where few are zero, each position by its neighbours; by interleaved
+// range coders of the asymmetric kind (rANS: Duda 2013, arXiv 1311.2540; interleaving: Giesen 2014, arXiv 1402.3392) whose frequencies both ends learn
+// alike from the symbols behind them. Integer arithmetic throughout: the same bytes on every machine. compression/symbol_coder.cc describes the bytes.
 #ifndef FEDWATT_COMPRESSION_SYMBOL_CODER_H_
 #define FEDWATT_COMPRESSION_SYMBOL_CODER_H_
 
@@ -33,9 +33,9 @@ inline constexpr int32_t kMaxSymbol = (1 << 24) - 1;
 absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_counts, const SparseSymbols& symbols, uint64_t salt = 0,
                                           absl::Span<const int64_t> row_lengths = {});
 
-// The inverse, with the counts, the salt and the row lengths that EncodeSymbols had: others are noticed but for one in 2^32. `bytes` may be hostile: memory follows
-// what they truly hold, and `max_symbols` bounds the number of symbols. What `out` held is lost, its memory reused; its content is unspecified on
-// error.
+// The inverse, with the counts, the salt and the row lengths that EncodeSymbols had: others are noticed but for one in 2^32. `bytes` may be hostile:
+// memory follows what they truly hold, or is at most a small multiple of the positions, and `max_symbols` bounds the number of symbols. What `out` held is
+// lost, its memory reused; its content is unspecified on error.
 // Errors: DATA_LOSS  not what EncodeSymbols makes for these counts
 absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> segment_counts, int64_t max_symbols, SparseSymbols& out,
                            uint64_t salt = 0, absl::Span<const int64_t> row_lengths = {});
