@@ -48,6 +48,12 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
   if (absl::Status decoded = pipeline.Decode(view.payload, layout, seed, round, values); !decoded.ok()) {
     return RejectionOf(decoded).has_value() ? decoded : WithRejection(decoded, Rejection::kWrongCodec);
   }
+  // One pass for what has no such blocks, too.
+  const auto whole = [&values](BlockVisitor visit) {
+    return visit({.kind = ValueBlock::Kind::kFloat32, .count = values.dense.size(), .data = reinterpret_cast<const char*>(values.dense.data())});
+  };
+  if (one_pass && !values.is_sparse && accumulator.AccumulateBlocks(whole, example_count, plan.limits.max_abs)) return absl::OkStatus();
+
   ClientUpdate update;
   update.example_count = example_count;
   update.is_sparse = values.is_sparse;
