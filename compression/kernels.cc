@@ -1,6 +1,7 @@
 #include "kernels.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
@@ -64,47 +65,74 @@ size_t FindAtLeastRankedKernel(const float* values, size_t count, uint32_t multi
   return found;
 }
 
-void AddSquaresKernel(const float* values, size_t count, double* sums) {
+// The largest magnitude as float bits, which order like the values do; those of infinity or more when one is not finite.
+int32_t MaxMagnitudeBitsKernel(const float* values, size_t count) {
+  const hn::ScalableTag<int32_t> di;
+  const hn::Rebind<float, decltype(di)> df;
+  const size_t lanes = hn::Lanes(di);
+  const auto mask = hn::Set(di, 0x7fffffff);
+  auto first = hn::Zero(di), second = first;
+  size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    first = hn::Max(first, hn::And(hn::BitCast(di, hn::LoadU(df, values + i)), mask));
+    second = hn::Max(second, hn::And(hn::BitCast(di, hn::LoadU(df, values + i + lanes)), mask));
+  }
+  int32_t most = hn::GetLane(hn::MaxOfLanes(di, hn::Max(first, second)));
+  for (; i < count; ++i) {
+    const int32_t bits = std::bit_cast<int32_t>(values[i]) & 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  return most;
+}
+
+// Adds squares or magnitudes to 32 sums of the places equal mod 32, and magnitudes to `columns` unless it is null. `count` is a multiple of 32.
+// Four vectors of sums stay in registers; where that is less than all 32, a stretch that fits into the first-level cache is passed several times.
+template <bool kSquares>
+void AddTo32(const float* values, size_t count, double* sums, double* columns) {
 #if HWY_TARGET == HWY_SCALAR
-  for (size_t i = 0; i < count; i += 32) {
-    for (size_t j = 0; j < 32; ++j) sums[j] += static_cast<double>(values[i + j]) * values[i + j];
+  for (size_t i = 0; i < count; ++i) {
+    const double value = kSquares ? values[i] : std::fabs(values[i]);
+    sums[i % 32] += kSquares ? value * value : value;
+    if (columns != nullptr) columns[i] += value;
   }
 #else
+  constexpr size_t kStretch = 2048;
   const hn::CappedTag<double, 8> dd;
   const hn::Rebind<float, decltype(dd)> df;
   const size_t lanes = hn::Lanes(dd);
-  for (size_t i = 0; i < count; i += 32) {
-    for (size_t j = 0; j < 32; j += lanes) {
-      const auto value = hn::PromoteTo(dd, hn::LoadU(df, values + i + j));
-      hn::StoreU(hn::Add(hn::LoadU(dd, sums + j), hn::Mul(value, value)), dd, sums + j);
+  for (size_t begin = 0; begin < count; begin += kStretch) {
+    const size_t end = count - begin < kStretch ? count : begin + kStretch;
+    for (size_t j = 0; j < 32; j += 4 * lanes) {
+      auto sum0 = hn::LoadU(dd, sums + j), sum1 = hn::LoadU(dd, sums + j + lanes);
+      auto sum2 = hn::LoadU(dd, sums + j + 2 * lanes), sum3 = hn::LoadU(dd, sums + j + 3 * lanes);
+      const auto term = [&](size_t i) HWY_ATTR {
+        const auto value = hn::LoadU(df, values + i);
+        if constexpr (kSquares) {
+          const auto wide = hn::PromoteTo(dd, value);
+          return hn::Mul(wide, wide);
+        } else {
+          const auto wide = hn::PromoteTo(dd, hn::Abs(value));
+          if (columns != nullptr) hn::StoreU(hn::Add(hn::LoadU(dd, columns + i), wide), dd, columns + i);
+          return wide;
+        }
+      };
+      for (size_t i = begin + j; i < end; i += 32) {
+        sum0 = hn::Add(sum0, term(i));
+        sum1 = hn::Add(sum1, term(i + lanes));
+        sum2 = hn::Add(sum2, term(i + 2 * lanes));
+        sum3 = hn::Add(sum3, term(i + 3 * lanes));
+      }
+      hn::StoreU(sum0, dd, sums + j);
+      hn::StoreU(sum1, dd, sums + j + lanes);
+      hn::StoreU(sum2, dd, sums + j + 2 * lanes);
+      hn::StoreU(sum3, dd, sums + j + 3 * lanes);
     }
   }
 #endif
 }
 
-// `columns` may be null.
-void AddMagnitudesKernel(const float* values, size_t count, double* sums, double* columns) {
-#if HWY_TARGET == HWY_SCALAR
-  for (size_t i = 0; i < count; i += 32) {
-    for (size_t j = 0; j < 32; ++j) {
-      const double value = std::fabs(values[i + j]);
-      sums[j] += value;
-      if (columns != nullptr) columns[i + j] += value;
-    }
-  }
-#else
-  const hn::CappedTag<double, 8> dd;
-  const hn::Rebind<float, decltype(dd)> df;
-  const size_t lanes = hn::Lanes(dd);
-  for (size_t i = 0; i < count; i += 32) {
-    for (size_t j = 0; j < 32; j += lanes) {
-      const auto value = hn::PromoteTo(dd, hn::Abs(hn::LoadU(df, values + i + j)));
-      hn::StoreU(hn::Add(hn::LoadU(dd, sums + j), value), dd, sums + j);
-      if (columns != nullptr) hn::StoreU(hn::Add(hn::LoadU(dd, columns + i + j), value), dd, columns + i + j);
-    }
-  }
-#endif
-}
+void AddSquaresKernel(const float* values, size_t count, double* sums) { AddTo32<true>(values, count, sums, nullptr); }
+void AddMagnitudesKernel(const float* values, size_t count, double* sums, double* columns) { AddTo32<false>(values, count, sums, columns); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace fedwatt::internal
@@ -115,6 +143,7 @@ namespace fedwatt::internal {
 
 HWY_EXPORT(FindAtLeastKernel);
 HWY_EXPORT(FindAtLeastRankedKernel);
+HWY_EXPORT(MaxMagnitudeBitsKernel);
 HWY_EXPORT(AddSquaresKernel);
 HWY_EXPORT(AddMagnitudesKernel);
 
@@ -124,6 +153,10 @@ size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* pl
 
 size_t FindAtLeastRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, float offset, float step, uint32_t* places) {
   return HWY_DYNAMIC_DISPATCH(FindAtLeastRankedKernel)(values.data(), values.size(), multiplier, addend, offset, step, places);
+}
+
+uint32_t MaxMagnitudeBits(absl::Span<const float> values) {
+  return static_cast<uint32_t>(HWY_DYNAMIC_DISPATCH(MaxMagnitudeBitsKernel)(values.data(), values.size()));
 }
 
 double SumOfSquares(absl::Span<const float> values) {

@@ -19,6 +19,11 @@ size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* pl
 // The same with thresholds (rank(i) + offset) * step, computed in float32, where rank(i) = (multiplier * i + addend) mod 256.
 size_t FindAtLeastRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, float offset, float step, uint32_t* places);
 
+// The largest magnitude as float bits, which order like magnitudes do: at least those of infinity where a value is not finite.
+uint32_t MaxMagnitudeBits(absl::Span<const float> values);
+
+inline bool AllFinite(absl::Span<const float> values) { return MaxMagnitudeBits(values) < 0x7f800000u; }
+
 // sum of values[i]^2 in float64, as 32 sums of the places equal mod 32, which are then added in order: equal bits on every machine.
 double SumOfSquares(absl::Span<const float> values);
 

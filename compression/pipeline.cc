@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
+#include "kernels.h"
 #include "stage_support.h"
 
 namespace fedwatt {
@@ -189,6 +190,14 @@ absl::StatusOr<std::string> Pipeline::Encode(const ParameterLayout& layout, absl
   return payload.empty() ? std::move(coded) : payload + coded;
 }
 
+absl::Status Pipeline::Unpack(size_t count, std::string& unpacked, std::string_view& coded) const {
+  for (auto packer = packers_.rbegin(); packer != packers_.rend(); ++packer) {
+    FEDWATT_ASSIGN_OR_RETURN(unpacked, (*packer)->Unpack(coded, count * kMaxCodedBytesPerValue + kMaxCodedOverhead));
+    coded = unpacked;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Pipeline::DecodeFrom(size_t stage, std::string_view bytes, absl::Span<const Segment> segments, uint64_t seed, int64_t round,
                                   DecodedValues& out) const {
   const CodingContext context{segments, seed, round};
@@ -211,10 +220,7 @@ absl::Status Pipeline::DecodeFrom(size_t stage, std::string_view bytes, absl::Sp
   }
   std::string unpacked;
   const size_t count = static_cast<size_t>(internal::CountValues(segments));
-  for (auto packer = packers_.rbegin(); packer != packers_.rend(); ++packer) {
-    FEDWATT_ASSIGN_OR_RETURN(unpacked, (*packer)->Unpack(bytes, count * kMaxCodedBytesPerValue + kMaxCodedOverhead));
-    bytes = unpacked;
-  }
+  FEDWATT_RETURN_IF_ERROR(Unpack(count, unpacked, bytes));
   out.is_sparse = codec_->sparse();
   if (out.is_sparse) return codec_->DecodeSparse(bytes, context, out.sparse);
   out.dense.resize(count);
@@ -274,6 +280,37 @@ absl::Status Pipeline::Decode(std::string_view bytes, const ParameterLayout& lay
     from += last - first;
   }
   return absl::OkStatus();
+}
+
+bool Pipeline::VisitBlocks(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, BlockVisitor visit) const {
+  if (!transforms_.empty() || codec_->sparse()) return false;
+  const Split split(layout);
+  if (bytes.size() < static_cast<size_t>(split.buffer_count) * sizeof(float)) return false;
+  for (const auto& [begin, end] : split.buffers) {
+    const size_t count = static_cast<size_t>(end - begin);
+    if (!visit({.kind = ValueBlock::Kind::kFloat32, .begin = static_cast<size_t>(begin), .count = count, .data = bytes.data()})) return false;
+    bytes.remove_prefix(count * sizeof(float));
+  }
+  std::string unpacked;
+  if (!Unpack(static_cast<size_t>(split.parameter_count), unpacked, bytes).ok()) return false;
+  // From the parameters' own numbering to the layout's. Blocks come in order.
+  size_t segment = 0, segment_begin = 0;
+  const auto visit_parameters = [&](ValueBlock rest) {
+    while (rest.count > 0) {
+      size_t segment_count;
+      while (rest.begin >= segment_begin + (segment_count = static_cast<size_t>(split.segments[segment].count()))) {
+        segment_begin += segment_count;
+        ++segment;
+      }
+      ValueBlock part = rest;
+      part.count = std::min(rest.count, segment_begin + segment_count - rest.begin);
+      part.begin = static_cast<size_t>(split.offsets[segment]) + rest.begin - segment_begin;
+      if (!visit(part)) return false;
+      rest.RemovePrefix(part.count);
+    }
+    return true;
+  };
+  return codec_->VisitBlocks(bytes, CodingContext{split.segments, seed, round}, visit_parameters);
 }
 
 absl::Status Pipeline::DecodeDense(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, absl::Span<float> out) const {

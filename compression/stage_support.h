@@ -3,7 +3,6 @@
 #define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -78,20 +77,6 @@ inline int64_t CountValues(absl::Span<const Segment> segments) {
   int64_t count = 0;
   for (const Segment& segment : segments) count += segment.count();
   return count;
-}
-
-inline bool AllFinite(absl::Span<const float> values) {
-  // A magnitude of infinity or more, as bits, carries into the sign.
-  constexpr size_t kLanes = 16;
-  uint32_t carries[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) carries[j] |= (std::bit_cast<uint32_t>(values[i + j]) & 0x7fffffffu) + 0x00800000u;
-  }
-  for (; i < values.size(); ++i) carries[0] |= (std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu) + 0x00800000u;
-  uint32_t any = 0;
-  for (uint32_t carry : carries) any |= carry;
-  return any < 0x80000000u;
 }
 
 // Codec::Decode of a codec that decodes sparsely.

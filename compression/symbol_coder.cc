@@ -2,6 +2,8 @@
 // ends know where they must meet.
 //
 // Raw bits, most significant first:
+//   1   whether symbols are coded densely
+//   then, unless they are:
 //   2   adaptation: 0 the density of a segment is its mean, or 1-3: followed within it, a run weighing 2^-3, 2^-4, 2^-5
 //   1   nearness: whether signs depend on how near the symbol before is
 //   1   units: whether all symbols are +-1
@@ -9,7 +11,7 @@
 //   before predicts (1/16 for the first), as 0, -1, 1, -2, .. -> 0, 1, 2, 3, .. zeros and a one; then the e - 1 bits of K below its leading one
 //   then what the symbols below add
 //
-// Symbols are coded in groups of 4 within a segment; a group has one context, a half octave of the expected run m:
+// Sparsely, symbols are coded in groups of 4 within a segment; a group has one context, a half octave of the expected run m:
 //
 //   h = 2 * log2(m + 0.3) in whole steps;  unit = 2^max(0, floor(log2(m + 0.3)) - 2)
 //   run    = bucket(run / unit) from table min(h, ..) of 12, then the raw bits that place the run inside the bucket
@@ -17,13 +19,21 @@
 //   escape: |symbol| - 5 coded like a run, with tables and an expectation of its own, which is followed at a weight of 2^-4
 //   m      = the mean run of the segment; where adaptation is on, m += (mean run of the last group - m) * 4 * weight
 //
-// Expectations are whole 256ths. A geometric law loses less than 0.1 % by the units and buckets. Each table starts from the geometric law in the
-// middle of its context, held as firmly as 48 symbols would hold it (8 for signs), and counts what it codes; it is rebuilt once its counts grew by a
-// quarter, which is looked at after groups 4, 8, 12, .. and more seldom later. Frequencies have 11 bits.
+// Densely, every position of a segment that has symbols is coded, zeros too. Four strips of a segment take turns: a quarter of its rows each, rounded up,
+// or, where there are less than four rows, of its positions. A code is 0 for 0, 2 m - 1 for m and 2 m for -m up to the escape M, which is followed by
+// |symbol| - M as above. Its table is chosen by the symbol before in the strip, held within +-5, and by the magnitude that is expected: e = (r + c) / 2, r
+// the mean in the strip, which each magnitude moves at a weight of 2^-5, c that of the column, which the mean of the four moves at a weight of 2^-3.
+// In a first row and where there are no rows, c is the mean of the four r; r starts at 1; magnitudes count up to 16. Classes are octaves, e < 1/8 to
+// e >= 8, each with an M of its own, kDenseEscapes. A table is rebuilt once its counts grew by a quarter, by 4 to 1,024 symbols. All tables start anew
+// at segments of 4,096 positions or more.
 //
-// The coder (rANS) has 2 states of 32 bits, 4 from 2,048 symbols on, 8 from 16,384: the places of a group take turns, the first half of the states
-// for runs and the other for symbols. A state starts as 2^16 + 16 bits of a hash of the segment counts and the salt, and the decoder must find it
-// there again: a checksum for free.
+// Expectations are whole 256ths. A geometric law loses less than 0.1 % by the units and buckets. Each table starts from the geometric law in the
+// middle of its context, held as firmly as 48 symbols would hold it (8 for signs and densely coded ones), and counts what it codes; it is rebuilt once
+// its counts grew by a quarter, which is looked at after groups 4, 8, 12, .. and more seldom later. Frequencies have 11 bits.
+//
+// The coder (rANS) has 2 states of 32 bits, 4 from 2,048 symbols on, 8 from 16,384 and for dense symbols: the places of a group, or the strips, take
+// turns, the first half of the states for runs or densely coded symbols, the other for sparse symbols and for what follows escapes. A state starts as
+// 2^16 + 16 bits of a hash of the segment counts, the row lengths and the salt, and the decoder must find it there again: a checksum for free.
 #include "fedwatt/compression/symbol_coder.h"
 
 #include <algorithm>
@@ -76,9 +86,10 @@ uint64_t Mix(uint64_t z) {  // the finalizer of SplitMix64
   return z ^ (z >> 31);
 }
 
-uint64_t HashCounts(absl::Span<const int64_t> counts, uint64_t salt) {
+uint64_t HashCounts(absl::Span<const int64_t> counts, absl::Span<const int64_t> row_lengths, uint64_t salt) {
   uint64_t hash = Mix(salt) + counts.size();
   for (int64_t count : counts) hash = Mix(hash + 0x9e3779b97f4a7c15u + static_cast<uint64_t>(count));
+  for (int64_t length : row_lengths) hash = Mix(hash + 0x9e3779b97f4a7c15u + static_cast<uint64_t>(length));
   return Mix(hash);
 }
 
@@ -281,6 +292,133 @@ struct Density {
   int weight_log2;
 };
 
+// ---- Dense symbols
+
+constexpr int kStrips = 4;
+constexpr int kDenseAlphabet = 33;
+constexpr int kExpectations = 8;
+constexpr int32_t kMostBefore = 5;
+constexpr int kBefore = 2 * kMostBefore + 1;
+constexpr int32_t kMostCounted = 16;  // magnitude, for expectations
+// No position costs less than a table's largest frequency does, 2,042 of 2,048.
+constexpr int64_t kMostDensePositionsPerByte = 2048;
+// Dense decoding costs by the position, sparse by the symbol: it must have enough of them, and be worth it.
+constexpr int64_t kDensePositions = 4096;
+constexpr size_t kDenseShare = 6;  // positions for each symbol
+constexpr double kDenseGain = 0.98;
+
+constexpr int32_t kDenseEscapes[kExpectations] = {3, 3, 4, 5, 7, 10, 14, 16};
+
+struct DenseTable : Table<kDenseAlphabet> {
+  uint32_t left;  // symbols until it is built again
+  void Rebuild() {
+    Build();
+    left = std::clamp(Total() / (4 * kOne), 4u, 1024u);
+  }
+};
+
+struct DenseModel {
+  DenseTable tables[kExpectations][kBefore];
+  RunTable escapes[kRunTables];
+  uint64_t escape_mean256 = 4 * 256;
+
+  RunTable& EscapeTable() { return escapes[ScaleOf(escape_mean256).table]; }
+  void EndEscape(RunTable& table, uint64_t value) {
+    if (table.Total() >= table.due) table.Build();
+    escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) +
+                                           ((static_cast<int64_t>(value << 8) - static_cast<int64_t>(escape_mean256)) >> 4));
+  }
+};
+
+// P(|symbol| > n) / P(|symbol| > n - 1), n > 0, of the two-sided geometric law in the middle of each class of expectation, in 2^-16.
+constexpr uint32_t kDenseRatios[kExpectations] = {1964, 5851, 11137, 20658, 33726, 46184, 55039, 60688};
+
+void StartDense(uint32_t expectation, DenseTable& table) {
+  const uint64_t ratio = kDenseRatios[expectation];
+  const int32_t escape = kDenseEscapes[expectation];
+  std::fill(std::begin(table.counts), std::end(table.counts), 0);
+  uint64_t left = (2 * ratio << 40) / ((1 << 16) + ratio);
+  table.counts[0] = 1 + static_cast<uint32_t>((((uint64_t{1} << 40) - left) * kSignPrior) >> 40);
+  for (int32_t m = 1; m <= escape; ++m) {
+    const uint64_t rest = m < escape ? (left * ratio) >> 16 : 0;
+    table.counts[2 * m - 1] = table.counts[2 * m] = 1 + static_cast<uint32_t>(((left - rest) * kSignPrior / 2) >> 40);
+    left = rest;
+  }
+  table.Rebuild();
+}
+
+const DenseModel& FreshDenseModel() {
+  static const DenseModel* const fresh = [] {
+    auto* made = new DenseModel();
+    for (uint32_t e = 0; e < kExpectations; ++e) {
+      for (DenseTable& table : made->tables[e]) StartDense(e, table);
+    }
+    for (int t = 0; t < kRunTables; ++t) StartGeometric(kRatios[t], made->escapes[t]);
+    return made;
+  }();
+  return *fresh;
+}
+
+// The statistics of a large segment are its own.
+void StartSegment(int64_t positions, DenseModel& model) {
+  if (positions >= kDensePositions) std::memcpy(&model, &FreshDenseModel(), sizeof(DenseModel));
+}
+
+// How a segment is walked: at each step one position of each strip, `length` apart, and all of one column.
+class Strips {
+ public:
+  Strips(int64_t positions, int64_t row_length) : positions_(positions) {
+    const int64_t rows = row_length > 0 ? (positions + row_length - 1) / row_length : 1;
+    has_columns_ = rows >= kStrips;
+    length_ = has_columns_ ? (rows + kStrips - 1) / kStrips * row_length : (positions + kStrips - 1) / kStrips;
+    if (has_columns_) columns_.resize(static_cast<size_t>(row_length));
+  }
+
+  int64_t length() const { return length_; }
+  // Steps at which all strips have a position.
+  int64_t whole_steps() const { return std::max<int64_t>(positions_ - (kStrips - 1) * length_, 0); }
+  int64_t position(int strip, int64_t step) const { return strip * length_ + step; }
+  bool has(int strip, int64_t step) const { return position(strip, step) < positions_; }
+
+  // What the step's column expects.
+  int32_t Begin() {
+    column_expectation_ = (rows_[0] + rows_[1] + rows_[2] + rows_[3]) >> 2;
+    if (has_columns_ && !first_row_) column_expectation_ = columns_[column_];
+    sum_ = 0;
+    return column_expectation_;
+  }
+  uint32_t Expectation(int strip, int32_t column_expectation) const {
+    const int32_t e = (rows_[strip] + column_expectation) >> 1;
+    return static_cast<uint32_t>(std::min(BitWidth(static_cast<uint64_t>(e) | 16) - 5, kExpectations - 1));
+  }
+  uint32_t before(int strip) const { return before_[strip]; }
+  void Follow(int strip, int32_t symbol) {
+    const int32_t magnitude = std::min(std::abs(symbol), kMostCounted);
+    rows_[strip] += ((magnitude << 8) - rows_[strip]) >> 5;
+    before_[strip] = static_cast<uint32_t>(std::clamp(symbol, -kMostBefore, kMostBefore) + kMostBefore);
+    sum_ += magnitude;
+  }
+  void End() {
+    if (!has_columns_) return;
+    columns_[column_] = column_expectation_ + (((sum_ << 6) - column_expectation_) >> 3);
+    if (++column_ < columns_.size()) return;
+    column_ = 0;
+    first_row_ = false;
+  }
+
+ private:
+  const int64_t positions_;
+  int64_t length_;
+  bool has_columns_;
+  bool first_row_ = true;
+  size_t column_ = 0;
+  std::vector<int32_t> columns_;
+  int32_t rows_[kStrips] = {256, 256, 256, 256};
+  uint32_t before_[kStrips] = {kMostBefore, kMostBefore, kMostBefore, kMostBefore};
+  int32_t column_expectation_ = 0;
+  int32_t sum_ = 0;
+};
+
 // ---- Encoding
 
 // Most significant bits first, from the last byte towards the front.
@@ -343,14 +481,15 @@ class WidthPredictor {
 struct SegmentSymbols {
   int64_t begin;  // first position
   int64_t positions;
-  size_t first;   // of the symbols
+  int64_t row_length;  // 0: no rows
+  size_t first;        // of the symbols
   size_t count;
 };
 
 // What the range coder is to write, in the order of reading.
 class OperationSink {
  public:
-  OperationSink(size_t symbols, BitWriter& bits) : bits_(bits) { operations_.reserve(2 * symbols + symbols / 8 + 8); }
+  OperationSink(size_t operations, BitWriter& bits) : bits_(bits) { operations_.reserve(operations); }
   template <typename Table>
   void Symbol(const Table& table, uint32_t symbol, uint32_t state) {
     operations_.push_back(table.entries[symbol] | state << kStateShift);
@@ -469,6 +608,39 @@ void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& 
       }
       if (mode.adaptation > 0 && whole) density.EndGroup(runs);
       model->EndGroup();
+    }
+  }
+}
+
+void PutDense(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, OperationSink& sink) {
+  const auto model = std::make_unique<DenseModel>(FreshDenseModel());
+  std::vector<int32_t> values;
+  for (const SegmentSymbols& segment : segments) {
+    if (segment.count == 0) continue;
+    values.assign(static_cast<size_t>(segment.positions), 0);
+    for (size_t i = segment.first; i < segment.first + segment.count; ++i) values[symbols.indices[i] - static_cast<size_t>(segment.begin)] = symbols.symbols[i];
+    StartSegment(segment.positions, *model);
+    Strips strips(segment.positions, segment.row_length);
+    for (int64_t step = 0; step < strips.length(); ++step) {
+      const int32_t column = strips.Begin();
+      for (int strip = 0; strip < kStrips && strips.has(strip, step); ++strip) {
+        const int32_t symbol = values[static_cast<size_t>(strips.position(strip, step))], magnitude = std::abs(symbol);
+        const uint32_t expectation = strips.Expectation(strip, column);
+        const int32_t escape = kDenseEscapes[expectation], coded = std::min(magnitude, escape);
+        DenseTable& table = model->tables[expectation][strips.before(strip)];
+        const uint32_t code = static_cast<uint32_t>(2 * coded - (symbol > 0));
+        sink.Symbol(table, code, static_cast<uint32_t>(strip));
+        table.counts[code] += kOne;
+        if (--table.left == 0) table.Rebuild();
+        if (coded == escape) {
+          RunTable& escapes = model->EscapeTable();
+          const uint64_t beyond = static_cast<uint64_t>(magnitude - escape);
+          PutNumber(model->escapes, ScaleOf(model->escape_mean256), beyond, static_cast<uint32_t>(kStrips + strip), sink);
+          model->EndEscape(escapes, beyond);
+        }
+        strips.Follow(strip, symbol);
+      }
+      strips.End();
     }
   }
 }
@@ -647,9 +819,100 @@ class SegmentReader {
   Density density_;
 };
 
+// Densely coded symbols; `counts` of the segments that have positions.
+absl::Status ReadDense(absl::Span<const int64_t> segment_counts, absl::Span<const int64_t> row_lengths, absl::Span<const int64_t> counts, size_t byte_count,
+                       const char* bytes_end, Cursor& shared, SparseSymbols& out) {
+  int64_t coded = 0, total = 0, most = 0;
+  size_t next = 0;
+  for (int64_t positions : segment_counts) {
+    if (positions == 0) continue;
+    total += counts[next];
+    if (counts[next++] == 0) continue;
+    coded += positions;
+    most = std::max(most, positions);
+  }
+  if (coded / kMostDensePositionsPerByte > static_cast<int64_t>(byte_count)) return Damaged(absl::StrCat(coded, " positions in ", byte_count, " bytes"));
+  const auto model = std::make_unique<DenseModel>(FreshDenseModel());
+  const auto values = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(most));
+  out.indices.resize(static_cast<size_t>(total) + 1);
+  out.symbols.resize(static_cast<size_t>(total) + 1);
+  Cursor cursor = shared;
+  bool fits = true;
+  size_t written = 0;
+  int64_t begin = 0;
+  next = 0;
+  for (size_t segment = 0; segment < segment_counts.size(); ++segment) {
+    const int64_t positions = segment_counts[segment];
+    const int64_t count = positions == 0 ? 0 : counts[next++];
+    if (count == 0) {
+      begin += positions;
+      continue;
+    }
+    StartSegment(positions, *model);
+    Strips strips(positions, row_lengths.empty() ? 0 : row_lengths[segment]);
+    const auto one = [&]<int kStrip>(int64_t step, int32_t column) __attribute__((always_inline)) {
+      const uint32_t expectation = strips.Expectation(kStrip, column);
+      DenseTable& table = model->tables[expectation][strips.before(kStrip)];
+      const uint32_t code = cursor.Symbol<kStrip>(table);
+      if (--table.left == 0) [[unlikely]] table.Rebuild();
+      int32_t magnitude = static_cast<int32_t>(code + 1) >> 1;
+      if (magnitude == kDenseEscapes[expectation]) [[unlikely]] {
+        const Scale scale = ScaleOf(model->escape_mean256);
+        RunTable& escapes = model->escapes[scale.table];
+        const uint32_t part = cursor.Symbol<kStrips + kStrip>(escapes);
+        uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
+                                             : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
+                                                   cursor.bits.Get(kBuckets.extra[part] + scale.shift);
+        fits &= beyond <= static_cast<uint64_t>(kMaxSymbol - magnitude);
+        beyond = std::min<uint64_t>(beyond, kMaxSymbol);  // refused in the end; nothing may overflow until then
+        model->EndEscape(escapes, beyond);
+        magnitude += static_cast<int32_t>(beyond);
+      }
+      const int32_t symbol = (code & 1) != 0 ? magnitude : -magnitude;
+      values[static_cast<size_t>(strips.position(kStrip, step))] = symbol;
+      strips.Follow(kStrip, symbol);
+    };
+    int64_t step = 0;
+    for (; step < strips.whole_steps(); ++step) {
+      const int32_t column = strips.Begin();
+      one.template operator()<0>(step, column);
+      one.template operator()<1>(step, column);
+      one.template operator()<2>(step, column);
+      one.template operator()<3>(step, column);
+      strips.End();
+      if (cursor.left(bytes_end) < 0) [[unlikely]] return Damaged("truncated");
+    }
+    for (; step < strips.length(); ++step) {
+      const int32_t column = strips.Begin();
+      if (strips.has(0, step)) one.template operator()<0>(step, column);
+      if (strips.has(1, step)) one.template operator()<1>(step, column);
+      if (strips.has(2, step)) one.template operator()<2>(step, column);
+      strips.End();
+      if (cursor.left(bytes_end) < 0) [[unlikely]] return Damaged("truncated");
+    }
+    int64_t found = 0;
+    for (int64_t i = 0; i < positions; ++i) found += values[static_cast<size_t>(i)] != 0;
+    if (found != count) return Damaged(absl::StrCat(found, " symbols in a segment, expected ", count));
+    // No branch, as whether a position is zero is anybody's guess; hence one element of room behind the last.
+    for (int64_t i = 0; i < positions; ++i) {
+      const int32_t symbol = values[static_cast<size_t>(i)];
+      out.indices[written] = static_cast<uint32_t>(begin + i);
+      out.symbols[written] = symbol;
+      written += symbol != 0;
+    }
+    begin += positions;
+  }
+  out.indices.resize(written);
+  out.symbols.resize(written);
+  shared = cursor;
+  return fits ? absl::OkStatus() : Damaged("a symbol is too large");
+}
+
 }  // namespace
 
-absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_counts, const SparseSymbols& symbols, uint64_t salt) {
+absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_counts, const SparseSymbols& symbols, uint64_t salt,
+                                          absl::Span<const int64_t> row_lengths) {
+  FEDWATT_CHECK(row_lengths.empty() || row_lengths.size() == segment_counts.size());
   if (symbols.indices.size() != symbols.symbols.size()) {
     return absl::InvalidArgumentError(absl::StrCat(symbols.indices.size(), " indices of ", symbols.symbols.size(), " symbols"));
   }
@@ -657,7 +920,8 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   std::vector<SegmentSymbols> segments;
   int64_t begin = 0;
   size_t next = 0;
-  for (int64_t positions : segment_counts) {
+  for (size_t segment = 0; segment < segment_counts.size(); ++segment) {
+    const int64_t positions = segment_counts[segment];
     if (positions < 0 || positions > kMaxPositions - begin) {
       return absl::InvalidArgumentError(absl::StrCat("segment of ", positions, " positions, expected [0, 2^31] in all"));
     }
@@ -665,7 +929,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
     if (positions > 0) {
       const auto from = symbols.indices.begin() + static_cast<std::ptrdiff_t>(next);
       next = static_cast<size_t>(std::lower_bound(from, symbols.indices.end(), begin + positions) - symbols.indices.begin());
-      segments.push_back({begin, positions, first, next - first});
+      segments.push_back({begin, positions, row_lengths.empty() ? 0 : row_lengths[segment], first, next - first});
     }
     begin += positions;
   }
@@ -695,24 +959,39 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   for (int adaptation = 0; adaptation < kAdaptations; ++adaptation) attempt({adaptation, false, mode.units});
   attempt({mode.adaptation, true, mode.units});
 
+  const uint64_t check = HashCounts(segment_counts, row_lengths, salt);
+  const auto put_counts = [&](BitWriter& bits) {
+    WidthPredictor predictor;
+    for (const SegmentSymbols& segment : segments) {
+      PutCount(segment.positions, static_cast<int64_t>(segment.count), predictor.Predict(segment.positions), bits);
+      predictor.Follow(segment.positions, static_cast<int64_t>(segment.count));
+    }
+  };
   BitWriter bits;
+  bits.Put(0, 1);
   bits.Put(static_cast<uint64_t>(mode.adaptation), 2);
   bits.Put(mode.nearness, 1);
   bits.Put(mode.units, 1);
-  WidthPredictor predictor;
-  for (const SegmentSymbols& segment : segments) {
-    PutCount(segment.positions, static_cast<int64_t>(segment.count), predictor.Predict(segment.positions), bits);
-    predictor.Follow(segment.positions, static_cast<int64_t>(segment.count));
-  }
-  OperationSink operations(count, bits);
+  put_counts(bits);
+  OperationSink operations(2 * count + count / 8 + 8, bits);
   PutSymbols(segments, symbols, mode, state_count, 1 << 16, operations);
-  std::string bytes = operations.Finish(HashCounts(segment_counts, salt), state_count);
+  std::string bytes = operations.Finish(check, state_count);
   bits.Append(bytes);
-  return bytes;
+
+  if (begin < kDensePositions || count < static_cast<size_t>(begin) / kDenseShare) return bytes;
+  BitWriter dense_bits;
+  dense_bits.Put(1, 1);
+  put_counts(dense_bits);
+  OperationSink dense_operations(static_cast<size_t>(begin) + count / 8 + 8, dense_bits);
+  PutDense(segments, symbols, dense_operations);
+  std::string dense = dense_operations.Finish(check, kMaxStates);
+  dense_bits.Append(dense);
+  return static_cast<double>(dense.size()) < kDenseGain * static_cast<double>(bytes.size()) ? dense : bytes;
 }
 
 absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> segment_counts, int64_t max_symbols, SparseSymbols& out,
-                           uint64_t salt) {
+                           uint64_t salt, absl::Span<const int64_t> row_lengths) {
+  FEDWATT_CHECK(row_lengths.empty() || row_lengths.size() == segment_counts.size());
   out.indices.clear();
   out.symbols.clear();
   int64_t total_positions = 0;
@@ -730,7 +1009,9 @@ absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> seg
   const char* const end = begin + bytes.size();
   Cursor cursor{{}, begin, BitReader(end)};
 
-  const Mode mode{static_cast<int>(cursor.bits.Get(2)), cursor.bits.Get(1) == 1, cursor.bits.Get(1) == 1};
+  const bool dense = cursor.bits.Get(1) == 1;
+  Mode mode;
+  if (!dense) mode = {static_cast<int>(cursor.bits.Get(2)), cursor.bits.Get(1) == 1, cursor.bits.Get(1) == 1};
   std::vector<int64_t> counts;
   WidthPredictor predictor;
   int64_t count = 0;
@@ -743,9 +1024,21 @@ absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> seg
     count += symbols;
   }
   if (count == 0 || count > max_symbols) return Damaged(absl::StrCat(count, " of them, expected [1, ", max_symbols, "]"));
-  const int state_count = StateCount(count);
+  const int state_count = dense ? kMaxStates : StateCount(count);
   if (cursor.left(end) < 4 * state_count) return Damaged("the states are truncated");
   cursor.Start(state_count);
+  const auto finish = [&]() -> absl::Status {
+    if (!cursor.Ends(HashCounts(segment_counts, row_lengths, salt), state_count)) {
+      return Damaged("they do not end as they began: damaged, or made for other segments");
+    }
+    const uint64_t bits_read = cursor.bits.position();
+    if (cursor.left(end) != 0 || cursor.bits.Get(static_cast<int>(-bits_read & 7)) != 0) return Damaged("bytes are left over");
+    return absl::OkStatus();
+  };
+  if (dense) {
+    FEDWATT_RETURN_IF_ERROR(ReadDense(segment_counts, row_lengths, counts, bytes.size(), end, cursor, out));
+    return finish();
+  }
 
   // Grows with what was read: a symbol may cost next to nothing, but a claim alone holds no memory.
   const size_t step = std::max<size_t>(bytes.size() * 8, 4096);
@@ -776,11 +1069,7 @@ absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> seg
     }
     segment_begin += positions;
   }
-  if (!cursor.Ends(HashCounts(segment_counts, salt), state_count)) {
-    return Damaged("they do not end as they began: damaged, or made for other segments");
-  }
-  const uint64_t bits_read = cursor.bits.position();
-  if (cursor.left(end) != 0 || cursor.bits.Get(static_cast<int>(-bits_read & 7)) != 0) return Damaged("bytes are left over");
+  FEDWATT_RETURN_IF_ERROR(finish());
   out.indices.resize(written);
   out.symbols.resize(written);
   return absl::OkStatus();

@@ -11,7 +11,7 @@
 // 2^62 + (number of updates) / 2, hence integer addition is exact and commutes: neither order, threads, merges nor restarts change a bit.
 // A mean is off by at most 2^-e / 2 before it is rounded to float32.
 //
-// Cost: one pass to check, one to add; 8 bytes a coordinate. Weight sums are kept as steps: nothing per coordinate.
+// Cost: one pass to check, one to add, or a single one from the update's bytes; 8 bytes a coordinate. Weight sums are kept as steps: nothing per coordinate.
 // Breakdown point 0: one client within the limits can move the mean by n / N * max_abs.
 #include <algorithm>
 #include <cfloat>
@@ -75,6 +75,32 @@ class WeightedMean : public Accumulator {
     }
     Count(update.example_count, ranges);
     return absl::OkStatus();
+  }
+
+  bool AccumulateBlocks(BlockSource blocks, int64_t example_count, double max_abs) override {
+    if (!CheckWeight(example_count).ok()) return false;
+    const double factor = std::ldexp(static_cast<double>(example_count), exponent_);
+    const double most = std::min(max_abs, options_.max_abs);
+    size_t added = 0;  // blocks
+    bool good = true;  // also where the source pays no heed to the visitor
+    good &= blocks([&](const ValueBlock& block) {
+      if (!good || block.begin > sums_.size() || block.count > sums_.size() - block.begin) return good = false;
+      ++added;
+      return good = internal::AddScaledBlock(block, factor, most, sums_.data() + block.begin) <= most;
+    });
+    if (good) {
+      const CoordinateRange all{0, value_count()};
+      Count(example_count, absl::MakeConstSpan(&all, 1));
+      return true;
+    }
+    // Sums of integers: the same blocks take away what they brought, to the last bit.
+    blocks([&](const ValueBlock& block) {
+      if (added == 0) return false;
+      internal::SubtractScaledBlock(block, factor, most, sums_.data() + block.begin);
+      return --added > 0;
+    });
+    FEDWATT_CHECK(added == 0);
+    return false;
   }
 
   absl::Status Merge(const Accumulator& other) override {

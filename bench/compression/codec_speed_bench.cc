@@ -74,13 +74,16 @@ void Measure(const std::string& source, const std::string& spec, const std::vect
   const double whole = FastestSeconds(repetitions, [&] { FEDWATT_CHECK(codec->Decode(bytes, context, absl::MakeSpan(dense)).ok()); });
 
   // The symbols again, for their entropy.
-  std::vector<int64_t> counts;
-  for (const Segment& segment : segments) counts.push_back(segment.count());
+  std::vector<int64_t> counts, rows;
+  for (const Segment& segment : segments) {
+    counts.push_back(segment.count());
+    rows.push_back(segment.columns);
+  }
   float step;
   std::copy_n(bytes.data(), sizeof(step), reinterpret_cast<char*>(&step));
   SparseSymbols symbols;
   std::string entropy = "null", over = "null";
-  if (codec->name() == "ecsq" && DecodeSymbols(std::string_view(bytes).substr(4), counts, static_cast<int64_t>(values.size()), symbols).ok()) {
+  if (codec->name() == "ecsq" && DecodeSymbols(std::string_view(bytes).substr(4), counts, static_cast<int64_t>(values.size()), symbols, 0, rows).ok()) {
     const double bits = EntropyBits(counts, symbols);
     entropy = absl::StrCat(bits / static_cast<double>(values.size()));
     over = absl::StrCat(static_cast<double>(bytes.size()) * 8 / bits);

@@ -9,8 +9,8 @@
 // bits_per_value counts the payload. nmse is sum (decoded - x)^2 / sum x^2. Speeds are in 10^9 values of the whole vector a second, each the median
 // of N (15) repetitions, or of as many, at least 3, as half a second holds; spread is the distance of the quartiles over the median. One thread.
 //   encode, decode  Pipeline::Encode and Decode: whole vectors, or indices and values where the pipeline is sparse
-//   accumulate      the same Decode, then Accumulate into weighted_mean's fixed point
-//   fold            FoldUpdate: the container's checksum, Decode, the update's check, Accumulate
+//   accumulate      decoding and adding to weighted_mean's fixed point: from the bytes where the pipeline can, else Decode and Accumulate
+//   fold            FoldUpdate: the container's checksum, the update's checks, accumulate
 // *_of_stream is that speed over the one of sums[i] += constant on as many int64, measured beside it: a dense fold cannot be faster.
 //
 // For `ecsq` alone: the zero-order entropy of its symbols, segment by segment, and the size of these symbols by zstd when written as one byte each,
@@ -300,6 +300,10 @@ absl::Status Measure(const Vector& vector, const Pipeline& pipeline, const Optio
   accumulator_options.max_total_weight = std::max(10 * UpdateLimits().max_example_count, 2 * (options.repetitions + 1) * kExampleCount);
   FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<Accumulator> accumulator, machine.make_accumulator(accumulator_options));
   FEDWATT_ASSIGN_OR_RETURN(const Timing accumulate, Time(options.repetitions, [&]() -> absl::Status {
+                             const auto blocks = [&](BlockVisitor visit) {
+                               return pipeline.VisitBlocks(payload, vector.layout, seed, vector.round, visit);
+                             };
+                             if (accumulator->AccumulateBlocks(blocks, kExampleCount, accumulator_options.max_abs)) return absl::OkStatus();
                              FEDWATT_RETURN_IF_ERROR(decode_once());
                              ClientUpdate update;
                              update.example_count = kExampleCount;

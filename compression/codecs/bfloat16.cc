@@ -9,6 +9,7 @@
 
 #include "codec_support.h"
 #include "fedwatt/base/status_macros.h"
+#include "stage_support.h"
 
 namespace fedwatt {
 namespace {
@@ -46,6 +47,11 @@ class Bfloat16 : public Codec {
       out[i] = std::bit_cast<float>(static_cast<uint32_t>(code) << 16);
     }
     return absl::OkStatus();
+  }
+
+  bool VisitBlocks(std::string_view bytes, const CodingContext& context, BlockVisitor visit) const override {
+    const size_t count = static_cast<size_t>(internal::CountValues(context.segments));
+    return bytes.size() == count * sizeof(uint16_t) && visit({.kind = ValueBlock::Kind::kBfloat16, .count = count, .data = bytes.data()});
   }
 
   double ErrorBound(double max_abs) const override { return std::max(max_abs * 0x1p-8, 0x1p-134); }

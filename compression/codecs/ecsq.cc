@@ -42,11 +42,11 @@ struct Options {
   double deadzone = 0.5;
 };
 
-std::vector<int64_t> Counts(absl::Span<const Segment> segments) {
-  std::vector<int64_t> counts;
-  counts.reserve(segments.size());
-  for (const Segment& segment : segments) counts.push_back(segment.count());
-  return counts;
+std::vector<int64_t> RowLengths(absl::Span<const Segment> segments) {
+  std::vector<int64_t> lengths;
+  lengths.reserve(segments.size());
+  for (const Segment& segment : segments) lengths.push_back(segment.columns);
+  return lengths;
 }
 
 class Ecsq : public Codec {
@@ -62,7 +62,7 @@ class Ecsq : public Codec {
     SparseSymbols symbols;
     FEDWATT_RETURN_IF_ERROR(Quantize(values, step, symbols));
     if (symbols.indices.empty()) return internal::PutStep(0);
-    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(Counts(context.segments), symbols));
+    FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(internal::CountsOf(context.segments), symbols, 0, RowLengths(context.segments)));
     return internal::PutStep(step) + coded;
   }
 
@@ -98,7 +98,7 @@ class Ecsq : public Codec {
   absl::Status DecodeSymbolsOf(std::string_view bytes, const CodingContext& context, float& step, SparseSymbols& symbols) const {
     const int64_t count = internal::CountValues(context.segments);
     FEDWATT_RETURN_IF_ERROR(internal::TakeStep(name(), bytes, count, step));
-    return DecodeSymbols(bytes, Counts(context.segments), count, symbols);
+    return DecodeSymbols(bytes, internal::CountsOf(context.segments), count, symbols, 0, RowLengths(context.segments));
   }
 
   absl::Status Quantize(absl::Span<const float> values, float step, SparseSymbols& symbols) const {

@@ -4,6 +4,7 @@
 
 #include "codec_support.h"
 #include "fedwatt/base/status_macros.h"
+#include "stage_support.h"
 
 namespace fedwatt {
 namespace {
@@ -20,6 +21,11 @@ class Float32 : public Codec {
     FEDWATT_RETURN_IF_ERROR(internal::CheckEncodedSize(name(), out.size() * sizeof(float), bytes.size()));
     if (!out.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
     return absl::OkStatus();
+  }
+
+  bool VisitBlocks(std::string_view bytes, const CodingContext& context, BlockVisitor visit) const override {
+    const size_t count = static_cast<size_t>(internal::CountValues(context.segments));
+    return bytes.size() == count * sizeof(float) && visit({.kind = ValueBlock::Kind::kFloat32, .count = count, .data = bytes.data()});
   }
 
   double ErrorBound(double max_abs) const override { return 0; }

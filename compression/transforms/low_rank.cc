@@ -20,6 +20,7 @@
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/transform.h"
+#include "kernels.h"
 #include "stage_support.h"
 
 namespace fedwatt {

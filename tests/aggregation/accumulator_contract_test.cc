@@ -288,6 +288,51 @@ TEST_P(AccumulatorContractTest, FactoryRefusesBadOptions) {
   EXPECT_THAT(factory(options), StatusIs(absl::StatusCode::kInvalidArgument, _));
 }
 
+// Accumulators that need updates whole refuse blocks; others add to the last bit what Accumulate adds, or nothing.
+TEST_P(AccumulatorContractTest, BlocksAddWhatTheWholeAddsOrNothing) {
+  const auto whole = Make(), by_blocks = Make();
+  bool able = false;
+  for (const Sent& sent : Updates(30)) {
+    const auto source = [&](const std::vector<float>& values, size_t length) {
+      return [&values, length](BlockVisitor visit) {
+        for (size_t begin = 0; begin < values.size(); begin += length) {
+          const size_t count = std::min(length, values.size() - begin);
+          if (!visit({.begin = begin, .count = count, .data = reinterpret_cast<const char*>(values.data() + begin)})) return false;
+        }
+        return true;
+      };
+    };
+    const std::string before = by_blocks->Save();
+    for (float bad : {NAN, -INFINITY, 8.001f, -3e38f}) {
+      for (size_t at : {size_t{0}, size_t{50}, size_t{102}}) {
+        std::vector<float> spoilt = sent.delta;
+        spoilt[at] = bad;
+        ASSERT_FALSE(by_blocks->AccumulateBlocks(source(spoilt, 10), sent.example_count, 8));
+        ASSERT_EQ(by_blocks->Save(), before);
+      }
+    }
+    // Blocks that end early, go beyond the end, or are found damaged after the last; a lower bound; bad weights.
+    std::vector<float> longer = sent.delta;
+    longer.push_back(1);
+    const auto good = source(sent.delta, 40);
+    EXPECT_FALSE(by_blocks->AccumulateBlocks(source(longer, 13), sent.example_count, 8));
+    EXPECT_FALSE(by_blocks->AccumulateBlocks([&](BlockVisitor visit) { return good(visit) && false; }, sent.example_count, 8));
+    EXPECT_FALSE(by_blocks->AccumulateBlocks([&](BlockVisitor visit) { good(visit); return false; }, sent.example_count, 0.5));
+    EXPECT_FALSE(by_blocks->AccumulateBlocks(good, sent.example_count, 1e-3));
+    EXPECT_FALSE(by_blocks->AccumulateBlocks(good, 0, 8));
+    EXPECT_FALSE(by_blocks->AccumulateBlocks(good, 10'001, 8));
+    ASSERT_EQ(by_blocks->Save(), before);
+
+    able = by_blocks->AccumulateBlocks(good, sent.example_count, 8);
+    if (!able) {
+      ASSERT_THAT(by_blocks->Accumulate({sent.delta, sent.example_count, {}}), IsOk());
+    }
+    ASSERT_THAT(whole->Accumulate({sent.delta, sent.example_count, {}}), IsOk());
+    ExpectSame(*whole, *by_blocks);
+  }
+  EXPECT_EQ(able, GetParam() == "weighted_mean");
+}
+
 INSTANTIATE_TEST_SUITE_P(Registered, AccumulatorContractTest, ::testing::ValuesIn(Accumulators().Names()),
                          [](const auto& info) { return info.param; });
 

@@ -26,6 +26,22 @@ TEST(Crc32cTest, ContinuesAtEverySplit) {
   }
 }
 
+// Bit by bit from the polynomial, at lengths around those where lanes are read side by side.
+TEST(Crc32cTest, AgreesWithItsDefinitionAtEveryLength) {
+  std::string bytes;
+  uint32_t state = 1, expected = 0xffffffffu;
+  for (size_t size = 1; size <= 9'300; ++size) {
+    state = state * 1664525u + 1013904223u;
+    bytes.push_back(static_cast<char>(state >> 24));
+    expected ^= state >> 24;
+    for (int bit = 0; bit < 8; ++bit) expected = expected >> 1 ^ (expected & 1 ? 0x82f63b78u : 0u);
+    if (size % 3072 < 20 || size % 97 == 0) {
+      ASSERT_EQ(Crc32c(bytes), ~expected) << size;
+    }
+  }
+  EXPECT_EQ(Crc32c(std::string_view(bytes).substr(5'000), Crc32c(std::string_view(bytes).substr(0, 5'000))), Crc32c(bytes));
+}
+
 TEST(Crc32cTest, SeesEveryFlippedBit) {
   std::string text = "fedwatt";
   const uint32_t good = Crc32c(text);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fedwatt/base/random.h"
+#include "fedwatt/compression/codec.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -97,6 +98,44 @@ TEST_P(KernelsTest, AddMagnitudesAddsByRowAndByColumn) {
     EXPECT_EQ(internal::AddMagnitudes(values, absl::MakeSpan(columns)), expected) << count;
     EXPECT_EQ(columns, expected_columns);
     EXPECT_EQ(internal::AddMagnitudes(values, {}), expected) << count;
+  }
+}
+
+TEST_P(KernelsTest, MaxMagnitudeBitsSeesTheLargestAndWhatIsNotFinite) {
+  for (size_t count : {0, 1, 3, 7, 16, 31, 32, 33, 100, 1000}) {
+    std::vector<float> values(count, -0.5f);
+    EXPECT_EQ(internal::MaxMagnitudeBits(values), count == 0 ? 0 : 0x3f000000u);
+    for (size_t at = 0; at < count; at += 1 + at / 10) {
+      values[at] = -2;
+      ASSERT_EQ(internal::MaxMagnitudeBits(values), 0x40000000u) << at << " of " << count;
+      ASSERT_TRUE(internal::AllFinite(values));
+      for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::quiet_NaN()}) {
+        values[at] = bad;
+        ASSERT_FALSE(internal::AllFinite(values)) << at << " of " << count;
+      }
+      values[at] = -0.5f;
+    }
+  }
+}
+
+// The codecs that bring kernels of their own: the same bytes and the same values as on the best target.
+TEST_P(KernelsTest, QuantizersCodeAlikeOnEveryTarget) {
+  for (const char* spec : {"int8", "int8:block=7", "int4", "int4:block=33", "int2", "int2:block=1000", "sign", "ternary"}) {
+    const std::unique_ptr<Codec> codec = *MakeCodec(spec);
+    for (int64_t count : {1, 2, 3, 5, 255, 257, 4095, 9001}) {
+      Random random(static_cast<uint64_t>(count));
+      std::vector<float> values(static_cast<size_t>(count)), decoded(values.size()), expected(values.size());
+      for (float& value : values) value = static_cast<float>(random.Normal());
+      const Segment segment{1, count};
+      const CodingContext context{absl::MakeConstSpan(&segment, 1), 7, 1};
+      Choose(0);
+      const std::string bytes = *codec->Encode(values, context);
+      ASSERT_TRUE(codec->Decode(bytes, context, absl::MakeSpan(expected)).ok());
+      Choose(GetParam());
+      ASSERT_EQ(*codec->Encode(values, context), bytes) << spec << " " << count;
+      ASSERT_TRUE(codec->Decode(bytes, context, absl::MakeSpan(decoded)).ok());
+      ASSERT_EQ(decoded, expected) << spec << " " << count;
+    }
   }
 }
 

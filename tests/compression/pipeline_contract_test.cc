@@ -8,6 +8,7 @@
 #include "fedwatt/compression/pipeline.h"
 #include "tests/compression/transform_testing.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/value_blocks.h"
 
 namespace fedwatt {
 namespace {
@@ -111,6 +112,25 @@ class PipelineContractTest : public ::testing::TestWithParam<Case> {
   static std::vector<float> Values(const ParameterLayout& layout, uint64_t seed) {
     return Noise(static_cast<size_t>(layout.value_count()), 0.02, seed);
   }
+  // What VisitBlocks shows, written out; nullopt where it fails.
+  std::optional<std::vector<float>> Visit(std::string_view bytes, const ParameterLayout& layout) {
+    std::vector<float> values(static_cast<size_t>(layout.value_count()));
+    std::vector<int> seen(values.size());
+    const bool good = pipeline_->VisitBlocks(bytes, layout, 9, 3, [&](const ValueBlock& block) {
+      const std::vector<float> shown = fedwatt::testing::ValuesOf(block);
+      for (size_t i = 0; i < shown.size(); ++i) {
+        EXPECT_EQ(seen.at(block.begin + i)++, 0);
+        values[block.begin + i] = shown[i];
+      }
+      return true;
+    });
+    return good ? std::optional(values) : std::nullopt;
+  }
+  // Whether it can, by its first stage: those that can, all do.
+  bool HasBlocks() const {
+    const std::string& first = pipeline_->stage_names().front();
+    return first == "float32" || first == "bfloat16" || first == "int8" || first == "int4" || first == "int2";
+  }
   // Whatever bytes decode to is a vector of this layout.
   void ExpectWellFormed(const DecodedValues& out, const ParameterLayout& layout) {
     const size_t count = static_cast<size_t>(layout.value_count());
@@ -168,6 +188,26 @@ TEST_P(PipelineContractTest, IsDeterministicAndSparseValuesAreThoseOfTheWholeVec
   }
 }
 
+TEST_P(PipelineContractTest, BlocksShowWhatIsDecoded) {
+  for (const ParameterLayout& layout : Layouts()) {
+    const std::string bytes = Encode(layout, Values(layout, 3));
+    const std::optional<std::vector<float>> shown = Visit(bytes, layout);
+    ASSERT_EQ(shown.has_value(), HasBlocks());
+    if (!shown.has_value()) continue;
+    ASSERT_OK_AND_ASSIGN(std::vector<float> decoded, Decode(bytes, layout));
+    EXPECT_EQ(*shown, decoded);
+    // A visitor that has seen enough is heard.
+    int shown_blocks = 0;
+    EXPECT_FALSE(pipeline_->VisitBlocks(bytes, layout, 9, 3, [&](const ValueBlock&) { return ++shown_blocks < 1; }));
+    EXPECT_EQ(shown_blocks, 1);
+  }
+  // More than one chunk, cut by segments.
+  const std::string bytes = Encode(Network(), Values(Network(), 8));
+  if (HasBlocks()) {
+    EXPECT_EQ(Visit(bytes, Network()), *Decode(bytes, Network()));
+  }
+}
+
 TEST_P(PipelineContractTest, ZerosStayZeros) {
   for (const ParameterLayout& layout : Layouts()) {
     const std::vector<float> zeros(static_cast<size_t>(layout.value_count()));
@@ -203,6 +243,13 @@ TEST_P(PipelineContractTest, BearsDamageAndRandomBytes) {
       const absl::Status status = pipeline_->Decode(bytes, layout, 9, 3, out);
       ASSERT_TRUE(status.ok() || status.code() == absl::StatusCode::kDataLoss) << status;
       if (status.ok()) ExpectWellFormed(out, layout);
+      const std::optional<std::vector<float>> shown = Visit(bytes, layout);
+      const bool finite = shown.has_value() && std::all_of(shown->begin(), shown->end(), [](float value) { return std::isfinite(value); });
+      if (finite) {
+        ASSERT_EQ(*shown, out.dense) << status;
+      } else if (status.ok() && HasBlocks()) {
+        ASSERT_TRUE(shown.has_value());
+      }
     }
   }
 }

@@ -24,15 +24,15 @@ using Counts = std::vector<int64_t>;
 
 int64_t Total(const Counts& counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
 
-std::string Encode(const Counts& counts, const SparseSymbols& symbols, uint64_t salt = 0) {
-  absl::StatusOr<std::string> bytes = EncodeSymbols(counts, symbols, salt);
+std::string Encode(const Counts& counts, const SparseSymbols& symbols, uint64_t salt = 0, const Counts& rows = {}) {
+  absl::StatusOr<std::string> bytes = EncodeSymbols(counts, symbols, salt, rows);
   EXPECT_THAT(bytes, IsOk());
   return bytes.value_or("");
 }
 
-void ExpectRoundTrip(const Counts& counts, const SparseSymbols& symbols) {
+void ExpectRoundTrip(const Counts& counts, const SparseSymbols& symbols, const Counts& rows = {}) {
   SparseSymbols decoded;
-  ASSERT_THAT(DecodeSymbols(Encode(counts, symbols), counts, Total(counts), decoded), IsOk());
+  ASSERT_THAT(DecodeSymbols(Encode(counts, symbols, 0, rows), counts, Total(counts), decoded, 0, rows), IsOk());
   EXPECT_EQ(decoded.indices, symbols.indices);
   EXPECT_EQ(decoded.symbols, symbols.symbols);
 }
@@ -74,13 +74,34 @@ SparseSymbols Quantized(const Counts& counts, const std::vector<double>& scales,
   return symbols;
 }
 
+// Values of which each is like the one before and the ones above, in rows of `row`: what is coded densely.
+SparseSymbols Smooth(const Counts& counts, double scale, int64_t row, uint64_t seed) {
+  Random random(seed);
+  SparseSymbols symbols;
+  std::vector<double> above(static_cast<size_t>(row));
+  double left = 0;
+  for (uint32_t i = 0; i < static_cast<uint32_t>(Total(counts)); ++i) {
+    double& up = above[i % above.size()];
+    left = 0.55 * left + 0.4 * up + (i % above.size() < 5 ? 0.01 : 0.4) * random.Normal();
+    up = left;
+    const int32_t symbol = static_cast<int32_t>(std::lround(left * scale));
+    if (symbol == 0) continue;
+    symbols.indices.push_back(i);
+    symbols.symbols.push_back(symbol);
+  }
+  return symbols;
+}
+
+// Whether bytes say that symbols are coded densely: their last bit of all.
+bool IsDense(const std::string& bytes) { return !bytes.empty() && static_cast<uint8_t>(bytes.back()) >= 128; }
+
 // A second implementation of the decoder, as slow and plain as the description of the bytes at the head of symbol_coder.cc.
 class Reference {
  public:
   // nullopt where the bytes are not what an encoder makes. `counts` are all positive.
-  static std::optional<SparseSymbols> Decode(const std::string& bytes, const Counts& counts, int64_t max_symbols) {
+  static std::optional<SparseSymbols> Decode(const std::string& bytes, const Counts& counts, int64_t max_symbols, const Counts& rows = {}) {
     Reference reference(bytes);
-    return reference.Run(counts, max_symbols);
+    return reference.Run(counts, max_symbols, rows);
   }
 
  private:
@@ -179,9 +200,89 @@ class Reference {
     return z ^ (z >> 31);
   }
 
-  std::optional<SparseSymbols> Run(const Counts& counts, int64_t max_symbols) {
-    const uint64_t adaptation = Bits(2);
-    const bool nearness = Bits(1) == 1, units = Bits(1) == 1;
+  // Towards minus infinity.
+  static int64_t Divide(int64_t number, int64_t by) { return number >= 0 ? number / by : -((-number + by - 1) / by); }
+
+  // The tables of one large segment: what a code stands for is told by the expectation and the symbol before.
+  struct Dense {
+    std::vector<Frequencies> tables[8], escapes;
+    std::vector<uint64_t> since[8];
+    uint64_t escape_mean256 = 4 * 256;
+  };
+  Dense FreshDense() const {
+    const uint64_t ratios[8] = {1964, 5851, 11137, 20658, 33726, 46184, 55039, 60688};
+    Dense dense;
+    dense.escapes = escapes_;
+    for (size_t e = 0; e < 8; ++e) {
+      Frequencies table;
+      table.counts.assign(33, 0);
+      uint64_t left = (2 * ratios[e] << 40) / (65536 + ratios[e]);
+      table.counts[0] = 1 + ((uint64_t{1} << 40) - left) * 256 / (uint64_t{1} << 40);
+      for (size_t m = 1; m <= kEscapes[e]; ++m) {
+        const uint64_t rest = m < kEscapes[e] ? left * ratios[e] / 65536 : 0;
+        table.counts[2 * m - 1] = table.counts[2 * m] = 1 + (left - rest) * 128 / (uint64_t{1} << 40);
+        left = rest;
+      }
+      table.Build();
+      dense.tables[e].assign(11, table);
+      dense.since[e].assign(11, 0);
+    }
+    return dense;
+  }
+  static constexpr uint64_t kEscapes[8] = {3, 3, 4, 5, 7, 10, 14, 16};
+
+  // The positions of one segment in the order of coding, then what stands at each.
+  bool ReadDense(int64_t positions, int64_t row, Dense& dense, std::vector<int32_t>& values) {
+    const int64_t rows = row > 0 ? (positions + row - 1) / row : 1;
+    const bool columns = rows >= 4;
+    const int64_t length = columns ? (rows + 3) / 4 * row : (positions + 3) / 4;
+    std::vector<int64_t> strip_means(4, 256), column_means(static_cast<size_t>(columns ? row : 1)), before(4, 0);
+    values.assign(static_cast<size_t>(positions), 0);
+    for (int64_t step = 0; step < length; ++step) {
+      int64_t& column_mean = column_means[columns ? static_cast<size_t>(step % row) : 0];
+      if (!columns || step < row) column_mean = std::accumulate(strip_means.begin(), strip_means.end(), int64_t{0}) / 4;
+      const int64_t expected_by_column = column_mean;
+      int64_t sum = 0;
+      for (size_t strip = 0; strip < 4; ++strip) {
+        const int64_t position = static_cast<int64_t>(strip) * length + step;
+        if (position >= positions) continue;
+        const double expected = static_cast<double>((strip_means[strip] + expected_by_column) / 2) / 256;
+        size_t e = 0;
+        while (e < 7 && expected >= std::exp2(static_cast<double>(e) - 3)) ++e;
+        const size_t context = static_cast<size_t>(std::clamp<int64_t>(before[strip], -5, 5) + 5);
+        Frequencies& table = dense.tables[e][context];
+        const uint64_t built = Frequencies::Sum(table.counts) - 32 * dense.since[e][context];
+        const size_t code = Symbol(table, strip);
+        if (++dense.since[e][context] >= std::clamp<uint64_t>(built / 128, 4, 1024)) {
+          table.Build();
+          dense.since[e][context] = 0;
+        }
+        int64_t magnitude = static_cast<int64_t>(code + 1) / 2;
+        if (magnitude == static_cast<int64_t>(kEscapes[e])) {
+          const Context scale(dense.escape_mean256);
+          Frequencies& escapes = dense.escapes[scale.table];
+          const uint64_t beyond = Number(dense.escapes, scale, 4 + strip);
+          if (Frequencies::Sum(escapes.counts) >= escapes.due) escapes.Build();
+          if (beyond > static_cast<uint64_t>(kMaxSymbol - magnitude)) return false;
+          dense.escape_mean256 = static_cast<uint64_t>(
+              static_cast<int64_t>(dense.escape_mean256) + Divide(static_cast<int64_t>(beyond * 256) - static_cast<int64_t>(dense.escape_mean256), 16));
+          magnitude += static_cast<int64_t>(beyond);
+        }
+        before[strip] = code % 2 == 1 ? magnitude : -magnitude;
+        values[static_cast<size_t>(position)] = static_cast<int32_t>(before[strip]);
+        const int64_t counted = std::min<int64_t>(magnitude, 16);
+        strip_means[strip] += Divide(256 * counted - strip_means[strip], 32);
+        sum += counted;
+      }
+      column_mean = expected_by_column + Divide(64 * sum - expected_by_column, 8);
+    }
+    return true;
+  }
+
+  std::optional<SparseSymbols> Run(const Counts& counts, int64_t max_symbols, const Counts& rows) {
+    const bool dense = Bits(1) == 1;
+    const uint64_t adaptation = dense ? 0 : Bits(2);
+    const bool nearness = !dense && Bits(1) == 1, units = !dense && Bits(1) == 1;
     const uint64_t magnitude_ratios[3] = {19661, 7864, 1966};
     for (int t = 0; t < 18; ++t) {
       Frequencies signs;
@@ -212,7 +313,7 @@ class Reference {
     }
     const int64_t total = std::accumulate(numbers.begin(), numbers.end(), int64_t{0});
     if (total == 0 || total > max_symbols) return std::nullopt;
-    const size_t half = total >= 16384 ? 4 : total >= 2048 ? 2 : 1;
+    const size_t half = dense || total >= 16384 ? 4 : total >= 2048 ? 2 : 1;
     for (size_t i = 0; i < 2 * half; ++i) {
       const uint64_t low = Word();
       states_.push_back(Word() * 65536 + low);
@@ -222,7 +323,20 @@ class Reference {
     uint64_t escape_mean256 = 4 * 256, groups = 0, next_check = 4;
     size_t previous_sign = 0;
     int64_t begin = 0;
-    for (size_t s = 0; s < counts.size(); ++s) {
+    Dense model = FreshDense();
+    for (size_t s = 0; dense && s < counts.size(); ++s) {
+      if (counts[s] >= 4096 && numbers[s] > 0) model = FreshDense();
+      std::vector<int32_t> values;
+      if (numbers[s] > 0 && !ReadDense(counts[s], rows.empty() ? 0 : rows[s], model, values)) return std::nullopt;
+      if (std::count_if(values.begin(), values.end(), [](int32_t value) { return value != 0; }) != numbers[s]) return std::nullopt;
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (values[i] == 0) continue;
+        out.indices.push_back(static_cast<uint32_t>(begin) + static_cast<uint32_t>(i));
+        out.symbols.push_back(values[i]);
+      }
+      begin += counts[s];
+    }
+    for (size_t s = 0; !dense && s < counts.size(); ++s) {
       int64_t position = begin - 1;
       begin += counts[s];
       if (numbers[s] == 0) continue;
@@ -267,6 +381,7 @@ class Reference {
     }
     uint64_t hash = Mix(0) + counts.size();
     for (int64_t count : counts) hash = Mix(hash + 0x9e3779b97f4a7c15u + static_cast<uint64_t>(count));
+    for (int64_t row : rows) hash = Mix(hash + 0x9e3779b97f4a7c15u + static_cast<uint64_t>(row));
     hash = Mix(hash);
     for (size_t i = 0; i < states_.size(); ++i) {
       if (states_[i] != 65536 + (hash >> (16 * (i % 4))) % 65536) return std::nullopt;
@@ -326,6 +441,66 @@ TEST(SymbolCoderTest, AgreesWithThePlainDecoder) {
     }
   }
   EXPECT_GE(accepted, 290);
+}
+
+TEST(SymbolCoderTest, AgreesWithThePlainDecoderWhereSymbolsAreDense) {
+  Random random(13);
+  int accepted = 0, dense = 0;
+  for (int trial = 0; trial < 60; ++trial) {
+    // Rows that fit and rows that don't, more and less than four of them, segments beside the large ones.
+    const int64_t row = 1 + static_cast<int64_t>(random.Below(trial % 4 == 0 ? 3000 : 100));
+    Counts counts = {4096 + static_cast<int64_t>(random.Below(6000)), static_cast<int64_t>(1 + random.Below(300)), row * (1 + static_cast<int64_t>(random.Below(9)))};
+    Counts rows = {row, 1 + static_cast<int64_t>(random.Below(400)), row};
+    if (trial % 5 == 0) rows.clear();
+    SparseSymbols symbols = Smooth(counts, std::exp(random.Normal() + 1.5), row, static_cast<uint64_t>(trial));
+    if (trial % 7 == 0) {
+      for (size_t i = 0; i < symbols.symbols.size(); i += 37) symbols.symbols[i] = static_cast<int32_t>(random.Below(1 << 20)) - kMaxSymbol;
+    }
+    if (symbols.indices.empty()) continue;
+    std::string bytes = Encode(counts, symbols, 0, rows);
+    dense += IsDense(bytes);
+    for (int damage = 0; damage < 8; ++damage) {
+      if (damage > 0) bytes[random.Below(bytes.size())] ^= static_cast<char>(1 << random.Below(8));
+      if (damage == 5) bytes.resize(bytes.size() - random.Below(4));
+      const std::optional<SparseSymbols> expected = Reference::Decode(bytes, counts, Total(counts), rows);
+      SparseSymbols decoded;
+      const absl::Status status = DecodeSymbols(bytes, counts, Total(counts), decoded, 0, rows);
+      ASSERT_EQ(status.ok(), expected.has_value()) << status << " trial " << trial << " damage " << damage;
+      if (damage == 0) {
+        ASSERT_THAT(status, IsOk());
+        ASSERT_EQ(decoded.indices, symbols.indices);
+        ASSERT_EQ(decoded.symbols, symbols.symbols);
+      }
+      if (!status.ok()) continue;
+      ++accepted;
+      ASSERT_EQ(decoded.indices, expected->indices);
+      ASSERT_EQ(decoded.symbols, expected->symbols);
+    }
+  }
+  EXPECT_GE(accepted, 55);
+  EXPECT_GE(dense, 30);
+}
+
+TEST(SymbolCoderTest, NeighboursTellWhereFewSymbolsAreZero) {
+  const Counts counts = {60'000, 100, 20'000}, rows = {300, 100, 200};
+  for (double scale : {1.0, 3.0, 12.0}) {
+    const SparseSymbols symbols = Smooth(counts, scale, 300, 1);
+    const std::string bytes = Encode(counts, symbols, 0, rows);
+    EXPECT_TRUE(IsDense(bytes)) << scale;
+    EXPECT_LE(static_cast<double>(bytes.size()), 0.93 * EntropyBytes(counts, symbols)) << scale;
+    SparseSymbols decoded;
+    ASSERT_THAT(DecodeSymbols(bytes, counts, 80'100, decoded, 0, rows), IsOk());
+    EXPECT_EQ(decoded.symbols, symbols.symbols);
+    // Another shape of the same segments is noticed, as is a bound on the symbols.
+    EXPECT_THAT(DecodeSymbols(bytes, counts, 80'100, decoded, 0, Counts{200, 100, 200}), StatusIs(absl::StatusCode::kDataLoss, _));
+    EXPECT_THAT(DecodeSymbols(bytes, counts, 80'100, decoded), StatusIs(absl::StatusCode::kDataLoss, _));
+    EXPECT_THAT(DecodeSymbols(bytes, counts, static_cast<int64_t>(symbols.symbols.size()) - 1, decoded, 0, rows), StatusIs(absl::StatusCode::kDataLoss, _));
+    for (size_t size = bytes.size() - 40; size < bytes.size(); ++size) {
+      ASSERT_THAT(DecodeSymbols(std::string_view(bytes).substr(0, size), counts, 80'100, decoded, 0, rows), StatusIs(absl::StatusCode::kDataLoss, _));
+      ASSERT_THAT(DecodeSymbols(std::string_view(bytes).substr(bytes.size() - size), counts, 80'100, decoded, 0, rows),
+                  StatusIs(absl::StatusCode::kDataLoss, _));
+    }
+  }
 }
 
 TEST(SymbolCoderTest, NoSymbolsAreNoBytes) {

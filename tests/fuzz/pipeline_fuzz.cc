@@ -1,5 +1,6 @@
 // Pipelines, and with them transforms, decode any bytes to finite values of the layout or to DATA_LOSS; sparse and whole vectors agree.
 // Input: pipeline, shapes, bytes.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -7,6 +8,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
 #include "tests/fuzz/fuzz_input.h"
+#include "tests/testing/value_blocks.h"
 
 namespace fedwatt {
 namespace {
@@ -68,6 +70,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FEDWATT_CHECK(pipeline.DecodeDense(input.Rest(), layout, 7, 1, absl::MakeSpan(values)).code() == status.code());
   FEDWATT_CHECK(status.ok() || status.code() == absl::StatusCode::kDataLoss);
   testing::fuzz_accepted = status.ok();
+  // The way without a decoded vector shows the same values, and takes nothing that is finite and is refused whole.
+  std::vector<float> shown(count);
+  bool finite = true;
+  const bool visited = pipeline.VisitBlocks(input.Rest(), layout, 7, 1, [&](const ValueBlock& block) {
+    const std::vector<float> part = testing::ValuesOf(block);
+    FEDWATT_CHECK(block.begin <= count && part.size() <= count - block.begin);
+    std::copy(part.begin(), part.end(), shown.begin() + static_cast<std::ptrdiff_t>(block.begin));
+    finite &= std::all_of(part.begin(), part.end(), [](float value) { return std::isfinite(value); });
+    return finite;
+  });
+  FEDWATT_CHECK(!visited || (status.ok() && shown == values));
   if (!status.ok()) return 0;
   for (float value : values) FEDWATT_CHECK(std::isfinite(value));
   FEDWATT_CHECK(out.is_sparse == pipeline.sparse());

@@ -89,6 +89,28 @@ def xoshiro(seed):
         state[3] = rotl(state[3], 45)
 
 
+def random_words(seed, lanes=16):
+    """What int8, int4 and int2 round with: rows of one word of each generator, xoshiro128++."""
+    source, words = xoshiro(seed), []
+    for _ in range(2 * lanes):
+        word = next(source)
+        words += [word & 0xFFFFFFFF, word >> 32]
+    states = [[words[part * lanes + lane] for part in range(4)] for lane in range(lanes)]
+    rotl = lambda x, k: ((x << k) | (x >> (32 - k))) & 0xFFFFFFFF
+    while True:
+        row = []
+        for s in states:
+            row.append((rotl((s[0] + s[3]) & 0xFFFFFFFF, 7) + s[0]) & 0xFFFFFFFF)
+            t = (s[1] << 9) & 0xFFFFFFFF
+            s[2] ^= s[0]
+            s[3] ^= s[1]
+            s[1] ^= s[2]
+            s[0] ^= s[3]
+            s[2] ^= t
+            s[3] = rotl(s[3], 11)
+        yield row
+
+
 def bfloat16(values):
     out = b""
     for value in values:
@@ -101,7 +123,7 @@ def bfloat16(values):
 
 
 def stochastic_uniform(values, bits, block=256):
-    random, scales, codes, levels = xoshiro(SEED), b"", [], 2 ** (bits - 1) - 1
+    random, scales, codes, levels = random_words(SEED), b"", [], 2 ** (bits - 1) - 1
     for begin in range(0, len(values), block):
         part = values[begin:begin + block]
         most = max(abs(v) for v in part)
@@ -110,10 +132,9 @@ def stochastic_uniform(values, bits, block=256):
             scale = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", scale))[0] + 1))[0]
         scales += struct.pack("<f", scale)
         inverse = 1.0 / scale
-        word = 0
         for i, value in enumerate(part):
-            word = next(random) if i % 2 == 0 else word >> 32
-            u = ((word & 0xFFFFFFFF) + 0.5) / 2 ** 32
+            row = next(random) if i % 16 == 0 else row
+            u = (row[i % 16] + 0.5) / 2 ** 32
             codes.append(max(-levels, min(levels, int(value * inverse + (128 + u)) - 128)))
     codes += [-levels - 1] * (-len(codes) % (8 // bits))
     number = sum((code % 2 ** bits) << (i * bits) for i, code in enumerate(codes))

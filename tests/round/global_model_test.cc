@@ -134,6 +134,68 @@ TEST(FoldUpdateTest, NamesEveryReasonAndTouchesNothing) {
   EXPECT_THAT(FoldUpdate(model.plan(), world.layout, good, 1, 1, 0, *sum, scratch), IsOk());
 }
 
+// Updates that are long enough to be folded in parts: what is refused near the end has left nothing in the sums, and the reason is the one of a short
+// update. What is accepted adds what decoding it whole and adding that would.
+TEST(FoldUpdateTest, OnePassAddsTheSameAndTakesEverythingBack) {
+  constexpr size_t kCount = 20'000;
+  for (const char* codec : {"float32", "bfloat16", "int8", "int4:block=100", "int2", "int8,zstd", "sign"}) {
+    World world;
+    world.layout = *ParameterLayout::Create({{"w", {100, 199}, EntryKind::kParameter, Dtype::kFloat32},
+                                             {"mean", {60}, EntryKind::kAveragedBuffer, Dtype::kFloat32},
+                                             {"b", {40}, EntryKind::kParameter, Dtype::kFloat32}});
+    world.options.layout = world.layout;
+    world.options.plan.layout_digest = world.layout.digest();
+    world.options.plan.uplink_codec = codec;
+    world.options.plan.limits.max_abs = 4;
+    ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(world.options, std::vector<float>(kCount)));
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> expected, model.NewAccumulator());
+    ASSERT_OK_AND_ASSIGN(Pipeline pipeline, Pipeline::Create(codec));
+    FoldScratch scratch;
+    const auto fold = [&](std::string payload, int64_t examples, int64_t partition) {
+      ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = codec, .layout_digest = world.layout.digest(), .layout = {}};
+      return FoldUpdate(model.plan(), world.layout, WriteContainer(header, payload), examples, 1, partition, *sum, scratch);
+    };
+    Random random(5);
+    for (int64_t partition = 0; partition < 3; ++partition) {
+      const int64_t examples = partition == 2 ? model.plan().limits.max_example_count : 600;
+      std::vector<float> delta(kCount);
+      for (float& value : delta) value = static_cast<float>(random.Uniform() - 0.5);
+      const uint64_t seed = EncodingSeed(model.plan().seed, 1, partition);
+      ASSERT_OK_AND_ASSIGN(const std::string payload, pipeline.Encode(world.layout, delta, seed, 1));
+      ASSERT_THAT(fold(payload, examples, partition), IsOk()) << codec;
+      std::vector<float> decoded(kCount);
+      ASSERT_THAT(pipeline.DecodeDense(payload, world.layout, seed, 1, absl::MakeSpan(decoded)), IsOk());
+      ASSERT_THAT(expected->Accumulate({decoded, examples, {}}), IsOk());
+      ASSERT_EQ(sum->Save(), expected->Save()) << codec;
+
+      std::vector<float> large = delta;
+      large[kCount - 1] = -5;
+      ASSERT_OK_AND_ASSIGN(const std::string too_large, pipeline.Encode(world.layout, large, seed, 1));
+      const bool averages = std::string(codec) == "sign";  // to less than the bound
+      if (!averages) {
+        EXPECT_EQ(RejectionOf(fold(too_large, examples, partition)), Rejection::kValueTooLarge) << codec;
+      }
+      EXPECT_EQ(RejectionOf(fold(payload + '\0', examples, partition)), Rejection::kWrongCodec) << codec;
+      EXPECT_EQ(RejectionOf(fold(payload.substr(0, payload.size() - 1), examples, partition)), Rejection::kWrongCodec) << codec;
+      std::string not_finite = payload;
+      not_finite.replace(236, 4, "\xff\xff\xff\x7f");  // the last value of the buffer, which comes first
+      EXPECT_EQ(RejectionOf(fold(not_finite, examples, partition)), Rejection::kWrongCodec) << codec;
+      if (std::string(codec) == "float32") {
+        not_finite = payload;
+        not_finite.replace(payload.size() - 4, 4, std::string("\0\0\x80\x7f", 4));
+        EXPECT_EQ(RejectionOf(fold(not_finite, examples, partition)), Rejection::kNotFinite);
+      }
+      if (std::string(codec) == "int8") {
+        std::string no_code = payload;
+        no_code.back() = '\x80';
+        EXPECT_EQ(RejectionOf(fold(no_code, examples, partition)), Rejection::kWrongCodec);
+      }
+      ASSERT_EQ(sum->Save(), expected->Save()) << codec;
+    }
+  }
+}
+
 // A client at any version, or at none, ends at the version of now; the way costs less than the whole model, and one that is unknown costs the whole model.
 class ChainOfferTest : public ::testing::Test {
  protected:

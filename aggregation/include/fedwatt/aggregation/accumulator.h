@@ -14,6 +14,7 @@
 #include "fedwatt/base/registry.h"
 #include "fedwatt/model/client_update.h"
 #include "fedwatt/model/layout.h"
+#include "fedwatt/model/value_block.h"
 
 namespace fedwatt {
 
@@ -40,6 +41,10 @@ class Accumulator {
   // Errors: INVALID_ARGUMENT  wrong length, non-finite value, value beyond max_abs, example_count < 1, bad coverage
   //         RESOURCE_EXHAUSTED  the round's weight would pass max_total_weight
   virtual absl::Status Accumulate(const ClientUpdate& update) = 0;
+
+  // Adds an update straight from its bytes, reading them once: what Accumulate does with all of its values, each at most `max_abs`. Returns whether it
+  // did. If not, nothing has changed: something is wrong with the update, which Accumulate names, or this kind of accumulator needs it whole.
+  virtual bool AccumulateBlocks(BlockSource blocks, int64_t example_count, double max_abs) { return false; }
 
   // Adds everything `other` holds; `other` is of the same kind and options, and another object.
   // Errors: INVALID_ARGUMENT  it is not

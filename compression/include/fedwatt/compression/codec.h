@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/registry.h"
+#include "fedwatt/model/value_block.h"
 
 namespace fedwatt {
 
@@ -51,6 +52,10 @@ class Codec {
   // Fills `out`, whose length the caller knows from the layout; `bytes` may be hostile. Never reads past them, never allocates more
   // than a small multiple of out's size. Values that come out are finite. Errors: DATA_LOSS  the bytes are not what Encode makes for this length
   virtual absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const = 0;
+
+  // Shows what Decode would give, as it lies in the bytes; `begin` counts from the first value. Returns false where Decode fails, and for codecs that
+  // can't; whether values are finite is for the visitor to judge.
+  virtual bool VisitBlocks(std::string_view bytes, const CodingContext& context, BlockVisitor visit) const { return false; }
 
   // Whether DecodeSparse exists: for codecs whose cost of decoding follows the values that are not zero. `context.segments` say how many
   // values there are. Errors: as Decode

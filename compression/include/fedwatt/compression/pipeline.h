@@ -48,8 +48,14 @@ class Pipeline {
   // The same into a whole vector of layout.value_count() elements.
   absl::Status DecodeDense(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, absl::Span<float> out) const;
 
+  // Shows what Decode would give, block by block as it lies in the bytes, without writing it out. Returns false where Decode fails, and for pipelines
+  // that can't: those with transforms, and codecs that have no such blocks. Values need not be finite.
+  bool VisitBlocks(std::string_view bytes, const ParameterLayout& layout, uint64_t seed, int64_t round, BlockVisitor visit) const;
+
  private:
   Pipeline() = default;
+  // Undoes the packers: `coded` becomes the codec's bytes, which lie in `unpacked` or where they lay before.
+  absl::Status Unpack(size_t count, std::string& unpacked, std::string_view& coded) const;
   absl::Status DecodeFrom(size_t stage, std::string_view bytes, absl::Span<const Segment> segments, uint64_t seed, int64_t round,
                           DecodedValues& out) const;
 
