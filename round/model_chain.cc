@@ -121,6 +121,8 @@ absl::StatusOr<ChainOptions> ParseChain(std::string_view spec) {
       FEDWATT_ASSIGN_OR_RETURN(options.rate, number(key, text, 0.001, 8));
     } else if (key == "deadzone") {
       FEDWATT_ASSIGN_OR_RETURN(options.deadzone, number(key, text, 0.5, 1));
+    } else if (key == "reversal") {
+      FEDWATT_ASSIGN_OR_RETURN(options.reversal, number(key, text, 0.5, 2));
     } else if (key == "transform") {
       if (text != "dct" && text != "none") return absl::InvalidArgumentError(absl::StrCat("chain: transform = '", text, "', expected dct or none"));
       options.dct = text == "dct";
@@ -128,7 +130,7 @@ absl::StatusOr<ChainOptions> ParseChain(std::string_view spec) {
       FEDWATT_ASSIGN_OR_RETURN(double length, number(key, text, 1, 4096));
       options.length = static_cast<int64_t>(length);
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, multiple, rate, deadzone, length, transform"));
+      return absl::InvalidArgumentError(absl::StrCat("chain: no option '", key, "'; it has step, multiple, rate, deadzone, reversal, length, transform"));
     }
   }
   if ((options.step > 0) + (options.multiple > 0) + (options.rate > 0) != 1) {
@@ -341,7 +343,6 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   ChangeBasis(layout_, position_.basis, /*forward=*/true, absl::MakeSpan(master));
   SparseSymbols increment;
   std::vector<float> next = position_.coefficients, moved_so_far = position_.moved;
-  const double round_up = 1 - deadzone_;
   absl::Status moved = absl::OkStatus();
   uint32_t index = 0;
   ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
@@ -353,7 +354,8 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
     const double step = step_ * at_once;
     for (size_t i = offset; i < offset + count; ++i, ++index) {
       const double residual = static_cast<double>(master[i]) - position_.coefficients[i];
-      const double symbol = std::floor(std::fabs(residual) / step + round_up) * at_once;
+      const double deadzone = residual * position_.moved[i] < 0 ? options_.reversal : deadzone_;
+      const double symbol = std::floor(std::max(0.0, std::fabs(residual) / step + 1 - deadzone)) * at_once;
       if (symbol < 1) continue;
       if (symbol > kMaxSymbol) {
         moved = absl::ResourceExhaustedError("chain: a value moved by more than 2^24 steps in one round");

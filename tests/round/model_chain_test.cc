@@ -52,6 +52,22 @@ TEST(ModelChainTest, MovesByWholeStepsAndKeepsTheRest) {
   EXPECT_EQ(chain.values()[1], 0);
 }
 
+// By hand: step 0.25. Two values a step away from the start, on either side, go back once they are 0.75 of a step beyond the middle of it, as `reversal` says; one
+// that is where it began needs half a step either way, and so does one that goes on.
+TEST(ModelChainTest, GoingBackTakesMoreThanGoingOn) {
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(Small(), {.step = 0.25, .deadzone = 0.5, .reversal = 0.75, .dct = false}, {0, 0, 0, 0}));
+  ASSERT_THAT(chain.Append({0.25f, -0.25f, 0, 0.25f}), IsOk());
+  ASSERT_THAT(chain.Append({0.0626f, -0.0626f, 0.124f, 0.374f}), IsOk());
+  EXPECT_THAT(chain.values(), ElementsAre(0.25f, -0.25f, 0, 0.25f));
+  ASSERT_THAT(chain.Append({0.0624f, -0.0624f, -0.126f, 0.376f}), IsOk());
+  EXPECT_THAT(chain.values(), ElementsAre(0, 0, -0.25f, 0.5f));
+  // By default a whole step.
+  ASSERT_OK_AND_ASSIGN(ModelChain slow, ModelChain::Create(Small(), {.step = 0.25, .dct = false}, {0, 0, 0, 0}));
+  ASSERT_THAT(slow.Append({0.25f, 0.25f, 0, 0}), IsOk());
+  ASSERT_THAT(slow.Append({0.001f, 0, 0, 0}), IsOk());
+  EXPECT_THAT(slow.values(), ElementsAre(0.25f, 0, 0, 0));
+}
+
 TEST(ModelChainTest, EveryWayToAVersionEndsAtTheSameBits) {
   const ParameterLayout layout = WithBuffers();
   const size_t size = static_cast<size_t>(layout.value_count());
@@ -76,8 +92,8 @@ TEST(ModelChainTest, EveryWayToAVersionEndsAtTheSameBits) {
     // Buffers are not quantized.
     EXPECT_EQ(chain.values()[2100], master[2100]);
   }
-  // What is sent never strays: the residual of every parameter is within the dead zone.
-  for (size_t i = 0; i < 2100; ++i) ASSERT_LE(std::fabs(master[i] - chain.values()[i]), 0.01 * 0.55 + 1e-6);
+  // What is sent never strays: a round leaves less than a step of any parameter's way.
+  for (size_t i = 0; i < 2100; ++i) ASSERT_LE(std::fabs(master[i] - chain.values()[i]), 0.01 + 1e-6);
 }
 
 TEST(ModelChainTest, StepsThatChangeShareALattice) {

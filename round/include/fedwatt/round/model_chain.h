@@ -1,7 +1,11 @@
 // The downlink as a chain of versions: what clients hold of the global model moves on a lattice, so that a client at any version of the chain
 // reaches the newest by adding whole numbers of steps, and ends at the same bits whichever way it went.
 //
-//   version t+1 = version t + step * n,   n = sign(r) * floor(|r| / step + 1 - deadzone),   r = master - version t
+//   version t+1 = version t + step * n,   n = sign(r) * floor(|r| / step + 1 - d),   r = master - version t
+//   d = `deadzone` where n leads away from version 0, `reversal` where it leads back
+//
+// Going back takes more than going on: the noise of updates makes most parameters waver about an edge, and each crossing costs bits, while one that drifts is
+// met half a step ahead.
 //
 // The residual r carries what was not sent into the next rounds: error feedback on the server, one for all clients (Tang et al. 2019,
 // DoubleSqueeze, arXiv 1905.05957, section 3; there per round and for all workers, here with catching up). Every value is a whole multiple of its
@@ -36,7 +40,8 @@ struct ChainOptions {
   double step = 0;          // rounded to five significant bits, so that increments stay exact
   double multiple = 0;      // in units of the weights' root mean square at the start, or of five first moves if these are greater
   double rate = 0;          // bits a value and version, to which the step and the dead zone are held
-  double deadzone = 0.55;   // [0.5, 1]: a value moves once its residual passes this share of a step
+  double deadzone = 0.55;   // [0.5, 1]: a value moves on once its residual passes this share of a step
+  double reversal = 1;      // [0.5, 2]: and back, towards version 0, once it passes this one
   int64_t length = 64;      // versions kept for clients that come back; [1, 4096]
   bool dct = true;          // "transform=dct" or "transform=none"
 };
