@@ -85,8 +85,7 @@ void Inverse(Lane* x, Lane* scratch, int log) {
 }
 
 template <bool kForward>
-void Run(int64_t rows, int64_t columns, absl::Span<float> values) {
-  FEDWATT_CHECK(rows >= 0 && columns >= 0 && static_cast<int64_t>(values.size()) == rows * columns);
+void RunLines(int64_t rows, int64_t columns, absl::Span<float> values) {
   std::vector<Lane> block(kMaxBlock), scratch(kMaxBlock);
   for (int64_t row = 0; row < rows; row += kLanes) {
     const size_t lanes = static_cast<size_t>(std::min<int64_t>(kLanes, rows - row));
@@ -111,9 +110,126 @@ void Run(int64_t rows, int64_t columns, absl::Span<float> values) {
   }
 }
 
+// basis[k * side + j] = s_k cos((2 j + 1) k pi / (2 side)), s_0 = sqrt(1 / side), s_k = sqrt(2 / side). The first angle by its series, the others by sums of angles.
+std::vector<double> MakePictureBasis(size_t side) {
+  const double angle = 3.14159265358979323846 / static_cast<double>(2 * side);  // at most pi / 8
+  double cos_one = 1, sin_one = angle;
+  double cos_term = 1, sin_term = angle;
+  for (int i = 1; i <= 10; ++i) {
+    cos_term *= -angle * angle / ((2 * i - 1) * (2 * i));
+    sin_term *= -angle * angle / ((2 * i) * (2 * i + 1));
+    cos_one += cos_term;
+    sin_one += sin_term;
+  }
+  // A quarter turn; the rest of the circle mirrors it.
+  std::vector<double> quarter(side + 1);
+  double c = 1, s = 0;
+  for (size_t i = 0; i < side; ++i) {
+    quarter[i] = c;
+    const double next = c * cos_one - s * sin_one;
+    s = s * cos_one + c * sin_one;
+    c = next;
+  }
+  quarter[side] = 0;
+  const auto cosine = [&](size_t steps) {
+    steps %= 4 * side;
+    if (steps > 2 * side) steps = 4 * side - steps;
+    return steps <= side ? quarter[steps] : -quarter[2 * side - steps];
+  };
+  std::vector<double> basis(side * side);
+  for (size_t k = 0; k < side; ++k) {
+    const double scale = std::sqrt((k == 0 ? 1.0 : 2.0) / static_cast<double>(side));
+    for (size_t j = 0; j < side; ++j) basis[k * side + j] = scale * cosine((2 * j + 1) * k);
+  }
+  return basis;
+}
+
+// Multiplies each column of a side x side picture by the basis or its transpose, and leaves the result transposed.
+template <bool kForward>
+void RunSide(const std::vector<double>& basis, size_t side, const Lane* in, Lane* out) {
+  for (size_t k = 0; k < side; ++k) {
+    for (size_t column = 0; column < side; ++column) {
+      Lane sum{};
+      for (size_t j = 0; j < side; ++j) {
+        const double factor = kForward ? basis[k * side + j] : basis[j * side + k];
+        const Lane& value = in[j * side + column];
+        for (size_t l = 0; l < kLanes; ++l) sum[l] += factor * value[l];
+      }
+      out[column * side + k] = sum;
+    }
+  }
+}
+
+template <bool kForward>
+void RunPictures(size_t side, absl::Span<float> values) {
+  static const auto* bases = [] {
+    auto* made = new std::array<std::vector<double>, kGreatestSide + 1>;
+    for (size_t n = kLeastSide; n <= kGreatestSide; ++n) (*made)[n] = MakePictureBasis(n);
+    return made;
+  }();
+  const std::vector<double>& basis = (*bases)[side];
+  const size_t area = side * side, count = values.size() / area;
+  std::vector<Lane> picture(area), scratch(area);
+  for (size_t first = 0; first < count; first += kLanes) {
+    const size_t lanes = std::min(kLanes, count - first);
+    for (size_t i = 0; i < area; ++i) {
+      for (size_t l = 0; l < kLanes; ++l) picture[i][l] = l < lanes ? static_cast<double>(values[(first + l) * area + i]) : 0;
+    }
+    // Twice transposed lies as before.
+    RunSide<kForward>(basis, side, picture.data(), scratch.data());
+    RunSide<kForward>(basis, side, scratch.data(), picture.data());
+    for (size_t i = 0; i < area; ++i) {
+      for (size_t l = 0; l < lanes; ++l) values[(first + l) * area + i] = static_cast<float>(picture[i][l]);
+    }
+  }
+}
+
+template <bool kForward>
+void Run(DctShape shape, int64_t rows, int64_t columns, absl::Span<float> values) {
+  FEDWATT_CHECK(rows >= 0 && static_cast<int64_t>(values.size()) == rows * columns && IsDctShape(shape, columns));
+  if (shape == kLineDct) RunLines<kForward>(rows, columns, values);
+  if (shape > kLineDct) RunPictures<kForward>(shape, values);
+}
+
+double SumOfMagnitudes(absl::Span<const float> values) {
+  double sum = 0;
+  for (float value : values) sum += std::fabs(value);
+  return sum;
+}
+
 }  // namespace
 
-void ForwardBlockDct(int64_t rows, int64_t columns, absl::Span<float> values) { Run<true>(rows, columns, values); }
-void InverseBlockDct(int64_t rows, int64_t columns, absl::Span<float> values) { Run<false>(rows, columns, values); }
+bool IsDctShape(DctShape shape, int64_t columns) {
+  if (shape <= kLineDct) return columns >= 0;
+  return shape >= kLeastSide && shape <= kGreatestSide && columns > 0 && columns % (int64_t{shape} * shape) == 0;
+}
+
+DctShape ChooseDct(int64_t rows, int64_t columns, absl::Span<const float> values, double least_gain) {
+  constexpr int64_t kSampled = 32;
+  FEDWATT_CHECK(rows >= 0 && columns >= 0 && static_cast<int64_t>(values.size()) == rows * columns);
+  if (rows == 0 || columns < 2) return kNoDct;
+  const int64_t sampled = std::min(rows, kSampled);
+  std::vector<float> sample;
+  sample.reserve(static_cast<size_t>(sampled * columns));
+  for (int64_t i = 0; i < sampled; ++i) {
+    const absl::Span<const float> row = values.subspan(static_cast<size_t>(i * rows / sampled * columns), static_cast<size_t>(columns));
+    sample.insert(sample.end(), row.begin(), row.end());
+  }
+  DctShape best = kNoDct;
+  double least = least_gain * SumOfMagnitudes(sample);
+  for (DctShape shape = kLineDct; shape <= kGreatestSide; ++shape) {
+    if (!IsDctShape(shape, columns)) continue;
+    std::vector<float> moved = sample;
+    ForwardDct(shape, sampled, columns, absl::MakeSpan(moved));
+    if (const double sum = SumOfMagnitudes(moved); sum < least) {
+      least = sum;
+      best = shape;
+    }
+  }
+  return best;
+}
+
+void ForwardDct(DctShape shape, int64_t rows, int64_t columns, absl::Span<float> values) { Run<true>(shape, rows, columns, values); }
+void InverseDct(DctShape shape, int64_t rows, int64_t columns, absl::Span<float> values) { Run<false>(shape, rows, columns, values); }
 
 }  // namespace fedwatt

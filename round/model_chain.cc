@@ -150,21 +150,35 @@ void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values) {
 
 namespace {
 
-bool InBasis(std::string_view basis, size_t tensor) { return !basis.empty() && (basis[tensor / 8] >> (tensor % 8) & 1) != 0; }
+size_t BasisBytes(const ParameterLayout& layout) { return ParameterCounts(layout).size(); }
 
-size_t BasisBytes(const ParameterLayout& layout) { return (ParameterCounts(layout).size() + 7) / 8; }
-
-// Transforms the tensors of the basis, there or back.
-void ChangeBasis(const ParameterLayout& layout, std::string_view basis, bool forward, absl::Span<float> values) {
+// Calls visit(shape, rows, columns, offset) for each parameter tensor; `basis` has BasisBytes().
+template <typename Visit>
+void ForEachShape(const ParameterLayout& layout, std::string_view basis, Visit visit) {
   size_t tensor = 0;
   for (size_t i = 0; i < layout.entries().size(); ++i) {
     const LayoutEntry& entry = layout.entries()[i];
     if (entry.kind != EntryKind::kParameter) continue;
-    if (!InBasis(basis, tensor++)) continue;
-    const int64_t count = entry.element_count(), rows = entry.shape.empty() ? 1 : entry.shape[0];
-    absl::Span<float> span = values.subspan(static_cast<size_t>(layout.offset(i)), static_cast<size_t>(count));
-    forward ? ForwardBlockDct(rows, count / rows, span) : InverseBlockDct(rows, count / rows, span);
+    const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
+    visit(static_cast<DctShape>(basis[tensor++]), rows, entry.element_count() / rows, static_cast<size_t>(layout.offset(i)));
   }
+}
+
+absl::Status CheckBasis(const ParameterLayout& layout, std::string_view basis, std::string_view what) {
+  absl::Status status = absl::OkStatus();
+  ForEachShape(layout, basis, [&](DctShape shape, int64_t, int64_t columns, size_t) {
+    if (!IsDctShape(shape, columns)) status = absl::DataLossError(absl::StrCat(std::string(what), ": no shape ", int{shape}, " for rows of ", columns));
+  });
+  return status;
+}
+
+// Transforms the tensors of the basis, there or back. None is no transform.
+void ChangeBasis(const ParameterLayout& layout, std::string_view basis, bool forward, absl::Span<float> values) {
+  if (basis.empty()) return;
+  ForEachShape(layout, basis, [&](DctShape shape, int64_t rows, int64_t columns, size_t offset) {
+    absl::Span<float> tensor = values.subspan(offset, static_cast<size_t>(rows * columns));
+    forward ? ForwardDct(shape, rows, columns, tensor) : InverseDct(shape, rows, columns, tensor);
+  });
 }
 
 // The coefficients with which a chain of this basis starts.
@@ -217,6 +231,7 @@ absl::StatusOr<ChainPosition> ReadChainPosition(const ParameterLayout& layout, s
   if (has_basis > 1) return absl::DataLossError("chain position: unknown basis");
   FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(has_basis != 0 ? BasisBytes(layout) : 0, "basis"));
   ChainPosition position;
+  if (has_basis != 0) FEDWATT_RETURN_IF_ERROR(CheckBasis(layout, basis, "chain position"));
   position.basis = std::string(basis);
   const auto take = [&](std::vector<float>& out, std::string_view what) -> absl::Status {
     FEDWATT_ASSIGN_OR_RETURN(std::string_view bytes, reader.GetBytes(static_cast<uint64_t>(layout.value_count()) * sizeof(float), what));
@@ -237,6 +252,7 @@ absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view pay
   if (!(step >= kLeastCommonStep && step <= kGreatestStep)) return absl::DataLossError(absl::StrCat("chain delta: step ", step, " is out of range"));
   FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(BasisBytes(layout), "basis"));
   if (position.basis.empty()) {
+    FEDWATT_RETURN_IF_ERROR(CheckBasis(layout, basis, "chain delta"));
     position.basis = std::string(basis);
     position.coefficients = StartIn(layout, basis, std::move(position.coefficients));
     position.moved.assign(position.coefficients.size(), 0);
@@ -295,23 +311,17 @@ absl::StatusOr<ModelChain> ModelChain::Create(const ParameterLayout& layout, con
 
 // A tensor moves in the cosine domain when its first move is smaller there in sum of magnitudes, by enough to tell.
 void ModelChain::ChooseBasis(absl::Span<const float> master) {
-  position_.basis.assign(BasisBytes(layout_), '\0');
-  std::vector<float> moved(master.begin(), master.end());
-  for (size_t i = 0; i < moved.size(); ++i) moved[i] -= values_[i];
-  std::vector<float> smooth = moved;
-  const std::string all(position_.basis.size(), '\xff');
-  if (options_.dct) ChangeBasis(layout_, all, /*forward=*/true, absl::MakeSpan(smooth));
+  constexpr double kLeastGain = 0.9;
+  position_.basis.assign(BasisBytes(layout_), static_cast<char>(kNoDct));
+  std::vector<float> move(master.begin(), master.end());
+  for (size_t i = 0; i < move.size(); ++i) move[i] -= values_[i];
   size_t tensor = 0;
-  ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
-    constexpr double kLeastGain = 0.9;
-    double before = 0, after = 0;
-    for (size_t i = offset; i < offset + count; ++i) {
-      before += std::fabs(moved[i]);
-      after += std::fabs(smooth[i]);
-    }
-    if (after < kLeastGain * before) position_.basis[tensor / 8] = static_cast<char>(position_.basis[tensor / 8] | (1 << (tensor % 8)));
-    ++tensor;
-  });
+  if (options_.dct) {
+    ForEachShape(layout_, position_.basis, [&](DctShape, int64_t rows, int64_t columns, size_t offset) {
+      const absl::Span<const float> values = absl::MakeConstSpan(move).subspan(offset, static_cast<size_t>(rows * columns));
+      position_.basis[tensor++] = static_cast<char>(ChooseDct(rows, columns, values, kLeastGain));
+    });
+  }
   start_ = StartIn(layout_, position_.basis, initial_);
   position_.coefficients = start_;
   position_.moved.assign(start_.size(), 0);

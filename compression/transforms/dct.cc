@@ -1,8 +1,8 @@
-// dct: each tensor whose values become smaller in sum of magnitudes is replaced by the cosine transform of its rows (fedwatt/compression/block_dct.h), the
-// others pass unchanged. What a quantizer of one step costs follows that sum: for `dithered`, bits times variance is proportional to its square, and
-// weights of images' pixels gain a factor of 2.5.
+// dct: each tensor whose values become smaller in sum of magnitudes is replaced by the cosine transform of its rows, as lines or as pictures, whichever suits it
+// (fedwatt/compression/block_dct.h); the others pass unchanged. What a quantizer of one step costs follows that sum: for `dithered`, bits times variance is
+// proportional to its square, and weights of images' pixels gain a factor of 2 to 5.
 //
-// Side information: one bit a segment, ceil(segments / 8) bytes, lowest bit first. Decoding gives whole vectors and costs the inverse transform.
+// Side information: one byte a segment, its DctShape. Decoding gives whole vectors and costs the inverse transform.
 #include <cmath>
 #include <vector>
 
@@ -18,38 +18,30 @@ namespace {
 // A transform that hardly helps spreads what is sparse; it must earn its place.
 constexpr double kLeastGain = 0.95;
 
-double SumOfMagnitudes(absl::Span<const float> values) {
-  double sum = 0;
-  for (float value : values) sum += std::fabs(value);
-  return sum;
-}
-
 class Dct : public Transform {
  public:
   std::string_view name() const override { return "dct"; }
 
   absl::Status Forward(SegmentedValues& data, const CodingContext& context, std::string& side) const override {
-    std::string bits((context.segments.size() + 7) / 8, '\0');
-    std::vector<float> moved;
     size_t offset = 0;
-    for (size_t i = 0; i < context.segments.size(); ++i) {
-      const Segment& segment = context.segments[i];
+    for (const Segment& segment : context.segments) {
       absl::Span<float> values = absl::MakeSpan(data.values).subspan(offset, static_cast<size_t>(segment.count()));
       offset += values.size();
-      if (segment.columns < 2) continue;
-      moved.assign(values.begin(), values.end());
-      ForwardBlockDct(segment.rows, segment.columns, absl::MakeSpan(moved));
-      if (SumOfMagnitudes(moved) >= kLeastGain * SumOfMagnitudes(values)) continue;
-      std::copy(moved.begin(), moved.end(), values.begin());
-      bits[i / 8] = static_cast<char>(bits[i / 8] | (1 << (i % 8)));
+      const DctShape shape = ChooseDct(segment.rows, segment.columns, values, kLeastGain);
+      ForwardDct(shape, segment.rows, segment.columns, values);
+      side.push_back(static_cast<char>(shape));
     }
-    side += bits;
     return absl::OkStatus();
   }
 
   absl::Status Inverse(std::string_view side, const CodingContext& context, InnerDecoder inner, DecodedValues& out) const override {
-    if (side.size() != (context.segments.size() + 7) / 8) {
+    if (side.size() != context.segments.size()) {
       return absl::DataLossError(absl::StrCat("dct: ", side.size(), " bytes of side information for ", context.segments.size(), " segments"));
+    }
+    for (size_t i = 0; i < side.size(); ++i) {
+      if (!IsDctShape(static_cast<DctShape>(side[i]), context.segments[i].columns)) {
+        return absl::DataLossError(absl::StrCat("dct: no shape ", static_cast<int>(static_cast<DctShape>(side[i])), " for rows of ", context.segments[i].columns));
+      }
     }
     out.is_sparse = false;
     FEDWATT_RETURN_IF_ERROR(inner(context.segments, out.dense));
@@ -58,8 +50,9 @@ class Dct : public Transform {
       const Segment& segment = context.segments[i];
       absl::Span<float> values = absl::MakeSpan(out.dense).subspan(offset, static_cast<size_t>(segment.count()));
       offset += values.size();
-      if ((side[i / 8] >> (i % 8) & 1) == 0) continue;
-      InverseBlockDct(segment.rows, segment.columns, values);
+      const DctShape shape = static_cast<DctShape>(side[i]);
+      if (shape == kNoDct) continue;
+      InverseDct(shape, segment.rows, segment.columns, values);
       // Finite coefficients may add up to more than float32 holds.
       for (float value : values) {
         if (!std::isfinite(value)) return absl::DataLossError("dct: a value is not finite");

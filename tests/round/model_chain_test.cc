@@ -1,5 +1,7 @@
 #include "fedwatt/round/model_chain.h"
 
+#include "fedwatt/compression/block_dct.h"
+
 #include <cmath>
 
 #include "fedwatt/base/random.h"
@@ -229,7 +231,9 @@ TEST(ModelChainTest, SmoothTensorsMoveInTheCosineDomain) {
     }
     ASSERT_THAT(chain.Append(master), IsOk());
     ASSERT_THAT(plain.Append(master), IsOk());
-    ASSERT_EQ(chain.position().basis, std::string(1, '\x01'));
+    ASSERT_EQ(chain.position().basis.size(), 3u);
+    ASSERT_NE(chain.position().basis[0], kNoDct);
+    ASSERT_EQ(chain.position().basis.substr(1), std::string(2, kNoDct));
     positions.push_back(chain.position());
     digests.push_back(chain.digest());
     for (int from = 0; from < round; ++from) {
@@ -252,10 +256,14 @@ TEST(ModelChainTest, SmoothTensorsMoveInTheCosineDomain) {
   ASSERT_THAT(again.Append(master), IsOk());
   ASSERT_THAT(chain.Append(master), IsOk());
   EXPECT_EQ(again.digest(), chain.digest());
-  // A delta of another basis than the one held.
+  // A delta of another basis than the one held, or of one that does not suit the layout.
   ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[6]));
-  ChainPosition other{std::string(1, '\x02'), positions[6].coefficients};
+  ChainPosition other{std::string("\0\1\0", 3), positions[6].coefficients, positions[6].moved};
   EXPECT_THAT(ApplyChainDelta(layout, delta.payload, other), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("another basis")));
+  std::string unsuited = chain.DeltaFrom(chain.initial_digest())->payload;
+  unsuited[4] = 9;
+  ChainPosition first = positions[0];
+  EXPECT_THAT(ApplyChainDelta(layout, unsuited, first), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("no shape 9")));
 }
 
 TEST(ApplyChainDeltaTest, BearsHostileBytes) {

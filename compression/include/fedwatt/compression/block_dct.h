@@ -9,13 +9,25 @@
 
 namespace fedwatt {
 
-// Replaces each row of a row-major matrix by its orthonormal DCT-II, block by block, and back. A row is cut into the powers of two that add up to
-// `columns`, the greatest first and at most 512, so nothing is padded. `values` has rows * columns elements.
+// How a row is seen: kNoDct leaves it as it is, kLineDct takes it as one line, a side from kLeastSide to kGreatestSide as pictures of side x side values, one
+// after the other (an image's pixels; the channels of a convolution's output; kernels). One byte on the wire.
+using DctShape = uint8_t;
+inline constexpr DctShape kNoDct = 0, kLineDct = 1, kLeastSide = 4, kGreatestSide = 64;
+
+// Whether rows of so many values can be seen that way. columns >= 0.
+bool IsDctShape(DctShape shape, int64_t columns);
+
+// The shape in which the sum of the values' magnitudes is least, judged by 32 rows; kNoDct unless that is below `least_gain` times the sum as they are. What a
+// quantizer costs follows that sum. Cost: about 100 operations a value of these rows.
+DctShape ChooseDct(int64_t rows, int64_t columns, absl::Span<const float> values, double least_gain);
+
+// Replaces each row of a row-major matrix by its orthonormal DCT-II, and back. A line is cut into the powers of two that add up to `columns`, the greatest first
+// and at most 512, so nothing is padded; a picture is transformed along both sides. `values` has rows * columns elements; IsDctShape(shape, columns).
 //
-// Computed in double by Lee's algorithm (1984) from additions, multiplications and square roots alone, in one order: the same bits on every machine.
-// Cost: about 4 log2(512) operations a value; scratch of 512 * 8 doubles. Thread-safe.
-void ForwardBlockDct(int64_t rows, int64_t columns, absl::Span<float> values);
-void InverseBlockDct(int64_t rows, int64_t columns, absl::Span<float> values);
+// Computed in double, lines by Lee's algorithm (1984), pictures by the definition, from additions, multiplications, divisions and square roots alone, in one
+// order: the same bits on every machine. Cost: about 36 operations a value for lines, 2 * side for pictures; scratch of 64 kB. Thread-safe.
+void ForwardDct(DctShape shape, int64_t rows, int64_t columns, absl::Span<float> values);
+void InverseDct(DctShape shape, int64_t rows, int64_t columns, absl::Span<float> values);
 
 }  // namespace fedwatt
 

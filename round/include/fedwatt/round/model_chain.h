@@ -55,7 +55,7 @@ void SnapToLattice(const ParameterLayout& layout, absl::Span<float> values);
 
 // A version as both ends hold it. Version 0 has no basis yet, and its coefficients are its values.
 struct ChainPosition {
-  std::string basis;                // one bit a parameter tensor, lowest first: it moves in the cosine domain. Empty at version 0
+  std::string basis;                // a DctShape for each parameter tensor, in which it moves. Empty at version 0
   std::vector<float> coefficients;  // on the lattice, in layout order; averaged buffers as they are
   // How far each coefficient has moved since version 0, by which both ends tell where it moves next (round/chain_order.h). Empty without a basis.
   std::vector<float> moved;
