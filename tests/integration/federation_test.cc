@@ -135,7 +135,7 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Pipelines, EveryCompressionTest,
-                         ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dithered:rate=0.5", "chain:multiple=0.3", 0.7},
+                         ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dct,dithered:rate=0.6", "chain:multiple=0.25", 0.7},
                                            Compression{"Smallest", "dct,dithered:multiple=20", "chain:multiple=0.5", 0.2},
                                            Compression{"FeedbackAndARate", "ef,ecsq:rate=0.5", "chain:rate=0.3:length=2", 0.2},
                                            Compression{"Int8", "ef,int8", "bfloat16"}),
