@@ -14,7 +14,7 @@ const std::vector<CompressionPreset>& CompressionPresets() {
   static const auto* presets = new std::vector<CompressionPreset>{
       {"float32", "float32", "float32", "nothing is compressed"},
       {"no_regret", "dct,dithered:rate=0.6", "chain:multiple=0.25", "as good as float32 in as many rounds, at a fiftieth of its bytes or less"},
-      {"smallest", "dct,dithered:multiple=23", "chain:multiple=1.7", "fewest bytes to an accuracy; may take a few more rounds"},
+      {"smallest", "dct,dithered:multiple=18", "chain:multiple=1.45", "fewest bytes to an accuracy; may take a few more rounds"},
   };
   return *presets;
 }
