@@ -479,9 +479,9 @@ std::vector<Key> MakeSchema() {
               absl::StrCat("how much of the model a client trains: ", absl::StrJoin(FitPolicies().Names(), ", ")),
               [](const std::string& text) { return FitPolicies().Find(text).status(); }));
   add(NumberListKey("fit.widths", FIELD(std::vector<double>, fit.widths), LeftOpenUnit(),
-                    "shares of each layer's channels that clients train, widest first; fixed has one, by_capability a mix"));
+                    "shares of each layer's channels that clients train, widest first; fixed has one, by_capability and by_turns a mix"));
   add(NumberListKey("fit.shares", FIELD(std::vector<double>, fit.shares), MoreThan(0),
-                    "by_capability: relative share of the clients for each width; empty = equal shares"));
+                    "by_capability, by_turns: relative share of the clients for each width; empty = equal shares"));
   add(NumberListKey("fit.memory_mb", FIELD(std::vector<int64_t>, fit.memory_mb), Within(0, 1e9),
                     "by_capability: megabytes of memory that a device must report for each width, instead of shares"));
   add(NameKey("fit.channels", FIELD(std::string, fit.channels),

@@ -57,6 +57,9 @@ class MixedWidthsTest(unittest.TestCase):
             self.assertLess(sent[width] / kept[width], 2.5 * sent[1] / full, f"bytes a parameter at width {width}")
         self.assertGreater(macs[1] / macs[0.5], 3.5)
 
+    def test_clients_that_take_turns(self):
+        self.compare(flags("mlp_2nn", training__local_steps=20, compression__uplink="ef,int8", **{**MIX, "fit__policy": "by_turns"}))
+
     def test_rolling_channels(self):
         self.compare(flags("mlp_2nn", training__local_steps=20, fit__channels="rolling", compression__uplink="ef,int8", **MIX))
 

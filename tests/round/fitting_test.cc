@@ -24,7 +24,7 @@ FitOptions WorkableOptions(const std::string& policy) {
   FitOptions options;
   options.policy = policy;
   if (policy == "fixed") options.widths = {0.25};
-  if (policy == "by_capability") options.widths = {1, 0.5, 0.25};
+  if (policy == "by_capability" || policy == "by_turns") options.widths = {1, 0.5, 0.25};
   return options;
 }
 
@@ -77,8 +77,11 @@ TEST_P(ChannelPolicyContractTest, KeepsThatManyChannelsInOrderedRangesThatDoNotT
         EXPECT_TRUE(kept == policy.choose(size, count, round));
         choices.insert(kept);
       }
-      if (!policy.moves) EXPECT_THAT(choices, SizeIs(1));
-      if (policy.moves && count < size) EXPECT_GT(choices.size(), 1u);
+      if (!policy.moves) {
+        EXPECT_THAT(choices, SizeIs(1));
+      } else if (count < size) {
+        EXPECT_GT(choices.size(), 1u);
+      }
     }
   }
 }
@@ -175,6 +178,27 @@ TEST(ByCapabilityTest, DealsWidthsByShare) {
   EXPECT_EQ(policy.width(options, {4, 1, 33, {}}), policy.width(options, {4, 50, 33, {}}));
 }
 
+// Over any hundred rounds of a client, and any hundred neighbouring clients of a round, each width has about its share.
+TEST(ByTurnsTest, GivesEveryClientEveryWidthInItsShare) {
+  FitOptions options;
+  options.policy = "by_turns";
+  options.widths = {1, 0.5, 0.25, 0.125, 0.0625};
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find("by_turns"));
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    for (int64_t fixed : {1, 2, 57}) {
+      std::map<double, int> over_rounds, over_partitions;
+      for (int64_t i = 1; i <= 100; ++i) {
+        ++over_rounds[policy.width(options, {seed, i, fixed, {}})];
+        ++over_partitions[policy.width(options, {seed, fixed, i, {}})];
+      }
+      for (double width : options.widths) {
+        EXPECT_NEAR(over_rounds[width], 20, 2) << seed << " " << width;
+        EXPECT_NEAR(over_partitions[width], 20, 2) << seed << " " << width;
+      }
+    }
+  }
+}
+
 TEST(ByCapabilityTest, FollowsTheMemoryThatDevicesReport) {
   FitOptions options;
   options.policy = "by_capability";
@@ -202,7 +226,9 @@ TEST(FitOptionsTest, SayWhatIsWrong) {
   refused({.widths = {0.5}}, kInvalid, "fit.policy = 'full'");
   refused({.policy = "fixed"}, kInvalid, "expects one width, got 0");
   refused({.policy = "fixed", .widths = {1, 0.5}}, kInvalid, "expects one width, got 2");
-  refused({.policy = "fixed", .widths = {1}, .shares = {1}}, kInvalid, "'by_capability'");
+  refused({.policy = "fixed", .widths = {1}, .shares = {1}}, kInvalid, "one width for all");
+  refused({.policy = "by_turns"}, kInvalid, "'by_turns' expects at least one width");
+  refused({.policy = "by_turns", .widths = {1, 0.5}, .memory_mb = {1, 0}}, kInvalid, "fit.memory_mb belongs to fit.policy = 'by_capability'");
   refused({.policy = "by_capability"}, kInvalid, "at least one width");
   refused({.policy = "by_capability", .widths = {0.5, 1}}, kInvalid, "widest first");
   refused({.policy = "by_capability", .widths = {0.5, 0.5}}, kInvalid, "none twice");

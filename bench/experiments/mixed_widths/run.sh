@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A HeteroFL mix of five widths against a fleet whose clients all train the whole model: accuracy of the whole model, processor seconds and virtual
+# A HeteroFL mix of five widths, kept by clients (mix) or taken in turns (turns), against a fleet whose clients all train the whole model: accuracy of the whole model, processor seconds and virtual
 # joules of the clients, paired by seed, everything else equal. Writes a table and table.json.
 #
 #   bench/experiments/mixed_widths/run.sh [BIN_DIRECTORY] [OUT]
@@ -13,7 +13,7 @@ out=${2:-$(mktemp -d)}
 mkdir -p "$out"
 config=examples/simulated_fleet/fashion_mnist_2nn.toml
 mix='fit.policy=by_capability fit.widths=[1,0.5,0.25,0.125,0.0625]'
-fleets=${FLEETS:-"full=;mix=$mix"}
+fleets=${FLEETS:-"full=;mix=$mix;turns=${mix/by_capability/by_turns}"}
 common=(--config "$config" --set "federation.clients_per_round=${CLIENTS:-10}" --set "training.client_learning_rate=${RATE:-0.1}"
         --set training.learning_rate_schedule=cosine --set federation.evaluate_every=5 --set energy.device_class=raspberry_pi_4)
 declare -A flags=(

@@ -20,7 +20,7 @@ namespace fedwatt {
 struct FitOptions {
   std::string policy = "full";
   std::vector<double> widths;      // kept shares of each channel group, (0, 1], widest first
-  std::vector<double> shares;      // by_capability: relative share of the clients for each width, > 0; empty: equal shares
+  std::vector<double> shares;      // by_capability, by_turns: relative share of each width, > 0; empty: equal shares
   std::vector<int64_t> memory_mb;  // by_capability: megabytes (10^6 bytes) a device must report for each width; empty: dealt by share
   std::string channels = "ordered";
   int64_t live = 8;                // narrow fits that keep a chain of increments, [0, 64]; the others get whole snapshots
@@ -48,7 +48,7 @@ struct FitPolicy {
   double (*width)(const FitOptions& options, const FitRequest& request);
 };
 using FitPolicyRegistry = Registry<FitPolicy>;
-// "by_capability", "fixed", "full".
+// "by_capability", "by_turns", "fixed", "full".
 FitPolicyRegistry& FitPolicies();
 
 struct ChannelPolicy {
