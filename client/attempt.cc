@@ -126,7 +126,7 @@ bool CostsOnlyTheAttempt(const absl::Status& status) {
 
 bool SameArchitecture(const ArchitectureSpec& a, const ArchitectureSpec& b) {
   return a.name == b.name && a.input_shape == b.input_shape && a.output_count == b.output_count && a.options == b.options &&
-         a.archive_digest == b.archive_digest;
+         a.archive_digest == b.archive_digest && a.kept == b.kept;
 }
 
 absl::StatusOr<absl::Duration> TimeLeft(bool has_deadline, const google::protobuf::Duration& deadline) {
@@ -191,7 +191,13 @@ AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, s
 void AttemptRunner::FillWaitRequest(v1::WaitForWorkRequest& request) {
   wire_start_ = counter_.Read();
   request.set_held_plan_id(held_plan_.id());
-  if (std::optional<Digest> held = shared_->models->held(); held.has_value()) request.set_held_model_digest(held->Raw());
+  for (const Digest& held : shared_->models->held()) {
+    if (request.held_model_digest().empty()) {
+      request.set_held_model_digest(held.Raw());
+    } else {
+      request.add_other_model_digests(held.Raw());
+    }
+  }
   // Once may be another partition's download that came in between; twice is a start that we can't make.
   request.set_whole_model(mismatches_ >= 2);
 }
@@ -311,13 +317,16 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   control.stop = work.monitor.stop();
   control.deadline = deadline;
   control.clock = &clock;
+  // Residuals are kept in the whole model's coordinates, whatever part of it is trained.
+  const Submodel* part = work.bench->trainer->submodel();
+  const Digest whole_layout = part != nullptr ? part->whole().digest() : plan.layout_digest;
   FEDWATT_ASSIGN_OR_RETURN(AttemptResult trained, RunAttempt(plan, assignment.round(), partition_->index, *model, split_.train, *work.bench->trainer, control,
-                                                             residual_.Find(plan.run_id, plan.layout_digest), &work.tracker, work.bench->scratch));
+                                                             residual_.Find(plan.run_id, whole_layout), &work.tracker, work.bench->scratch));
   // What a stop left half done is not worth the bytes.
   if (work.monitor.stop().stop_requested()) return absl::CancelledError("stopped");
 
   if (!trained.residual.empty()) {
-    KeepResidual(residual_.Stage(work.attempt_id, plan.run_id, plan.layout_digest, Residual{std::move(trained.residual), assignment.round()}));
+    KeepResidual(residual_.Stage(work.attempt_id, plan.run_id, whole_layout, Residual{std::move(trained.residual), assignment.round()}));
   }
   work.tracker.Enter(Phase::kUpload);
   v1::CompletedTraining completed;

@@ -1,11 +1,13 @@
-// The version of the global model that a client holds, shared by its participants. Private to the room.
+// The models that a client holds, shared by its participants. Private to the room.
 #ifndef FEDWATT_CLIENT_MODEL_CACHE_H_
 #define FEDWATT_CLIENT_MODEL_CACHE_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -22,14 +24,17 @@ struct WantedModel {
   std::optional<Digest> base;   // ModelDigest of the version that the blob starts from; absent when the blob is a whole model
 };
 
+// Keeps one version of each model that was fetched: of each layout, that is, of the whole model and of narrower ones. Those used longest ago make room.
 // Thread-safe.
 class ModelCache {
  public:
-  // `path`: a file that keeps the model over restarts; "" for none.
+  static constexpr size_t kMostModels = 8;
+
+  // `path`: begins the names of the files that keep the models over restarts, "<path>-<layout>.fwt"; "" for none.
   ModelCache(std::string path, int64_t max_bytes, LogSink log) : path_(std::move(path)), max_bytes_(max_bytes), log_(std::move(log)) {}
 
-  // What to tell the coordinator that we hold.
-  std::optional<Digest> held();
+  // What to tell the coordinator that we hold, what was used last first.
+  std::vector<Digest> held();
 
   // The model, from memory, from disk, or by `fetch`, which gives the assignment's container. `make_initial` gives the version that every chain from
   // a seed starts with, for when the delta starts there. Only one fetch runs at a time, so that participants who start together fetch once;
@@ -40,7 +45,16 @@ class ModelCache {
                                                           const std::function<absl::StatusOr<DecodedModel>()>& make_initial);
 
  private:
+  struct Held {
+    Digest digest;
+    std::shared_ptr<const DecodedModel> model;
+    int64_t last_use = 0;
+  };
   void Load() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The model of this digest; null when it is not held. Counts as a use.
+  std::shared_ptr<const DecodedModel> Find(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string FileOf(const Digest& layout) const;
   std::shared_ptr<const DecodedModel> Keep(DecodedModel model, const Digest& digest);
   absl::StatusOr<DecodedModel> FollowDelta(const WantedModel& wanted, const std::function<absl::StatusOr<std::string>()>& fetch,
                                            const std::function<absl::StatusOr<DecodedModel>()>& make_initial, DecodedModel* held);
@@ -51,8 +65,8 @@ class ModelCache {
   absl::Mutex fetching_;  // held over a download; mutex_ never is, so that others can say what is held meanwhile
   absl::Mutex mutex_ ABSL_ACQUIRED_AFTER(fetching_);
   bool read_disk_ ABSL_GUARDED_BY(mutex_) = false;
-  Digest digest_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<const DecodedModel> model_ ABSL_GUARDED_BY(mutex_);
+  int64_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<Digest, Held> models_ ABSL_GUARDED_BY(mutex_);  // by layout
 };
 
 }  // namespace fedwatt::internal

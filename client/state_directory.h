@@ -10,7 +10,7 @@
 
 namespace fedwatt::internal {
 
-// Files: lock, client_id, model.fwt (the version of the global model that is held), residual-<partition> and its .staged twin (error feedback).
+// Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback).
 // Locked for the object's lifetime.
 class StateDirectory {
  public:
@@ -18,8 +18,8 @@ class StateDirectory {
   static absl::StatusOr<StateDirectory> Open(const std::string& path);
 
   const std::string& client_id() const { return client_id_; }
-  // Where the model held lies; "" when nothing is kept.
-  std::string model_path() const { return path_.empty() ? "" : path_ + "/model.fwt"; }
+  // How the files of the models held begin; "" when nothing is kept.
+  std::string model_path() const { return path_.empty() ? "" : path_ + "/model"; }
   // Where a partition's residual lies; "" when nothing is kept.
   std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
 

@@ -77,6 +77,7 @@ GlobalModelOptions MakeGlobalModelOptions(const Settings& settings, Plan plan, c
   GlobalModelOptions options;
   options.plan = std::move(plan);
   options.layout = layout;
+  options.fit = settings.fit;
   options.strategy = settings.aggregation.strategy;
   options.optimizer.server_learning_rate = settings.aggregation.server_learning_rate;
   options.optimizer.momentum = settings.aggregation.momentum;

@@ -15,6 +15,7 @@
 #include "fedwatt/round/compression_settings.h"
 #include "fedwatt/energy/device_class.h"
 #include "fedwatt/energy/meter.h"
+#include "fedwatt/round/fitting.h"
 #include "fedwatt/round/selection.h"
 
 namespace fedwatt::internal {
@@ -228,6 +229,33 @@ Key IntegerListKey(std::string name, Access<std::vector<int64_t>> access, std::s
             return "";
           },
           [=](const Settings& settings) { return absl::StrCat("[", absl::StrJoin(Get(access, settings), ","), "]"); }};
+}
+
+// Of integers or of numbers.
+template <typename Number>
+Key NumberListKey(std::string name, Access<std::vector<Number>> access, Range range, std::string help) {
+  const std::string type = absl::StrCat("array of ", std::is_integral_v<Number> ? "integers " : "numbers ", range.Text());
+  return {std::move(name),
+          type,
+          std::move(help),
+          false,
+          [=](Settings& settings, const toml::node& node) -> std::string {
+            const auto* array = node.as_array();
+            if (!array) return type;
+            std::vector<Number> values;
+            for (const toml::node& item : *array) {
+              double value = 0;
+              if (!SetNumber(item, range, type, value).empty() || (std::is_integral_v<Number> && !item.is_integer())) return type;
+              values.push_back(static_cast<Number>(value));
+            }
+            access(settings) = std::move(values);
+            return "";
+          },
+          [=](const Settings& settings) {
+            return absl::StrCat("[", absl::StrJoin(Get(access, settings), ",", [](std::string* out, Number value) {
+                                  absl::StrAppend(out, NumberText(static_cast<double>(value)));
+                                }), "]");
+          }};
 }
 
 Key StringListKey(std::string name, Access<std::vector<std::string>> access, std::string help) {
@@ -447,10 +475,20 @@ std::vector<Key> MakeSchema() {
   add(NameKey("selection.policy", FIELD(std::string, selection_policy),
               absl::StrCat("how a round's clients are chosen: ", absl::StrJoin(SelectionPolicies().Names(), ", ")),
               [](const std::string& text) { return SelectionPolicies().Find(text).status(); }));
-  add(NameKey("fit.policy", FIELD(std::string, fit_policy), "how the model is fitted to a device; full = every client trains the whole model",
-              [](const std::string& text) {
-                return text == "full" ? absl::OkStatus() : absl::NotFoundError(absl::StrCat("unknown fit policy '", text, "'; known: full"));
-              }));
+  add(NameKey("fit.policy", FIELD(std::string, fit.policy),
+              absl::StrCat("how much of the model a client trains: ", absl::StrJoin(FitPolicies().Names(), ", ")),
+              [](const std::string& text) { return FitPolicies().Find(text).status(); }));
+  add(NumberListKey("fit.widths", FIELD(std::vector<double>, fit.widths), LeftOpenUnit(),
+                    "shares of each layer's channels that clients train, widest first; fixed has one, by_capability and by_turns a mix"));
+  add(NumberListKey("fit.shares", FIELD(std::vector<double>, fit.shares), MoreThan(0),
+                    "by_capability, by_turns: relative share of the clients for each width; empty = equal shares"));
+  add(NumberListKey("fit.memory_mb", FIELD(std::vector<int64_t>, fit.memory_mb), Within(0, 1e9),
+                    "by_capability: megabytes of memory that a device must report for each width, instead of shares"));
+  add(NameKey("fit.channels", FIELD(std::string, fit.channels),
+              absl::StrCat("which channels a width keeps: ", absl::StrJoin(ChannelPolicies().Names(), ", ")),
+              [](const std::string& text) { return ChannelPolicies().Find(text).status(); }));
+  add(IntegerKey("fit.live", FIELD(int64_t, fit.live), Within(0, 64),
+                 "narrow models that get a downlink chain of their own; others are sent whole each time"));
 
   add(NameKey("energy.meter", FIELD(std::string, energy.meter),
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));

@@ -215,6 +215,11 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
     return refuse("privacy.clip_norm", absl::StrCat("expected at most privacy.max_norm = ", settings.privacy.limits.max_norm,
                                                     ", got ", settings.privacy.clip_norm));
   }
+  if (absl::Status fits = CheckFit(settings.fit); !fits.ok()) {
+    const absl::string_view message = fits.message();
+    const std::string key(message.substr(0, message.find_first_of(" :")));
+    return absl::InvalidArgumentError(absl::StrCat(merger.origin(key), ": ", message));
+  }
   // A client that was told "3/8" cuts the data into 8 parts, whatever a configuration shared with others says.
   if (settings.client.partition && settings.partition.clients != settings.client.partition->total) {
     settings.partition.clients = settings.client.partition->total;

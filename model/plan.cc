@@ -32,6 +32,16 @@ absl::Status ValidateArchitecture(const ArchitectureSpec& spec) {
     count *= dimension;
   }
   if (spec.output_count < 1) return Refuse("architecture.output_count", ">= 1", spec.output_count);
+  for (const auto& [group, ranges] : spec.kept) {
+    if (ranges.empty()) return Refuse("architecture.kept", "at least one range a group", absl::StrCat("none of '", group, "'"));
+    int64_t last = -1;
+    for (const ChannelRange& range : ranges) {
+      if (range.begin <= last || range.end <= range.begin) {
+        return Refuse("architecture.kept", "ranges in order that do not touch", absl::StrCat("[", range.begin, ", ", range.end, ") after ", last, " of '", group, "'"));
+      }
+      last = range.end;
+    }
+  }
   return absl::OkStatus();
 }
 

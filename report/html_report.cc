@@ -5,6 +5,7 @@
 #include "chart.h"
 #include "fedwatt/report/report.h"
 #include "format.h"
+#include "width_table.h"
 
 namespace fedwatt {
 namespace {
@@ -181,6 +182,18 @@ std::string RenderHtmlReport(const RunRecord& run) {
   if (totals.client_energy_low && totals.client_energy_high) {
     absl::StrAppend(&out, "<p>The true sum lies between ", Significant(totals.client_energy_low->joules()), " J and ",
                     Significant(totals.client_energy_high->joules()), " J by the methods' own error bounds.</p>\n");
+  }
+
+  if (const auto widths = internal::WidthTable(run.attempts); !widths.empty()) {
+    out += "<h2>By width</h2>\n<div class=\"wide\"><table>";
+    const char* tag = "th";
+    for (const std::vector<std::string>& row : widths) {
+      out += "<tr>";
+      for (const std::string& cell : row) absl::StrAppend(&out, "<", tag, ">", cell, "</", tag, ">");
+      out += "</tr>\n";
+      tag = "td";
+    }
+    out += "</table></div>\n";
   }
 
   out +=

@@ -300,11 +300,12 @@ void VisitPhase(Fields& f, Span& s) {
   f("source", s.energy.source);
 }
 
-template <typename Fields, typename Fit, typename Count>
-void VisitFit(Fields& f, Fit& fit, Count& parameter_count) {
-  f("width_fraction", fit.width_fraction);
-  f("kept_parameters", parameter_count);
-  f("number_format", fit.number_format);
+template <typename Fields, typename Record>
+void VisitFit(Fields& f, Record& r) {
+  f("width_fraction", r.fit.width_fraction);
+  f("kept_parameters", r.fit_parameter_count);
+  f("number_format", r.fit.number_format);
+  f("macs_per_example", r.fit_macs);
 }
 
 // `fit` and `phases` are nested and handled by the callers.
@@ -410,7 +411,7 @@ std::string AttemptToJson(const AttemptRecord& record) {
   fields("schema", std::string(kAttemptSchema));
   VisitAttempt(fields, record);
   Writing fit;
-  VisitFit(fit, record.fit, record.fit_parameter_count);
+  VisitFit(fit, record);
   fields.json()["fit"] = std::move(fit.json());
   Json phases = Json::array();
   for (const PhaseSpan& span : record.phases) {
@@ -430,7 +431,7 @@ absl::StatusOr<AttemptRecord> AttemptFromJson(std::string_view text, const std::
   if (!fields.problem().empty()) return Damaged(where, fields.problem());
   if (!json.contains("fit") || !json["fit"].is_object()) return Damaged(where, "field 'fit': expected an object");
   Reading fit(json["fit"]);
-  VisitFit(fit, record.fit, record.fit_parameter_count);
+  VisitFit(fit, record);
   if (!fit.problem().empty()) return Damaged(where, absl::StrCat("in 'fit': ", fit.problem()));
   if (!json.contains("phases") || !json["phases"].is_array()) return Damaged(where, "field 'phases': expected an array");
   for (const Json& item : json["phases"]) {

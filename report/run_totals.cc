@@ -22,6 +22,38 @@ void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
 
 }  // namespace
 
+std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) {
+  std::map<double, WidthTotals, std::greater<>> widths;
+  std::map<double, double> loss_sums;
+  for (const AttemptRecord& attempt : attempts) {
+    if (attempt.outcome != "accepted") continue;
+    WidthTotals& sum = widths[attempt.fit.width_fraction];
+    if (sum.accepted++ == 0) sum.energy = Energy();
+    sum.width_fraction = attempt.fit.width_fraction;
+    sum.parameter_count = std::max(sum.parameter_count, attempt.fit_parameter_count);
+    if (attempt.train_examples && attempt.train_loss) {
+      sum.train_examples += *attempt.train_examples;
+      double& loss_sum = loss_sums[attempt.fit.width_fraction];
+      loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
+      sum.train_loss = loss_sum / static_cast<double>(sum.train_examples);
+    }
+    for (const PhaseSpan& span : attempt.phases) {
+      if (span.phase == Phase::kTrain) sum.train_cpu_seconds += absl::ToDoubleSeconds(span.cpu);
+      if (span.energy.missing()) {
+        if (span.wall > absl::ZeroDuration()) sum.energy.reset();
+        continue;
+      }
+      if (sum.energy) *sum.energy += *span.energy.energy;
+      sum.energy_tier = WorseTier(sum.energy_tier, span.energy.tier);
+    }
+    sum.uplink_payload_bytes += attempt.uplink_payload_bytes.value_or(0);
+    sum.downlink_payload_bytes += attempt.downlink_payload_bytes.value_or(0);
+  }
+  std::vector<WidthTotals> totals;
+  for (auto& [width, sum] : widths) totals.push_back(sum);
+  return totals;
+}
+
 std::optional<double> AccuracyOf(const RoundRecord& record) {
   if (!record.committed) return std::nullopt;
   return record.eval_accuracy ? record.eval_accuracy : record.federated_eval_accuracy;

@@ -1,7 +1,11 @@
+#include <utility>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fedwatt/report/report.h"
 #include "format.h"
+#include "width_table.h"
 
 namespace fedwatt {
 namespace {
@@ -76,6 +80,13 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  std::string title = "by width";
+  for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
+    std::string cells;
+    for (const std::string& cell : row) absl::StrAppendFormat(&cells, "%-15s", cell);
+    absl::StripTrailingAsciiWhitespace(&cells);
+    line(std::exchange(title, ""), cells);
+  }
   if (run.summary && run.summary->target_accuracy) {
     const double target = *run.summary->target_accuracy;
     const TargetFigures figures = FiguresToTarget(run.rounds, target);

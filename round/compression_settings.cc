@@ -32,7 +32,7 @@ absl::StatusOr<CompressionPreset> FindCompressionPreset(std::string_view name) {
 
 absl::Status CheckUplink(std::string_view spec) {
   if (IsChain(spec)) return absl::InvalidArgumentError("a chain is for the downlink; updates have 'ef'");
-  FEDWATT_ASSIGN_OR_RETURN(RateControl rate, RateControl::Create(spec, 1));
+  FEDWATT_ASSIGN_OR_RETURN(RateControl rate, RateControl::Create(spec));
   return Pipeline::Create(rate.spec()).status();
 }
 

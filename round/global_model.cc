@@ -8,6 +8,7 @@
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/container.h"
+#include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/privacy/update_guard.h"
 #include "fedwatt/round/compression_settings.h"
@@ -15,12 +16,14 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWGLOB02";
+constexpr std::string_view kStateMagic = "FWGLOB03";
+// Of a narrow model that is sent whole in one round only, where the downlink is a chain: half of float32, with all the precision training needs.
+constexpr std::string_view kSnapshotDownlink = "bfloat16";
 
 }  // namespace
 
 absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::string_view container, int64_t example_count, int64_t round,
-                        int64_t partition, Accumulator& accumulator, FoldScratch& scratch) {
+                        int64_t partition, Accumulator& accumulator, FoldScratch& scratch, const Submodel* submodel) {
   if (static_cast<int64_t>(container.size()) > plan.limits.max_update_bytes) {
     return WithRejection(absl::ResourceExhaustedError(absl::StrCat("update: ", container.size(), " bytes, the plan allows ",
                                                                    plan.limits.max_update_bytes)),
@@ -40,7 +43,7 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
   FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(plan.uplink_codec));
   const uint64_t seed = EncodingSeed(plan.seed, round, partition);
   // Most updates are good: checked and added in one pass over their bytes. What that refuses leaves no trace, and is looked at below for the reason.
-  const bool one_pass = plan.limits.max_norm <= 0 && example_count >= 1 && example_count <= plan.limits.max_example_count;
+  const bool one_pass = submodel == nullptr && plan.limits.max_norm <= 0 && example_count >= 1 && example_count <= plan.limits.max_example_count;
   const auto blocks = [&](BlockVisitor visit) { return pipeline.VisitBlocks(view.payload, layout, seed, round, visit); };
   if (one_pass && accumulator.AccumulateBlocks(blocks, example_count, plan.limits.max_abs)) return absl::OkStatus();
 
@@ -64,6 +67,16 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
   } else {
     FEDWATT_RETURN_IF_ERROR(CheckUpdate(layout, update.delta, example_count, plan.limits));
   }
+  if (submodel != nullptr) {
+    update.covered = submodel->covered();
+    if (values.is_sparse) {
+      submodel->ToWhole(absl::MakeSpan(values.sparse.indices));
+    } else {
+      scratch.whole.resize(static_cast<size_t>(submodel->whole().value_count()));
+      submodel->Scatter(values.dense, absl::MakeSpan(scratch.whole));
+      update.delta = scratch.whole;
+    }
+  }
   absl::Status added = accumulator.Accumulate(update);
   return added.ok() || RejectionOf(added).has_value() ? added : WithRejection(added, Rejection::kBadWeight);
 }
@@ -71,7 +84,7 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
 absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std::vector<float> initial) {
   options.plan.layout_digest = options.layout.digest();
   GlobalModel model;
-  FEDWATT_ASSIGN_OR_RETURN(model.rate_, RateControl::Create(options.plan.uplink_codec, options.layout.value_count()));
+  FEDWATT_ASSIGN_OR_RETURN(model.rate_, RateControl::Create(options.plan.uplink_codec));
   options.plan.uplink_codec = model.rate_.spec();
   FEDWATT_RETURN_IF_ERROR(ValidatePlan(options.plan));
   FEDWATT_RETURN_IF_ERROR(Pipeline::Create(options.plan.uplink_codec).status());
@@ -79,24 +92,37 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
     return absl::InvalidArgumentError(
         absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
   }
+  if (options.uses.empty()) options.uses.assign(options.layout.entries().size(), 1);
+  FEDWATT_ASSIGN_OR_RETURN(model.fitter_, Fitter::Create(options.fit, options.groups, options.plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(Strategy strategy, FindStrategy(options.strategy));
   model.accumulator_name_ = strategy.accumulator;
   FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
   options.optimizer.layout = options.layout;
   FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
   FEDWATT_RETURN_IF_ERROR(CheckDownlink(options.plan.downlink_codec));
-  const bool is_chain = IsChain(options.plan.downlink_codec);
-  FEDWATT_ASSIGN_OR_RETURN(model.downlink_, Pipeline::Create(is_chain ? "float32" : options.plan.downlink_codec));
-  if (is_chain) {
-    FEDWATT_ASSIGN_OR_RETURN(ChainOptions chain, ParseChain(options.plan.downlink_codec));
-    FEDWATT_ASSIGN_OR_RETURN(model.chain_, ModelChain::Create(options.layout, chain, initial));
-    model.chain_from_seed_ = options.initial_from_seed;
-    initial = model.chain_->values();
-  }
+  const std::string downlink = options.plan.downlink_codec;
+  const bool is_chain = IsChain(downlink);
+  model.snapshot_downlink_ = is_chain ? std::string(kSnapshotDownlink) : downlink;
   model.options_ = std::move(options);
-  model.master_ = std::move(initial);
-  FEDWATT_RETURN_IF_ERROR(model.Publish(0));
+  const bool from_seed = model.options_.initial_from_seed;
+  if (is_chain) {
+    // Of the model that was drawn, before it is snapped: what a client slices is that.
+    for (const Fit& fit : model.fitter_.Standing()) {
+      FEDWATT_ASSIGN_OR_RETURN(NarrowModel narrow, model.MakeNarrow(fit.kept, downlink, initial, from_seed));
+      narrow.standing = true;
+      model.narrow_.emplace(fit.kept, std::move(narrow));
+    }
+  }
+  FEDWATT_ASSIGN_OR_RETURN(model.whole_, Publication::Create(model.options_.layout, downlink, std::move(initial), from_seed));
+  model.master_ = *model.whole_->values();
   return model;
+}
+
+absl::StatusOr<GlobalModel::NarrowModel> GlobalModel::MakeNarrow(const KeptChannels& kept, const std::string& downlink, const std::vector<float>& values,
+                                                                 bool from_seed) const {
+  FEDWATT_ASSIGN_OR_RETURN(Submodel submodel, Submodel::Create(options_.layout, options_.groups, kept));
+  FEDWATT_ASSIGN_OR_RETURN(Publication publication, Publication::Create(submodel.layout(), downlink, submodel.Gather(values), from_seed));
+  return NarrowModel{std::make_shared<const Submodel>(std::move(submodel)), std::move(publication), false};
 }
 
 absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const {
@@ -108,37 +134,40 @@ absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const
   return make(options);
 }
 
-absl::Status GlobalModel::MoveChain() {
-  absl::Status moved = chain_->Append(master_);
-  if (moved.code() != absl::StatusCode::kResourceExhausted) return moved;
-  // A new lattice around the model of now; clients fetch it whole, once.
-  FEDWATT_ASSIGN_OR_RETURN(ChainOptions options, ParseChain(options_.plan.downlink_codec));
-  FEDWATT_ASSIGN_OR_RETURN(chain_, ModelChain::Create(options_.layout, options, master_, /*reproducible=*/false));
-  chain_from_seed_ = false;
-  return absl::OkStatus();
+void GlobalModel::SetLearningRate(double client_learning_rate) {
+  options_.plan.recipe.client_learning_rate = client_learning_rate;
+  plans_.clear();
 }
 
-// Makes of master and chain what clients are to hold.
-absl::Status GlobalModel::Publish(int64_t round) {
-  const std::vector<float>& meant = chain_.has_value() ? chain_->values() : master_;
-  FEDWATT_ASSIGN_OR_RETURN(std::string payload, downlink_->Encode(options_.layout, meant, 0, 0));
-  // What clients hold is what the bytes say, not what we meant.
-  offers_.clear();
-  whole_ = ModelOffer();
-  auto held = std::make_shared<std::vector<float>>(master_.size());
-  FEDWATT_RETURN_IF_ERROR(downlink_->DecodeDense(payload, options_.layout, 0, 0, absl::MakeSpan(*held)));
-  ContainerHeader header;
-  header.kind = ContainerKind::kModel;
-  header.codec = downlink_->spec();
-  header.layout_digest = options_.layout.digest();
-  header.layout = options_.layout;
-  blob_ = std::make_shared<const std::string>(WriteContainer(header, payload));
-  blob_digest_ = Sha256(*blob_);
-  // A chain's values come through float32 as they are, and it has hashed them.
-  published_digest_ = chain_.has_value() ? chain_->digest() : ModelDigest(options_.layout, *held);
-  published_ = std::move(held);
-  round_ = round;
-  return absl::OkStatus();
+absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t round, int64_t partition, const DeviceReport& device) {
+  const Fit fit = fitter_.For(round, partition, device);
+  if (auto known = plans_.find(fit.kept); known != plans_.end() && known->second->plan.fit.width_fraction == fit.width) return known->second;
+  FittedPlan fitted;
+  fitted.plan = options_.plan;
+  fitted.plan.fit.width_fraction = fit.width;
+  if (fit.kept.empty()) {
+    fitted.layout = options_.layout;
+    fitted.values = whole_->values();
+    fitted.model_digest = whole_->digest();
+  } else {
+    auto narrow = narrow_.find(fit.kept);
+    if (narrow == narrow_.end()) {
+      FEDWATT_ASSIGN_OR_RETURN(NarrowModel made, MakeNarrow(fit.kept, snapshot_downlink_, master_, /*from_seed=*/false));
+      narrow = narrow_.emplace(fit.kept, std::move(made)).first;
+    }
+    const NarrowModel& model = narrow->second;
+    fitted.submodel = model.submodel;
+    fitted.layout = model.submodel->layout();
+    fitted.values = model.publication.values();
+    fitted.model_digest = model.publication.digest();
+    fitted.plan.architecture.kept = fit.kept;
+    fitted.plan.layout_digest = fitted.layout.digest();
+    if (!model.standing) fitted.plan.downlink_codec = snapshot_downlink_;
+  }
+  fitted.macs_per_example = MacsPerExample(fitted.layout, options_.uses);
+  auto shared = std::make_shared<const FittedPlan>(std::move(fitted));
+  plans_.insert_or_assign(fit.kept, shared);
+  return shared;
 }
 
 absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
@@ -148,64 +177,38 @@ absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
   }
   rate_.Commit();
   options_.plan.uplink_codec = rate_.spec();
-  if (chain_.has_value()) FEDWATT_RETURN_IF_ERROR(MoveChain());
-  return Publish(round);
+  plans_.clear();
+  std::erase_if(narrow_, [](const auto& entry) { return !entry.second.standing; });
+  for (auto& [kept, narrow] : narrow_) FEDWATT_RETURN_IF_ERROR(narrow.publication.Move(narrow.submodel->Gather(master_)));
+  FEDWATT_RETURN_IF_ERROR(whole_->Move(master_));
+  round_ = round;
+  return absl::OkStatus();
 }
 
-void GlobalModel::NoteUpdate(int64_t bytes) {
+void GlobalModel::NoteUpdate(int64_t bytes, int64_t parameter_count) {
   ContainerHeader header;
   header.kind = ContainerKind::kUpdate;
   header.codec = options_.plan.uplink_codec;
-  rate_.NoteUpdate(bytes - static_cast<int64_t>(WriteContainer(header, "").size()));
+  rate_.NoteUpdate(bytes - static_cast<int64_t>(WriteContainer(header, "").size()), parameter_count);
 }
 
-// Without a basis the values say all; with one, clients need the coefficients, of which values are only what comes out.
-ModelOffer GlobalModel::WholeOffer() {
-  if (!chain_.has_value() || chain_->position().basis.empty()) return ModelOffer{blob_, blob_digest_, std::nullopt};
-  if (whole_.blob == nullptr) {
-    ContainerHeader header;
-    header.kind = ContainerKind::kModel;
-    header.codec = std::string(kChainStage);
-    header.layout = options_.layout;
-    whole_.blob = std::make_shared<const std::string>(WriteContainer(header, WriteChainPosition(chain_->position())));
-    whole_.blob_digest = Sha256(*whole_.blob);
-  }
-  return whole_;
+std::vector<std::string> GlobalModel::downlinks() const {
+  std::vector<std::string> specs{options_.plan.downlink_codec};
+  if (fitter_.sends_snapshots()) specs.push_back(snapshot_downlink_);
+  return specs;
 }
 
-ModelOffer GlobalModel::OfferFor(const std::optional<Digest>& held, bool whole) {
-  if (!chain_.has_value() || whole) return WholeOffer();
-  if (held == published_digest_) return ModelOffer{nullptr, Digest(), held};
-  if (!held.has_value() && !chain_from_seed_) return WholeOffer();
-  const Digest base = held.value_or(chain_->initial_digest());
-  if (auto known = offers_.find(base); known != offers_.end()) return known->second;
-  if (base == published_digest_) return ModelOffer{nullptr, Digest(), base};
-  absl::StatusOr<ChainDelta> delta = chain_->DeltaFrom(base);
-  if (!delta.ok()) {
-    // Unknown or too old: from the start it is shorter than the whole model. Not remembered, as anybody can name any digest.
-    const bool from_start = chain_from_seed_ && base != chain_->initial_digest();
-    return from_start ? OfferFor(std::nullopt, false) : WholeOffer();
-  }
-  ContainerHeader header;
-  header.kind = ContainerKind::kModelDelta;
-  header.codec = std::string(kChainStage);
-  header.layout_digest = options_.layout.digest();
-  ModelOffer offer;
-  offer.blob = std::make_shared<const std::string>(WriteContainer(header, delta->payload));
-  offer.blob_digest = Sha256(*offer.blob);
-  offer.base = base;
-  if (offer.blob->size() >= blob_->size()) offer = WholeOffer();
-  offers_.emplace(base, offer);
-  return offer;
+ModelOffer GlobalModel::OfferFor(const KeptChannels& kept, absl::Span<const Digest> held, bool whole) {
+  if (kept.empty()) return whole_->OfferFor(held, whole);
+  auto narrow = narrow_.find(kept);
+  FEDWATT_CHECK(narrow != narrow_.end());  // Assign() has made it
+  return narrow->second.publication.OfferFor(held, whole);
 }
 
 std::shared_ptr<const std::string> GlobalModel::FindBlob(const Digest& digest) const {
-  if (digest == blob_digest_) return blob_;
-  if (whole_.blob != nullptr && digest == whole_.blob_digest) return whole_.blob;
-  for (const auto& [base, offer] : offers_) {
-    if (offer.blob != nullptr && offer.blob_digest == digest) return offer.blob;
-  }
-  return nullptr;
+  std::shared_ptr<const std::string> blob = whole_->FindBlob(digest);
+  for (auto narrow = narrow_.begin(); blob == nullptr && narrow != narrow_.end(); ++narrow) blob = narrow->second.publication.FindBlob(digest);
+  return blob;
 }
 
 std::string GlobalModel::Save() const {
@@ -221,10 +224,16 @@ std::string GlobalModel::Save() const {
   writer.Put<uint64_t>(optimizer.size());
   writer.PutBytes(optimizer);
   writer.Put<double>(rate_.multiple());
-  writer.Put<uint8_t>(chain_from_seed_);
-  const std::string chain = chain_.has_value() ? chain_->Save() : "";
-  writer.Put<uint64_t>(chain.size());
-  writer.PutBytes(chain);
+  const auto put_chain = [&writer](const Publication& publication) {
+    writer.Put<uint8_t>(publication.chain_from_seed());
+    const std::string chain = publication.SaveChain();
+    writer.Put<uint64_t>(chain.size());
+    writer.PutBytes(chain);
+  };
+  put_chain(*whole_);
+  for (const auto& [kept, narrow] : narrow_) {
+    if (narrow.standing) put_chain(narrow.publication);
+  }
   const uint32_t crc = Crc32c(writer.str());
   writer.Put<uint32_t>(crc);
   return std::move(writer).str();
@@ -255,17 +264,23 @@ absl::Status GlobalModel::Restore(std::string_view state) {
   FEDWATT_ASSIGN_OR_RETURN(uint64_t optimizer_size, reader.Get<uint64_t>("optimizer length"));
   FEDWATT_ASSIGN_OR_RETURN(std::string_view optimizer, reader.GetBytes(optimizer_size, "optimizer"));
   FEDWATT_ASSIGN_OR_RETURN(double multiple, reader.Get<double>("rate"));
-  FEDWATT_ASSIGN_OR_RETURN(uint8_t from_seed, reader.Get<uint8_t>("chain start"));
-  FEDWATT_ASSIGN_OR_RETURN(uint64_t chain_size, reader.Get<uint64_t>("chain length"));
-  FEDWATT_ASSIGN_OR_RETURN(std::string_view chain, reader.GetBytes(chain_size, "chain"));
-  if (chain_.has_value() != !chain.empty()) return absl::InvalidArgumentError("global model state: saved under another compression.downlink");
-  if (chain_.has_value()) FEDWATT_RETURN_IF_ERROR(chain_->Restore(chain));
-  chain_from_seed_ = chain_from_seed_ && from_seed != 0;
   FEDWATT_RETURN_IF_ERROR(rate_.Restore(multiple));
   options_.plan.uplink_codec = rate_.spec();
   FEDWATT_RETURN_IF_ERROR(optimizer_->Restore(optimizer));
   std::memcpy(master_.data(), values.data(), values.size());
-  return Publish(round);
+  const auto restore_chain = [&reader](Publication& publication, absl::Span<const float> master) -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(uint8_t from_seed, reader.Get<uint8_t>("chain start"));
+    FEDWATT_ASSIGN_OR_RETURN(uint64_t chain_size, reader.Get<uint64_t>("chain length"));
+    FEDWATT_ASSIGN_OR_RETURN(std::string_view chain, reader.GetBytes(chain_size, "chain"));
+    return publication.Restore(chain, from_seed != 0, master);
+  };
+  plans_.clear();
+  std::erase_if(narrow_, [](const auto& entry) { return !entry.second.standing; });
+  FEDWATT_RETURN_IF_ERROR(restore_chain(*whole_, master_));
+  for (auto& [kept, narrow] : narrow_) FEDWATT_RETURN_IF_ERROR(restore_chain(narrow.publication, narrow.submodel->Gather(master_)));
+  if (reader.remaining() != 0) return absl::InvalidArgumentError("global model state: saved under other fit settings");
+  round_ = round;
+  return absl::OkStatus();
 }
 
 }  // namespace fedwatt

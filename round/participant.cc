@@ -84,9 +84,17 @@ absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_
   for (size_t i = 0; i < delta.size(); ++i) delta[i] -= model.values[i];
   if (plan.clip_norm > 0) ClipToNorm(model.layout, plan.clip_norm, delta);
   const uint64_t encoding_seed = EncodingSeed(plan.seed, round, partition);
-  if (pipeline.error_feedback() && residual != nullptr && residual->values.size() == delta.size() && residual->round < round) {
+  const Submodel* part = trainer.submodel();
+  const size_t whole_count = part != nullptr ? static_cast<size_t>(part->whole().value_count()) : delta.size();
+  // What is kept of earlier rounds, faded by its age.
+  std::vector<float> kept;
+  if (pipeline.error_feedback() && residual != nullptr && residual->values.size() == whole_count && residual->round < round) {
     const float weight = static_cast<float>(ResidualWeight(round - residual->round));
-    for (size_t i = 0; i < delta.size(); ++i) delta[i] += weight * residual->values[i];
+    kept = residual->values;
+    for (float& value : kept) value *= weight;
+    const std::vector<float> mine = part != nullptr ? part->Gather(kept) : std::vector<float>();
+    const std::vector<float>& due = part != nullptr ? mine : kept;
+    for (size_t i = 0; i < delta.size(); ++i) delta[i] += due[i];
   }
   FEDWATT_ASSIGN_OR_RETURN(std::string payload, pipeline.Encode(model.layout, delta, encoding_seed, round));
 
@@ -96,9 +104,16 @@ absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_
   header.layout_digest = plan.layout_digest;
   AttemptResult result;
   if (pipeline.error_feedback()) {
-    result.residual.resize(delta.size());
-    FEDWATT_RETURN_IF_ERROR(pipeline.DecodeDense(payload, model.layout, encoding_seed, round, absl::MakeSpan(result.residual)));
-    for (size_t i = 0; i < delta.size(); ++i) result.residual[i] = delta[i] - result.residual[i];
+    std::vector<float> lost(delta.size());
+    FEDWATT_RETURN_IF_ERROR(pipeline.DecodeDense(payload, model.layout, encoding_seed, round, absl::MakeSpan(lost)));
+    for (size_t i = 0; i < delta.size(); ++i) lost[i] = delta[i] - lost[i];
+    if (part != nullptr) {
+      result.residual = std::move(kept);
+      result.residual.resize(whole_count);
+      part->Scatter(lost, absl::MakeSpan(result.residual));
+    } else {
+      result.residual = std::move(lost);
+    }
   }
   result.update = WriteContainer(header, payload);
   result.example_count = trained.example_count;

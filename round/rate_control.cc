@@ -20,10 +20,9 @@ constexpr double kRange = 4;
 
 }  // namespace
 
-absl::StatusOr<RateControl> RateControl::Create(std::string_view spec, int64_t parameter_count) {
+absl::StatusOr<RateControl> RateControl::Create(std::string_view spec) {
   RateControl control;
   control.spec_ = std::string(spec);
-  control.parameter_count_ = std::max<int64_t>(1, parameter_count);
   const size_t at = spec.find(":rate=");
   if (at == std::string_view::npos) return control;
   const size_t begin = at + 6;
@@ -44,14 +43,14 @@ absl::StatusOr<RateControl> RateControl::Create(std::string_view spec, int64_t p
 
 void RateControl::Spell() { spec_ = absl::StrCat(before_, absl::StrFormat("%.4g", multiple_), after_); }
 
-void RateControl::NoteUpdate(int64_t bytes) {
+void RateControl::NoteUpdate(int64_t bytes, int64_t parameter_count) {
   bytes_ += bytes;
-  ++updates_;
+  parameters_ += parameter_count;
 }
 
 void RateControl::Commit() {
-  if (active() && updates_ > 0) {
-    const double measured = 8.0 * static_cast<double>(bytes_) / static_cast<double>(updates_) / static_cast<double>(parameter_count_);
+  if (active() && parameters_ > 0) {
+    const double measured = 8.0 * static_cast<double>(bytes_) / static_cast<double>(parameters_);
     const double guess = kFirstGuess / target_;
     multiple_ = std::clamp(multiple_ * std::pow(std::clamp(measured / target_, 1 / kRange, kRange), kGain), guess / kRange, guess * kRange);
     Spell();
@@ -59,7 +58,7 @@ void RateControl::Commit() {
   Abandon();
 }
 
-void RateControl::Abandon() { bytes_ = updates_ = 0; }
+void RateControl::Abandon() { bytes_ = parameters_ = 0; }
 
 absl::Status RateControl::Restore(double multiple) {
   if (!active()) return absl::OkStatus();

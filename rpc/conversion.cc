@@ -164,6 +164,14 @@ v1::Plan ToProto(const Plan& plan) {
   architecture.mutable_input_shape()->Assign(plan.architecture.input_shape.begin(), plan.architecture.input_shape.end());
   architecture.set_output_count(plan.architecture.output_count);
   for (const auto& [key, value] : plan.architecture.options) (*architecture.mutable_options())[key] = value;
+  for (const auto& [group, ranges] : plan.architecture.kept) {
+    v1::ChannelRanges& kept = (*architecture.mutable_kept())[group];
+    for (const ChannelRange& range : ranges) {
+      v1::ChannelRange& one = *kept.add_ranges();
+      one.set_begin(range.begin);
+      one.set_end(range.end);
+    }
+  }
   if (plan.architecture.archive_digest != Digest()) architecture.set_archive_digest(plan.architecture.archive_digest.Raw());
   proto.set_layout_digest(plan.layout_digest.Raw());
   v1::TrainingRecipe& recipe = *proto.mutable_recipe();
@@ -198,6 +206,10 @@ absl::StatusOr<Plan> FromProto(const v1::Plan& proto) {
   plan.architecture.input_shape.assign(architecture.input_shape().begin(), architecture.input_shape().end());
   plan.architecture.output_count = architecture.output_count();
   plan.architecture.options = {architecture.options().begin(), architecture.options().end()};
+  for (const auto& [group, ranges] : architecture.kept()) {
+    std::vector<ChannelRange>& kept = plan.architecture.kept[group];
+    for (const v1::ChannelRange& range : ranges.ranges()) kept.push_back({range.begin(), range.end()});
+  }
   if (!architecture.archive_digest().empty()) {
     FEDWATT_ASSIGN_OR_RETURN(plan.architecture.archive_digest, DigestFromProto(architecture.archive_digest(), "plan.architecture.archive_digest"));
   }

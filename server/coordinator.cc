@@ -27,6 +27,9 @@ std::string SettingsText(const GlobalModelOptions& options) {
       "\naggregation.server_learning_rate=", options.optimizer.server_learning_rate, "\naggregation.momentum=", options.optimizer.momentum,
       "\naggregation.beta1=", options.optimizer.beta1, "\naggregation.beta2=", options.optimizer.beta2, "\naggregation.tau=", options.optimizer.tau,
       "\ncompression.uplink=", plan.uplink_codec, "\ncompression.downlink=", plan.downlink_codec, "\nseed=", plan.seed, "\n");
+  const FitOptions& fit = options.fit;
+  absl::StrAppend(&text, "fit.policy=", fit.policy, "\nfit.widths=", absl::StrJoin(fit.widths, ","), "\nfit.shares=", absl::StrJoin(fit.shares, ","),
+                  "\nfit.memory_mb=", absl::StrJoin(fit.memory_mb, ","), "\nfit.channels=", fit.channels, "\nfit.live=", fit.live, "\n");
   for (const auto& [key, value] : plan.architecture.options) absl::StrAppend(&text, "model.options.", key, "=", value, "\n");
   return text;
 }
@@ -144,8 +147,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
 
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int fold_threads = options->fold_threads > 0 ? options->fold_threads : std::clamp(cores, 1, 2);
-  self->pool_ = std::make_unique<FoldPool>(fold_threads, self->model_->layout(),
-                                           [model = &*self->model_] { return model->NewAccumulator(); });
+  self->pool_ = std::make_unique<FoldPool>(fold_threads, [model = &*self->model_] { return model->NewAccumulator(); });
   self->evaluation_thread_ = std::jthread([self = self.get()](std::stop_token stop) {
     while (!stop.stop_requested()) self->evaluation_loop_.RunOnce(absl::Hours(1));
   });
@@ -250,8 +252,8 @@ void Coordinator::Feed(Event event) {
 
 void Coordinator::Execute(const StartAttempt& effect) {
   if (std::exchange(selected_round_, effect.round) != effect.round) {
-    round_plan_ = std::make_shared<const Plan>(model_->plan());
-    plan_ = fedwatt::ToProto(*round_plan_);
+    if (options_->client_learning_rate_at) model_->SetLearningRate(options_->client_learning_rate_at(effect.round));
+    plan_ = fedwatt::ToProto(model_->plan());
     select_seconds_ = absl::ToDoubleSeconds(clock_->Monotonic() - handled_at_);  // the engine selects within one event
   }
   auto session_id = session_of_partition_.find(effect.partition);
@@ -259,11 +261,11 @@ void Coordinator::Execute(const StartAttempt& effect) {
     Feed(AttemptFailed{effect.attempt, Rejection::kDisconnected});
     return;
   }
-  if (options_->client_learning_rate_at) {
-    plan_.mutable_recipe()->set_client_learning_rate(options_->client_learning_rate_at(effect.round));
-  }
   Session& session = sessions_.at(session_id->second);
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.partition, session.device);
+  if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
+  attempt.fitted = *std::move(fitted);
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -281,14 +283,22 @@ void Coordinator::Execute(const StartAttempt& effect) {
 void Coordinator::Execute(const Fold& effect) {
   const OpenAttempt& attempt = open_.at(effect.attempt);
   const int64_t example_count = attempt.record.train_examples.value_or(0);
-  pool_->Fold({round_plan_, attempt.upload->path(), example_count, attempt.round, attempt.partition,
-               [this, id = effect.attempt, example_count, keep = attempt.upload](absl::Status status) {
-                 loop_->Post([this, id, example_count, status = std::move(status), bytes = keep->total_bytes()] {
-                   if (status.ok()) model_->NoteUpdate(bytes);
+  pool_->Fold({attempt.fitted, attempt.upload->path(), example_count, attempt.round, attempt.partition,
+               [this, id = effect.attempt, example_count, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
+                 loop_->Post([this, id, example_count, status = std::move(status), bytes = keep->total_bytes(), values] {
+                   if (status.ok()) model_->NoteUpdate(bytes, values);
                    if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
                    Feed(FoldFinished{id, status, example_count});
                  });
                }});
+}
+
+void Coordinator::DescribeFit(const FittedPlan& fitted, AttemptRecord& record) {
+  record.fit = fitted.plan.fit;
+  record.fit_parameter_count = fitted.layout.value_count();
+  record.fit_macs = fitted.macs_per_example;
+  record.codec_uplink = fitted.plan.uplink_codec;
+  record.codec_downlink = fitted.plan.downlink_codec;
 }
 
 void Coordinator::Execute(const EndAttempt& effect) {
@@ -305,10 +315,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
   record.attempt = effect.attempt;
   record.outcome = effect.outcome;
   record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
-  record.fit = model_->plan().fit;
-  record.fit_parameter_count = model_->layout().value_count();
-  record.codec_uplink = round_plan_->uplink_codec;
-  record.codec_downlink = model_->plan().downlink_codec;
+  DescribeFit(*attempt.fitted, record);
   // What moved is counted here; a client's own figures are only its view.
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;
@@ -316,8 +323,8 @@ void Coordinator::Execute(const EndAttempt& effect) {
   const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
   const double download_share =
       attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
-  ledger_.Add(record, clock_->Monotonic() - attempt.assigned, std::llround(upload_share * static_cast<double>(DenseBytes())),
-              std::llround(download_share * static_cast<double>(DenseBytes())));
+  const double dense_bytes = static_cast<double>(DenseBytes(attempt.fitted->layout.value_count()));
+  ledger_.Add(record, clock_->Monotonic() - attempt.assigned, std::llround(upload_share * dense_bytes), std::llround(download_share * dense_bytes));
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
     Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
   }
@@ -329,6 +336,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
   ended.outcome = effect.outcome;
   ended.reason = effect.reason;
   ended.report_request = attempt.report_request;
+  ended.fitted = attempt.fitted;
   ended.digest = attempt.upload->announced_digest();
   ended.duplicate_noted = attempt.duplicate_noted;
   if (accepted) {

@@ -127,7 +127,8 @@ class Coordinator {
     std::optional<HeldWait> wait;
     int64_t stream_count = 0;       // uploads under way
     Loop::TimerId grace = 0;
-    std::optional<Digest> held_model;  // as the client said last
+    DeviceReport device;               // as the client checked in
+    std::vector<Digest> held_models;   // as the client said last
     bool whole_model = false;
     std::string held_plan_id;  // likewise
     int64_t max_inline_model_bytes = 0;
@@ -144,6 +145,7 @@ class Coordinator {
   struct OpenAttempt {
     int64_t round = 0, partition = 0;
     std::string pseudonym, session;
+    std::shared_ptr<const FittedPlan> fitted;  // what is to be trained
     absl::Time deadline;
     absl::Duration assigned;
     std::shared_ptr<Upload> upload;
@@ -159,6 +161,7 @@ class Coordinator {
   struct EndedAttempt {
     int64_t round = 0, partition = 0;
     std::string pseudonym, outcome, report_request;
+    std::shared_ptr<const FittedPlan> fitted;
     std::optional<Rejection> reason;
     std::optional<Digest> digest;
     v1::ReportResponse verdict;
@@ -198,7 +201,10 @@ class Coordinator {
   void UpdateSnapshot();
   void EverySecond();
   void FailRun(const absl::Status& status);
-  int64_t DenseBytes() const { return 4 * model_->layout().value_count(); }
+  // What `parameter_count` values take in float32.
+  static int64_t DenseBytes(int64_t parameter_count) { return 4 * parameter_count; }
+  // What of an attempt's line follows from what it was to train.
+  static void DescribeFit(const FittedPlan& fitted, AttemptRecord& record);
 
   // coordinator_calls.cc: sessions and calls.
   absl::StatusOr<Session*> FindSession(const std::string& id);
@@ -220,14 +226,16 @@ class Coordinator {
   absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
   // The update inside a report, as if it had been uploaded.
   static absl::Status TakeInlineUpdate(const std::string& update, Upload& upload);
-  void NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted);
+  // Of an OpenAttempt or an EndedAttempt.
+  template <typename Attempt>
+  void NoteDuplicate(const std::string& id, Attempt& attempt);
   void AnswerWait(Session& session);
   // Says in `assignment` how this session gets at the model; the container's length, and what of it is inside.
   struct Offered {
     int64_t bytes = 0, inline_bytes = 0;
   };
   template <typename Assignment>
-  Offered OfferModel(const Session& session, Assignment* assignment);
+  Offered OfferModel(const Session& session, const KeptChannels& kept, const Digest& model_digest, Assignment* assignment);
   bool FillWork(Session& session, const std::string& current_attempt, v1::WaitForWorkResponse* response);
   void EndWait(Session& session, const absl::Status& status);
 
@@ -236,8 +244,7 @@ class Coordinator {
   SecurityDirectory* const security_;
   const Clock* const clock_;
   v1::RetryWindows retry_;
-  std::shared_ptr<const Plan> round_plan_;  // of the round under way
-  v1::Plan plan_;                       // the same for clients; its learning rate is the round's
+  v1::Plan plan_;  // of the round under way for the whole model, which is what clients score
 
   std::unique_ptr<Store> store_;
   std::unique_ptr<RunRecordWriter> writer_;

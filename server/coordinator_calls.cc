@@ -17,6 +17,7 @@ namespace {
 
 constexpr int32_t kProtocolVersion = 1;
 constexpr size_t kMaxIdBytes = 128;
+constexpr int kMaxOtherModels = 16;
 constexpr int64_t kMaxDamage = 4;  // a first upload and three more
 // Beyond these a client's own figures are nonsense and would spoil the sums: 10^9 joules in one phase, 1000 days.
 constexpr int64_t kMaxPhaseMicrojoules = 1'000'000'000'000'000;
@@ -34,10 +35,11 @@ absl::Status CheckId(std::string_view field, const std::string& id) {
   return absl::InvalidArgumentError(absl::StrCat(std::string(field), ": expected 1 to ", kMaxIdBytes, " bytes, got ", id.size()));
 }
 
-// Names of the stages that both ends of both directions need. The plan's pipelines were valid when the model was made.
-std::vector<std::string> NeededStages(const Plan& plan) {
-  std::vector<std::string> names;
-  for (const std::string& spec : {plan.uplink_codec, plan.downlink_codec}) {
+// Names of the stages that both ends of both directions need. The pipelines were valid when the model was made.
+std::vector<std::string> NeededStages(const GlobalModel& model) {
+  std::vector<std::string> names, specs = model.downlinks();
+  specs.push_back(model.plan().uplink_codec);
+  for (const std::string& spec : specs) {
     if (IsChain(spec)) names.push_back(std::string(kChainStage));
     if (absl::StatusOr<Pipeline> pipeline = Pipeline::Create(spec); pipeline.ok()) {
       names.insert(names.end(), pipeline->stage_names().begin(), pipeline->stage_names().end());
@@ -110,7 +112,7 @@ std::optional<v1::CheckInResponse::Refused> Coordinator::CheckInRefusal(const v1
                                options_->partition_count > 0 ? absl::StrCat("; this run has ", options_->partition_count, " partitions") : ""));
   }
   const Plan& plan = model_->plan();
-  for (const std::string& codec : NeededStages(plan)) {
+  for (const std::string& codec : NeededStages(*model_)) {
     if (Lacks(request.capabilities().codecs(), codec)) {
       return Refuse(v1::REFUSAL_REASON_INCAPABLE, absl::StrCat("the run needs codec stage '", codec, "'"));
     }
@@ -169,6 +171,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     session.meter_name = TruncateUtf8(request.capabilities().meter_name(), kMaxIdBytes);
     session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
     session.evaluation_example_count = request.capabilities().evaluation_example_count();
+    if (request.capabilities().has_memory_bytes()) session.device.memory_bytes = request.capabilities().memory_bytes();
     session.check_in_request = request.request_id();
     session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
     sessions_.emplace(id, std::move(session));
@@ -251,9 +254,9 @@ void Coordinator::AnswerWait(Session& session) {
 }
 
 template <typename Assignment>
-Coordinator::Offered Coordinator::OfferModel(const Session& session, Assignment* assignment) {
-  const ModelOffer offer = model_->OfferFor(session.held_model, session.whole_model);
-  assignment->set_model_digest(model_->published_digest().Raw());
+Coordinator::Offered Coordinator::OfferModel(const Session& session, const KeptChannels& kept, const Digest& model_digest, Assignment* assignment) {
+  const ModelOffer offer = model_->OfferFor(kept, session.held_models, session.whole_model);
+  assignment->set_model_digest(model_digest.Raw());
   if (offer.base.has_value()) assignment->set_base_model_digest(offer.base->Raw());
   if (offer.blob == nullptr) return {};
   const int64_t bytes = static_cast<int64_t>(offer.blob->size());
@@ -284,8 +287,9 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
-    SayPlan(plan_, session.held_plan_id, train);
-    const Offered offered = OfferModel(session, train);
+    const FittedPlan& fitted = *attempt->fitted;
+    SayPlan(ToProto(fitted.plan), session.held_plan_id, train);
+    const Offered offered = OfferModel(session, fitted.plan.architecture.kept, fitted.model_digest, train);
     attempt->offered_bytes = offered.bytes;
     attempt->downloaded_bytes->fetch_add(offered.inline_bytes);
     attempt->told = true;
@@ -297,9 +301,9 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
-    if (const Offered offered = OfferModel(session, evaluate); offered.inline_bytes > 0) {
+    if (const Offered offered = OfferModel(session, {}, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
-      other_dense_bytes_ += DenseBytes();
+      other_dense_bytes_ += DenseBytes(model_->layout().value_count());
     }
     evaluation_->told.insert(session.evaluation);
     *evaluate->mutable_deadline_duration() = ToProto(options_->federated_evaluation_timeout);
@@ -317,8 +321,12 @@ void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request
   Session& session = **found;
   if (request.current_attempt_id().empty()) {
     // What is not a digest names no version, and the whole model answers that.
-    absl::StatusOr<Digest> held = Digest::FromRaw(request.held_model_digest());
-    session.held_model = held.ok() ? std::optional<Digest>(*held) : std::nullopt;
+    session.held_models.clear();
+    const auto add = [&session](const std::string& raw) {
+      if (absl::StatusOr<Digest> held = Digest::FromRaw(raw); held.ok()) session.held_models.push_back(*held);
+    };
+    add(request.held_model_digest());
+    for (int i = 0; i < std::min(request.other_model_digests_size(), kMaxOtherModels); ++i) add(request.other_model_digests(i));
     session.whole_model = request.whole_model();
     session.held_plan_id = request.held_plan_id().size() <= kMaxIdBytes ? request.held_plan_id() : "";
   }
@@ -357,20 +365,18 @@ Rejection Coordinator::UnwantedReason(const Session& session, const std::string&
   return ended->reason.value_or(Rejection::kNotNeeded);
 }
 
-void Coordinator::NoteDuplicate(const std::string& attempt, int64_t round, int64_t partition, const std::string& pseudonym, bool& noted) {
+template <typename Attempt>
+void Coordinator::NoteDuplicate(const std::string& id, Attempt& attempt) {
   // One line an attempt: a client that repeats itself for ever must not fill the disk.
-  if (std::exchange(noted, true)) return;
+  if (std::exchange(attempt.duplicate_noted, true)) return;
   AttemptRecord record;
-  record.round = round;
-  record.client = pseudonym;
-  record.partition = partition;
-  record.attempt = attempt;
+  record.round = attempt.round;
+  record.client = attempt.pseudonym;
+  record.partition = attempt.partition;
+  record.attempt = id;
   record.outcome = "rejected";
   record.reason = std::string(RejectionName(Rejection::kDuplicate));
-  record.fit = model_->plan().fit;
-  record.fit_parameter_count = model_->layout().value_count();
-  record.codec_uplink = round_plan_ != nullptr ? round_plan_->uplink_codec : model_->plan().uplink_codec;
-  record.codec_downlink = model_->plan().downlink_codec;
+  DescribeFit(*attempt.fitted, record);
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
     Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
   }
@@ -397,7 +403,7 @@ absl::StatusOr<Coordinator::Download> Coordinator::OpenDownload(const v1::Downlo
   // Counted once it starts; a resumed one counts the rest.
   if (attempt == nullptr && is_model) {
     const double share = 1 - static_cast<double>(request.offset_bytes()) / static_cast<double>(download.blob->size());
-    other_dense_bytes_ += std::llround(share * static_cast<double>(DenseBytes()));
+    other_dense_bytes_ += std::llround(share * static_cast<double>(DenseBytes(model_->layout().value_count())));
   }
   return download;
 }
@@ -434,13 +440,13 @@ absl::StatusOr<Coordinator::UploadStream> Coordinator::OpenUpload(const v1::Uplo
   OpenAttempt* attempt = FindOpen(*session, header.attempt_id());
   if (attempt == nullptr) {
     if (EndedAttempt* ended = FindEnded(*session, header.attempt_id()); ended != nullptr && !ended->report_request.empty() && other_bytes(ended->digest)) {
-      NoteDuplicate(header.attempt_id(), ended->round, ended->partition, ended->pseudonym, ended->duplicate_noted);
+      NoteDuplicate(header.attempt_id(), *ended);
     }
     return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, header.attempt_id()));
   }
   if (!attempt->report_request.empty()) {
     if (other_bytes(attempt->upload->announced_digest())) {
-      NoteDuplicate(header.attempt_id(), attempt->round, attempt->partition, attempt->pseudonym, attempt->duplicate_noted);
+      NoteDuplicate(header.attempt_id(), *attempt);
     }
     return WithRejection(absl::AbortedError("upload: the attempt was reported already"), Rejection::kDuplicate);
   }
@@ -529,14 +535,14 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
       *response = ended->verdict;
     } else {
       response->mutable_duplicate()->set_accepted(ended->outcome == "accepted");
-      NoteDuplicate(id, ended->round, ended->partition, ended->pseudonym, ended->duplicate_noted);
+      NoteDuplicate(id, *ended);
     }
     return done(absl::OkStatus());
   }
   if (!attempt->report_request.empty()) {
     if (attempt->report_request != request.request_id()) {
       response->mutable_duplicate()->set_accepted(false);
-      NoteDuplicate(id, attempt->round, attempt->partition, attempt->pseudonym, attempt->duplicate_noted);
+      NoteDuplicate(id, *attempt);
       return done(absl::OkStatus());
     }
     if (attempt->held.has_value()) attempt->held->done(absl::AbortedError("the report was sent again"));

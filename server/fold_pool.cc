@@ -5,12 +5,10 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
-#include "fedwatt/round/global_model.h"
 
 namespace fedwatt::internal {
 
-FoldPool::FoldPool(int thread_count, ParameterLayout layout, MakeAccumulator make_accumulator)
-    : layout_(std::move(layout)), make_accumulator_(std::move(make_accumulator)) {
+FoldPool::FoldPool(int thread_count, MakeAccumulator make_accumulator) : make_accumulator_(std::move(make_accumulator)) {
   {
     absl::MutexLock lock(&mutex_);
     accumulators_.resize(static_cast<size_t>(thread_count));
@@ -53,8 +51,9 @@ void FoldPool::Work(size_t worker) {
       if (accumulator == nullptr) {
         FEDWATT_ASSIGN_OR_RETURN(accumulator, make_accumulator_());
       }
-      FEDWATT_ASSIGN_OR_RETURN(std::string container, ReadFile(task.path, task.plan->limits.max_update_bytes));
-      return FoldUpdate(*task.plan, layout_, container, task.example_count, task.round, task.partition, *accumulator, scratch);
+      const FittedPlan& fitted = *task.fitted;
+      FEDWATT_ASSIGN_OR_RETURN(std::string container, ReadFile(task.path, fitted.plan.limits.max_update_bytes));
+      return FoldUpdate(fitted.plan, fitted.layout, container, task.example_count, task.round, task.partition, *accumulator, scratch, fitted.submodel.get());
     }();
     {
       absl::MutexLock lock(&mutex_);

@@ -15,8 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "fedwatt/aggregation/accumulator.h"
-#include "fedwatt/model/layout.h"
-#include "fedwatt/model/plan.h"
+#include "fedwatt/round/global_model.h"
 
 namespace fedwatt::internal {
 
@@ -25,7 +24,7 @@ namespace fedwatt::internal {
 class FoldPool {
  public:
   struct Task {
-    std::shared_ptr<const Plan> plan;  // of the round
+    std::shared_ptr<const FittedPlan> fitted;  // what was trained
     std::string path;  // of the update container
     int64_t example_count = 0;
     int64_t round = 0;
@@ -35,7 +34,7 @@ class FoldPool {
   using MakeAccumulator = std::function<absl::StatusOr<std::unique_ptr<Accumulator>>()>;
 
   // `thread_count` >= 1.
-  FoldPool(int thread_count, ParameterLayout layout, MakeAccumulator make_accumulator);
+  FoldPool(int thread_count, MakeAccumulator make_accumulator);
   ~FoldPool();
 
   void Fold(Task task);
@@ -50,7 +49,6 @@ class FoldPool {
   void Work(size_t worker);
   std::vector<std::unique_ptr<Accumulator>> TakeAccumulators();
 
-  const ParameterLayout layout_;
   const MakeAccumulator make_accumulator_;
 
   absl::Mutex mutex_;

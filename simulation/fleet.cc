@@ -37,6 +37,7 @@ struct Later {
 struct FleetAttempt {
   int64_t round = 0;
   int64_t partition = 0;
+  std::shared_ptr<const FittedPlan> fitted;
   double download_seconds = 0, train_seconds = 0, upload_seconds = 0;  // virtual, by device class
   // Filled when the work was really done.
   bool ran = false;  // to an update
@@ -56,7 +57,8 @@ struct FoldDone {
 };
 
 struct Worker {
-  std::unique_ptr<LocalTrainer> trainer;
+  std::unique_ptr<LocalTrainer> trainer;                           // of the whole model
+  std::map<KeptChannels, std::unique_ptr<LocalTrainer>> narrower;  // made when first needed
   std::unique_ptr<Accumulator> accumulator;
   ParticipantScratch scratch;
   FoldScratch fold;
@@ -95,7 +97,6 @@ class FleetImpl final : public Fleet {
   const GlobalModel& model() const override { return model_; }
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
-    RefreshHeldModel();
     for (size_t i = 0; i < members_.size(); ++i) {
       Schedule(clock_.Now(), MemberJoined{static_cast<int64_t>(i), absl::StrCat("member-", i)});
     }
@@ -147,14 +148,18 @@ class FleetImpl final : public Fleet {
     return options_.devices[static_cast<size_t>(partition) % options_.devices.size()];
   }
 
-  void RefreshHeldModel() {
-    held_ = std::make_shared<DecodedModel>(DecodedModel{model_.layout(), *model_.published()});
+  // What a client that is to train this starts from; decoded once for all.
+  std::shared_ptr<const DecodedModel> StartOf(const std::shared_ptr<const FittedPlan>& fitted) {
+    std::shared_ptr<const DecodedModel>& start = starts_[fitted];
+    if (start == nullptr) start = std::make_shared<const DecodedModel>(DecodedModel{fitted->layout, *fitted->values});
+    return start;
   }
 
-  Plan PlanFor(int64_t round) const {
-    Plan plan = model_.plan();
-    if (options_.client_learning_rate_at) plan.recipe.client_learning_rate = options_.client_learning_rate_at(round);
-    return plan;
+  // A member keeps one version of each model that it trains, as a client does.
+  std::vector<Digest> HeldBy(int64_t partition) const {
+    std::vector<Digest> held;
+    for (const auto& [layout, digest] : held_by_member_[static_cast<size_t>(partition)]) held.push_back(digest);
+    return held;
   }
 
   // ---- Effects
@@ -162,7 +167,8 @@ class FleetImpl final : public Fleet {
   void Execute(StartAttempt& start) {
     if (round_ != start.round) {
       round_ = start.round;
-      round_plan_ = std::make_shared<const Plan>(PlanFor(start.round));
+      if (options_.client_learning_rate_at) model_.SetLearningRate(options_.client_learning_rate_at(start.round));
+      starts_.clear();
       real_start_ = handled_at_;  // the engine selects within one event
       real_collect_ = RealClock().Monotonic();
       real_started_at_ = RealClock().Now();
@@ -174,24 +180,26 @@ class FleetImpl final : public Fleet {
     attempt.round = start.round;
     attempt.partition = start.partition;
     const DeviceClass& device = DeviceOf(start.partition);
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.partition, DeviceReport{device.memory_bytes});
+    if (!fitted.ok()) return Keep(fitted.status());
+    attempt.fitted = *std::move(fitted);
     const Dataset& data = members_[static_cast<size_t>(start.partition)].train;
-    const TrainingRecipe& recipe = round_plan_->recipe;
+    const TrainingRecipe& recipe = attempt.fitted->plan.recipe;
     const double examples = recipe.local_steps > 0
                                 ? static_cast<double>(recipe.local_steps) * std::min<double>(recipe.batch_size, static_cast<double>(data.size()))
                                 : static_cast<double>(recipe.local_epochs) * static_cast<double>(data.size());
     // Forward once, backward twice.
-    attempt.train_seconds = 3 * examples * workers_[0].trainer->MacsPerExample() / device.macs_per_second;
-    const ModelOffer offer = model_.OfferFor(held_by_member_[static_cast<size_t>(start.partition)], /*whole=*/false);
+    attempt.train_seconds = 3 * examples * attempt.fitted->macs_per_example / device.macs_per_second;
+    const ModelOffer offer = model_.OfferFor(attempt.fitted->plan.architecture.kept, HeldBy(start.partition), /*whole=*/false);
     attempt.download_bytes = offer.blob != nullptr ? static_cast<int64_t>(offer.blob->size()) : 0;
     attempt.download_seconds = static_cast<double>(attempt.download_bytes) / device.downlink_bytes_per_second;
-    // What an update will take is known once it is made; until then, as much as the last one took.
-    attempt.upload_seconds = static_cast<double>(expected_update_bytes_ > 0 ? expected_update_bytes_ : 4 * model_.layout().value_count()) /
-                             device.uplink_bytes_per_second;
+    // What an update will take is known once it is made; until then, as many bits a value as in the round before.
+    attempt.upload_seconds = expected_bytes_per_value_ * static_cast<double>(attempt.fitted->layout.value_count()) / device.uplink_bytes_per_second;
     const double seconds = attempt.download_seconds + attempt.train_seconds + attempt.upload_seconds;
 
     Random random(DeriveSeed("dropout", {options_.engine.seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
     const bool drops_out = random.Uniform() < device.dropout_fraction;
-    if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)] = model_.published_digest();
+    if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)][attempt.fitted->layout.digest()] = attempt.fitted->model_digest;
     if (drops_out) {
       Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected});
     } else if (options_.arrival_shuffle_seed != 0) {
@@ -209,18 +217,33 @@ class FleetImpl final : public Fleet {
     auto residual = residuals_.find(started.partition);
     // A member has one attempt at a time, so nobody replaces its residual meanwhile.
     const Residual* kept = residual == residuals_.end() ? nullptr : &residual->second;
-    pool_.Submit([this, id = fold.attempt, attempt = started, held = held_, plan = round_plan_, kept](int64_t worker) {
+    pool_.Submit([this, id = fold.attempt, attempt = started, start = StartOf(started.fitted), kept](int64_t worker) {
       FoldDone done{id, absl::OkStatus(), attempt};
-      done.status = TrainAndFold(*plan, *held, kept, workers_[static_cast<size_t>(worker)], done.result);
+      done.status = TrainAndFold(*start, kept, workers_[static_cast<size_t>(worker)], done.result);
       absl::MutexLock lock(&mutex_);
       finished_folds_.push_back(std::move(done));
     });
   }
 
-  absl::Status TrainAndFold(const Plan& plan, const DecodedModel& held, const Residual* residual, Worker& worker, FleetAttempt& attempt) {
+  absl::StatusOr<LocalTrainer*> TrainerFor(Worker& worker, const ArchitectureSpec& architecture) {
+    if (architecture.kept.empty()) return worker.trainer.get();
+    // Where channels roll, those of earlier rounds are of no use any more.
+    constexpr size_t kMostTrainers = 16;
+    if (worker.narrower.size() >= kMostTrainers && !worker.narrower.contains(architecture.kept)) worker.narrower.clear();
+    std::unique_ptr<LocalTrainer>& trainer = worker.narrower[architecture.kept];
+    if (trainer == nullptr) {
+      FEDWATT_ASSIGN_OR_RETURN(trainer, options_.trainer_factory(architecture));
+    }
+    return trainer.get();
+  }
+
+  absl::Status TrainAndFold(const DecodedModel& start, const Residual* residual, Worker& worker, FleetAttempt& attempt) {
+    const FittedPlan& fitted = *attempt.fitted;
     const absl::Duration cpu = ThreadCpuTime();
+    absl::StatusOr<LocalTrainer*> trainer = TrainerFor(worker, fitted.plan.architecture);
+    if (!trainer.ok()) return WithRejection(trainer.status(), Rejection::kClientError);
     absl::StatusOr<AttemptResult> trained =
-        RunAttempt(plan, attempt.round, attempt.partition, held, members_[static_cast<size_t>(attempt.partition)].train, *worker.trainer,
+        RunAttempt(fitted.plan, attempt.round, attempt.partition, start, members_[static_cast<size_t>(attempt.partition)].train, **trainer,
                    TrainingControl{.stop = stop_}, residual, /*tracker=*/nullptr, worker.scratch);
     attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
     attempt.ran = trained.ok();
@@ -231,8 +254,8 @@ class FleetImpl final : public Fleet {
     attempt.completed = trained->completed;
     attempt.update_bytes = static_cast<int64_t>(trained->update.size());
     attempt.residual = Residual{std::move(trained->residual), attempt.round};
-    return FoldUpdate(plan, model_.layout(), trained->update, trained->example_count, attempt.round, attempt.partition, *worker.accumulator,
-                      worker.fold);
+    return FoldUpdate(fitted.plan, fitted.layout, trained->update, trained->example_count, attempt.round, attempt.partition, *worker.accumulator,
+                      worker.fold, fitted.submodel.get());
   }
 
   std::optional<FoldDone> TakeFinishedFold(bool wait) {
@@ -254,7 +277,7 @@ class FleetImpl final : public Fleet {
     if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
-    if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes);
+    if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes, done.result.fitted->layout.value_count());
     attempts_[done.attempt] = std::move(done.result);
     Take(FoldFinished{done.attempt, done.status, example_count});
   }
@@ -275,12 +298,13 @@ class FleetImpl final : public Fleet {
     record.attempt = end.attempt;
     record.outcome = end.outcome;
     if (end.reason.has_value()) record.reason = std::string(RejectionName(*end.reason));
-    record.fit = round_plan_->fit;
-    record.fit_parameter_count = model_.layout().value_count();
+    record.fit = attempt.fitted->plan.fit;
+    record.fit_parameter_count = attempt.fitted->layout.value_count();
+    record.fit_macs = attempt.fitted->macs_per_example;
     record.completed_work = attempt.completed;
     record.downlink_payload_bytes = attempt.download_bytes;
-    record.codec_uplink = round_plan_->uplink_codec;
-    record.codec_downlink = round_plan_->downlink_codec;
+    record.codec_uplink = attempt.fitted->plan.uplink_codec;
+    record.codec_downlink = attempt.fitted->plan.downlink_codec;
     record.phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
                      Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
     if (attempt.ran) {
@@ -298,11 +322,12 @@ class FleetImpl final : public Fleet {
   void Note(const EndAttempt& end, AttemptRecord& record) {
     arrivals_[end.partition] = record;
     downlink_bytes_ += *record.downlink_payload_bytes;
-    downlink_count_ += 1;
+    downlink_values_ += record.fit_parameter_count;
     if (record.uplink_payload_bytes.has_value()) {
       uplink_bytes_ += *record.uplink_payload_bytes;
-      uplink_count_ += 1;
-      largest_update_bytes_ = std::max(largest_update_bytes_, *record.uplink_payload_bytes);
+      uplink_values_ += record.fit_parameter_count;
+      most_bytes_per_value_ =
+          std::max(most_bytes_per_value_, static_cast<double>(*record.uplink_payload_bytes) / static_cast<double>(record.fit_parameter_count));
     }
   }
 
@@ -332,10 +357,10 @@ class FleetImpl final : public Fleet {
     if (record.train_examples > 0) record.train_loss = loss_sum / static_cast<double>(record.train_examples);
     record.uplink_payload_bytes = uplink_bytes_;
     record.downlink_payload_bytes = downlink_bytes_;
-    record.uplink_dense_bytes = 4 * model_.layout().value_count() * uplink_count_;
-    record.downlink_dense_bytes = 4 * model_.layout().value_count() * downlink_count_;
-    uplink_bytes_ = downlink_bytes_ = uplink_count_ = downlink_count_ = 0;
-    expected_update_bytes_ = std::exchange(largest_update_bytes_, 0);
+    record.uplink_dense_bytes = 4 * uplink_values_;
+    record.downlink_dense_bytes = 4 * downlink_values_;
+    uplink_bytes_ = downlink_bytes_ = uplink_values_ = downlink_values_ = 0;
+    if (const double most = std::exchange(most_bytes_per_value_, 0); most > 0) expected_bytes_per_value_ = most;
 
     // The engine counts virtual time; the record's walls are this machine's.
     record.virtual_seconds = record.wall_seconds;
@@ -358,7 +383,6 @@ class FleetImpl final : public Fleet {
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
     absl::Status status = MergeAndStep(aggregate.round);
     for (Worker& worker : workers_) worker.accumulator->Reset();
-    if (status.ok()) RefreshHeldModel();
     aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
     Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
   }
@@ -370,7 +394,7 @@ class FleetImpl final : public Fleet {
     return model_.Step(mean, round);
   }
 
-  // Scores the held model on several datasets at once; one result each, in order.
+  // Scores the published model on several datasets at once; one result each, in order.
   absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces) {
     std::vector<absl::StatusOr<EvaluationResult>> results(pieces.size(), absl::UnknownError("not scored"));
     absl::Mutex mutex;
@@ -378,7 +402,7 @@ class FleetImpl final : public Fleet {
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
         absl::StatusOr<EvaluationResult> result =
-            workers_[static_cast<size_t>(worker)].trainer->Evaluate(held_->values, *pieces[i], model_.plan().recipe.loss);
+            workers_[static_cast<size_t>(worker)].trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
         --left;
@@ -494,10 +518,9 @@ class FleetImpl final : public Fleet {
   std::priority_queue<TimedEvent, std::vector<TimedEvent>, Later> queue_;
   int64_t sequence_ = 0;
   std::map<std::string, FleetAttempt> attempts_;
-  std::shared_ptr<const DecodedModel> held_;
-  std::vector<std::optional<Digest>> held_by_member_;  // the version each holds, if any
+  std::vector<std::map<Digest, Digest>> held_by_member_;  // the versions that each holds, by layout
   std::map<int64_t, Residual> residuals_;               // by partition
-  int64_t expected_update_bytes_ = 0, largest_update_bytes_ = 0;
+  double expected_bytes_per_value_ = 4, most_bytes_per_value_ = 0;
   std::stop_token stop_;
   bool stop_told_ = false;
   bool finished_ = false;
@@ -506,9 +529,9 @@ class FleetImpl final : public Fleet {
 
   // The round under way.
   int64_t round_ = 0;
-  std::shared_ptr<const Plan> round_plan_;
+  std::map<std::shared_ptr<const FittedPlan>, std::shared_ptr<const DecodedModel>> starts_;
   std::map<int64_t, AttemptRecord> arrivals_;  // by partition
-  int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_count_ = 0, downlink_count_ = 0;
+  int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_values_ = 0, downlink_values_ = 0;
   absl::Duration handled_at_, real_start_, real_collect_;
   absl::Time real_started_at_;
   absl::Duration cpu_start_;
@@ -545,6 +568,8 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
     FEDWATT_ASSIGN_OR_RETURN(worker.trainer, options.trainer_factory(options.model.plan.architecture));
   }
   options.model.layout = workers[0].trainer->layout();
+  options.model.groups = workers[0].trainer->channel_groups();
+  options.model.uses = workers[0].trainer->UsesPerExample();
   options.model.initial_from_seed = options.initial_model.empty();
   if (options.initial_model.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(options.initial_model, workers[0].trainer->InitialModel(InitialModelSeed(options.engine.seed)));

@@ -69,6 +69,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
   AddCodecs(app, chosen);
+  AddFits(app, chosen);
   AddMeters(app, chosen);
   AddStrategies(app, chosen);
 

@@ -98,6 +98,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
   options.engine = MakeEngineOptions(settings, run_id);
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, model.architecture), model.trainer->layout());
+  options.model.groups = model.trainer->channel_groups();
+  options.model.uses = model.trainer->UsesPerExample();
   options.model.initial_from_seed = true;
   options.initial_model = std::move(initial);
   options.client_learning_rate_at = MakeLearningRate(settings);

@@ -106,7 +106,7 @@ class RecordingTrainer : public LocalTrainer {
  public:
   RecordingTrainer(std::unique_ptr<LocalTrainer> trainer, Recorder* recorder) : trainer_(std::move(trainer)), recorder_(recorder) {}
   const ParameterLayout& layout() const override { return trainer_->layout(); }
-  double MacsPerExample() const override { return trainer_->MacsPerExample(); }
+  std::vector<double> UsesPerExample() const override { return trainer_->UsesPerExample(); }
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override {
     FEDWATT_ASSIGN_OR_RETURN(TrainingResult result, trainer_->Train(global, data, recipe, seed, control, local));

@@ -23,6 +23,9 @@ class LayerModel : public TrainableModel {
   }
 
   const ParameterLayout& layout() const override { return network_.layout; }
+  std::vector<ChannelGroup> channel_groups() const override { return network_.groups; }
+  const Submodel* submodel() const override { return network_.submodel.has_value() ? &*network_.submodel : nullptr; }
+  std::optional<std::vector<double>> uses_per_example() const override { return network_.uses; }
   absl::Status CheckData(const Dataset& data) const override { return CheckDataFits(spec_, network_.takes_tokens, data); }
 
   void Load(absl::Span<const float> values) override {

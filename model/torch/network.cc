@@ -90,8 +90,8 @@ class Placer {
     const int64_t inputs = shape_[0];
     const float bound = 1 / std::sqrt(static_cast<float>(inputs));
     Consume(layer.name + ".weight");
-    AddEntry(layer.name + ".weight", {layer.outputs, inputs}, xavier_ ? Xavier(inputs, layer.outputs) : bound);
-    AddEntry(layer.name + ".bias", {layer.outputs}, bound);
+    AddEntry(layer.name + ".weight", {layer.outputs, inputs}, xavier_ ? Xavier(inputs, layer.outputs) : bound, 1);
+    AddEntry(layer.name + ".bias", {layer.outputs}, bound, 1);
     Produce(layer.name, layer.outputs, {{layer.name + ".weight", 0}, {layer.name + ".bias", 0}});
     shape_ = {layer.outputs};
     return absl::OkStatus();
@@ -104,10 +104,11 @@ class Placer {
     const int64_t area = layer.kernel * layer.kernel;
     const int64_t fan_in = shape_[0] * area;
     const float bound = 1 / std::sqrt(static_cast<float>(fan_in));
+    const double positions = static_cast<double>((shape_[1] + grow) * (shape_[2] + grow));
     Consume(layer.name + ".weight");
     AddEntry(layer.name + ".weight", {layer.channels, shape_[0], layer.kernel, layer.kernel},
-             xavier_ ? Xavier(fan_in, layer.channels * area) : bound);
-    AddEntry(layer.name + ".bias", {layer.channels}, bound);
+             xavier_ ? Xavier(fan_in, layer.channels * area) : bound, positions);
+    AddEntry(layer.name + ".bias", {layer.channels}, bound, positions);
     Produce(layer.name, layer.channels, {{layer.name + ".weight", 0}, {layer.name + ".bias", 0}});
     shape_ = {layer.channels, shape_[1] + grow, shape_[2] + grow};
     return absl::OkStatus();
@@ -127,7 +128,7 @@ class Placer {
   absl::Status Place(const Embedding& layer) {
     FEDWATT_RETURN_IF_ERROR(NeedRank(1, layer.name));
     network_.takes_tokens = true;
-    AddEntry(layer.name + ".weight", {spec_.output_count, layer.width}, 0);
+    AddEntry(layer.name + ".weight", {spec_.output_count, layer.width}, 0, 0);
     Produce(layer.name, layer.width, {{layer.name + ".weight", 1}});
     shape_ = {shape_[0], layer.width};
     return absl::OkStatus();
@@ -138,11 +139,12 @@ class Placer {
     const int64_t gates = 4 * layer.hidden;
     const float bound = 1 / std::sqrt(static_cast<float>(layer.hidden));
     const std::string prefix = layer.name + ".";
+    const double positions = static_cast<double>(shape_[0]);
     Consume(prefix + "weight_ih_l0");
-    AddEntry(prefix + "weight_ih_l0", {gates, shape_[1]}, bound);
-    AddEntry(prefix + "weight_hh_l0", {gates, layer.hidden}, bound);
-    AddEntry(prefix + "bias_ih_l0", {gates}, bound);
-    AddEntry(prefix + "bias_hh_l0", {gates}, bound);
+    AddEntry(prefix + "weight_ih_l0", {gates, shape_[1]}, bound, positions);
+    AddEntry(prefix + "weight_hh_l0", {gates, layer.hidden}, bound, positions);
+    AddEntry(prefix + "bias_ih_l0", {gates}, bound, positions);
+    AddEntry(prefix + "bias_hh_l0", {gates}, bound, positions);
     Produce(layer.name, layer.hidden,
             {{prefix + "weight_ih_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 1},
              {prefix + "bias_ih_l0", 0, 1, 4}, {prefix + "bias_hh_l0", 0, 1, 4}});
@@ -170,9 +172,11 @@ class Placer {
 
   static float Xavier(int64_t fan_in, int64_t fan_out) { return std::sqrt(6.0f / static_cast<float>(fan_in + fan_out)); }
 
-  void AddEntry(std::string name, std::vector<int64_t> shape, float bound) {
+  // `uses`: multiply-adds of one example in which each value takes part.
+  void AddEntry(std::string name, std::vector<int64_t> shape, float bound, double uses) {
     entries_.push_back({std::move(name), std::move(shape)});
     network_.initial_bounds.push_back(bound);
+    network_.uses.push_back(uses);
   }
 
   // The group that the last producing layer opened ends at axis 1 of the next weight; the network's own output never gets there.
@@ -197,6 +201,20 @@ class Placer {
   PlacedNetwork network_;
 };
 
+absl::StatusOr<PlacedNetwork> PlaceLayers(const ArchitectureSpec& spec, const Network& network) {
+  Placer placer(spec, network);
+  for (const Layer& layer : network.layers) FEDWATT_RETURN_IF_ERROR(placer.Add(layer));
+  return std::move(placer).Finish();
+}
+
+// The width of a layer that opens a channel group; null for the others.
+int64_t* WidthOf(Layer& layer, std::string_view name) {
+  return std::visit(Overloaded{[&](Linear& l) { return l.name == name ? &l.outputs : nullptr; }, [&](Conv2d& l) { return l.name == name ? &l.channels : nullptr; },
+                               [&](Embedding& l) { return l.name == name ? &l.width : nullptr; }, [&](Lstm& l) { return l.name == name ? &l.hidden : nullptr; },
+                               [](auto&) -> int64_t* { return nullptr; }},
+                    layer);
+}
+
 }  // namespace
 
 absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec) {
@@ -207,22 +225,37 @@ absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec) {
   if (absl::Status status = options.Finish(); !status.ok()) {
     return Annotate(status, absl::StrCat("architecture '", spec.name, "'"));
   }
-  Placer placer(spec, network);
-  for (const Layer& layer : network.layers) FEDWATT_RETURN_IF_ERROR(placer.Add(layer));
-  return std::move(placer).Finish();
+  FEDWATT_ASSIGN_OR_RETURN(PlacedNetwork whole, PlaceLayers(spec, network));
+  if (spec.kept.empty()) return whole;
+  absl::StatusOr<Submodel> submodel = Submodel::Create(whole.layout, whole.groups, spec.kept);
+  if (!submodel.ok()) return Annotate(submodel.status(), absl::StrCat("architecture '", spec.name, "'"));
+  for (const auto& [group, ranges] : spec.kept) {
+    for (Layer& layer : network.layers) {
+      int64_t* width = WidthOf(layer, group);
+      if (width == nullptr) continue;
+      *width = 0;
+      for (const ChannelRange& range : ranges) *width += range.end - range.begin;
+    }
+  }
+  FEDWATT_ASSIGN_OR_RETURN(PlacedNetwork narrow, PlaceLayers(spec, network));
+  FEDWATT_CHECK(narrow.layout == submodel->layout());
+  narrow.submodel = *std::move(submodel);
+  narrow.initial_bounds = std::move(whole.initial_bounds);
+  return narrow;
 }
 
 std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed) {
+  const ParameterLayout& layout = network.submodel.has_value() ? network.submodel->whole() : network.layout;
   std::vector<float> values;
-  values.reserve(network.layout.value_count());
+  values.reserve(layout.value_count());
   Random random(DeriveSeed("initial values", {seed}));
-  for (size_t i = 0; i < network.layout.entries().size(); ++i) {
+  for (size_t i = 0; i < layout.entries().size(); ++i) {
     const float bound = network.initial_bounds[i];
-    for (int64_t n = network.layout.entries()[i].element_count(); n > 0; --n) {
+    for (int64_t n = layout.entries()[i].element_count(); n > 0; --n) {
       values.push_back(bound == 0 ? static_cast<float>(random.Normal()) : static_cast<float>((2 * random.Uniform() - 1) * bound));
     }
   }
-  return values;
+  return network.submodel.has_value() ? network.submodel->Gather(values) : values;
 }
 
 std::string ForwardSource(const PlacedNetwork& network) {

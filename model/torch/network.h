@@ -3,11 +3,13 @@
 #define FEDWATT_MODEL_TORCH_NETWORK_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "fedwatt/model/layout.h"
+#include "fedwatt/model/submodel.h"
 #include "fedwatt/model/torch/architecture.h"
 
 namespace fedwatt::internal {
@@ -22,17 +24,20 @@ struct PlacedLayer {
 struct PlacedNetwork {
   std::vector<PlacedLayer> layers;
   ParameterLayout layout;
-  // Per entry: values are uniform in +-bound, or standard normal where bound is 0.
+  // Per entry: values are uniform in +-bound, or standard normal where bound is 0. Of the whole model where this is a narrower one.
   std::vector<float> initial_bounds;
+  // Per entry: multiply-adds of one example in which each value takes part.
+  std::vector<double> uses;
   std::vector<ChannelGroup> groups;
+  std::optional<Submodel> submodel;  // where this network lies in the whole one, unless it is the whole
   bool takes_tokens = false;
   int64_t peak_values = 0;  // most values one example's activation has between two layers
 };
 
-// Finds the architecture, reads its options and places its layers. Errors: as MakeTorchTrainer.
+// Finds the architecture, reads its options, drops the channels that the spec does not keep, and places the layers. Errors: as MakeTorchTrainer.
 absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec);
 
-// Drawn from `seed` alone, on any machine.
+// Drawn from `seed` alone, on any machine. A narrower network gets its slice of what the whole one draws.
 std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed);
 
 // The source of `def forward(self, x)` in evaluation mode.

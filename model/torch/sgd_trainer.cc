@@ -84,6 +84,12 @@ class SgdTrainer : public LocalTrainer {
   explicit SgdTrainer(std::unique_ptr<TrainableModel> model) : model_(std::move(model)) {}
 
   const ParameterLayout& layout() const override { return model_->layout(); }
+  std::vector<ChannelGroup> channel_groups() const override { return model_->channel_groups(); }
+  const Submodel* submodel() const override { return model_->submodel(); }
+  std::vector<double> UsesPerExample() const override {
+    std::optional<std::vector<double>> uses = model_->uses_per_example();
+    return uses.has_value() ? *std::move(uses) : LocalTrainer::UsesPerExample();
+  }
 
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ class TrainableModel {
   virtual ~TrainableModel() = default;
 
   virtual const ParameterLayout& layout() const = 0;
+  // As LocalTrainer's; a model that can't say is trained whole.
+  virtual std::vector<ChannelGroup> channel_groups() const { return {}; }
+  virtual const Submodel* submodel() const { return nullptr; }
+  virtual std::optional<std::vector<double>> uses_per_example() const { return std::nullopt; }
   // INVALID_ARGUMENT when the dataset's inputs or targets do not suit.
   virtual absl::Status CheckData(const Dataset& data) const = 0;
 

@@ -372,6 +372,9 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   if (static_cast<int64_t>(archive.size()) > options.max_archive_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("archive of ", archive.size(), " bytes, at most ", options.max_archive_bytes));
   }
+  if (!spec.kept.empty()) {
+    return absl::InvalidArgumentError("torchscript: an archive is trained whole; its channels are not known (fit.policy = \"full\")");
+  }
   if (spec.archive_digest != Digest{} && Sha256(archive) != spec.archive_digest) {
     return absl::DataLossError(absl::StrCat("the archive's SHA-256 is ", Sha256(archive).Hex(), ", expected ", spec.archive_digest.Hex()));
   }

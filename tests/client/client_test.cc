@@ -246,7 +246,13 @@ TEST_F(ClientTest, ModelIsFetchedOnceAndKeptOverRestarts) {
   EXPECT_EQ(seen.reports[3].transfer().downlink_payload_bytes(), 0);
   EXPECT_EQ(seen.check_ins[0].client_id(), seen.check_ins[1].client_id());
   // A damaged file is only a miss.
-  ASSERT_THAT(WriteFileAtomically(base_ + "/state/model.fwt", "garbage"), IsOk());
+  int damaged = 0;
+  for (const auto& file : std::filesystem::directory_iterator(base_ + "/state")) {
+    if (file.path().extension() != ".fwt") continue;
+    ASSERT_THAT(WriteFileAtomically(file.path().string(), "garbage"), IsOk());
+    ++damaged;
+  }
+  EXPECT_EQ(damaged, 1);
   fake_.rounds = 5;
   ASSERT_OK_AND_ASSIGN(summary, Run(options));
   EXPECT_THAT(fake_.seen().download_offsets, ElementsAre(0, 0));

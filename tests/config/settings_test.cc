@@ -63,7 +63,7 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.compression.preset, "no_regret");
   EXPECT_EQ(settings.compression.uplink, "");
   EXPECT_EQ(settings.selection_policy, "uniform");
-  EXPECT_EQ(settings.fit_policy, "full");
+  EXPECT_EQ(settings.fit.policy, "full");
   EXPECT_EQ(settings.energy.meter, "auto");
   ASSERT_EQ(settings.energy.device_mix.size(), 1u);
   EXPECT_EQ(settings.energy.device_mix[0].name, "server_core");
@@ -136,6 +136,11 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "privacy.max_update_bytes",
                           "selection.policy",
                           "fit.policy",
+                          "fit.widths",
+                          "fit.shares",
+                          "fit.memory_mb",
+                          "fit.channels",
+                          "fit.live",
                           "energy.meter",
                           "energy.watts_per_core",
                           "energy.device_class",
@@ -304,6 +309,9 @@ TEST_P(BadValueTest, IsRefusedWithKeyExpectedGotAndWhere) {
 INSTANTIATE_TEST_SUITE_P(
     Values, BadValueTest,
     ::testing::Values(
+        BadValue{"fit.widths", "0.5", "array of numbers in (0, 1]"}, BadValue{"fit.widths", "[0]", "array of numbers in (0, 1]"},
+        BadValue{"fit.widths", "[nan]", "array of numbers"}, BadValue{"fit.shares", "[\"1\"]", "array of numbers > 0"},
+        BadValue{"fit.memory_mb", "[1.5]", "array of integers"}, BadValue{"fit.live", "65", "integer in [0, 64]"},
         BadValue{"federation.rounds", "ten", "integer in [1, "}, BadValue{"federation.rounds", "3.0", "integer"},
         BadValue{"federation.rounds", "0", "integer"}, BadValue{"federation.rounds", "-1", "integer"},
         BadValue{"federation.rounds", "", "integer"}, BadValue{"federation.rounds", "99999999999999999999", "integer"},
@@ -345,6 +353,8 @@ TEST_F(SettingsTest, NamesThatOtherRoomsKnowAreCheckedThere) {
   refused("energy.meter", "rapple", "unknown meter");
   refused("energy.device_class", "phone:1,toaster:1", "toaster");
   refused("selection.policy", "unifrom", "did you mean 'uniform'?");
+  refused("fit.policy", "fixd", "did you mean 'fixed'?");
+  refused("fit.channels", "orderd", "did you mean 'ordered'?");
   for (const char* meter : {"auto", "none", "cpu_time"}) EXPECT_THAT(Set("energy.meter", meter), IsOk());
 }
 
@@ -428,6 +438,26 @@ TEST_F(SettingsTest, ValuesThatDoNotFitTogetherAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.torchscript")));
   EXPECT_THAT(LoadText("[privacy]\nclip_norm = 2\nmax_norm = 1\n"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("privacy.max_norm = 1")));
+  EXPECT_THAT(LoadText("[fit]\nwidths = [0.5]\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("default: fit.policy = 'full'"), HasSubstr("fit.widths"))));
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"by_capability\"\nwidths = [0.5, 1]\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:3: fit.widths"), HasSubstr("widest first"))));
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"fixed\"\nwidths = [0.5]\nmemory_mb = [1]\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one width for all")));
+}
+
+TEST_F(SettingsTest, ReadsAMixOfWidths) {
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded,
+                       LoadText("[fit]\npolicy = \"by_capability\"\nwidths = [1, 0.5, 0.0625]\nshares = [1, 2.5, 3]\nchannels = \"rolling\"\nlive = 0\n"));
+  const FitOptions& fit = loaded.settings.fit;
+  EXPECT_EQ(fit.policy, "by_capability");
+  EXPECT_THAT(fit.widths, ElementsAre(1, 0.5, 0.0625));
+  EXPECT_THAT(fit.shares, ElementsAre(1, 2.5, 3));
+  EXPECT_EQ(fit.channels, "rolling");
+  EXPECT_EQ(fit.live, 0);
+  EXPECT_EQ(Effective(loaded, "fit.widths").value, "[1,0.5,0.0625]");
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings memory, LoadText("[fit]\npolicy = \"by_capability\"\nwidths = [1, 0.5]\nmemory_mb = [2000, 0]\n"));
+  EXPECT_THAT(memory.settings.fit.memory_mb, ElementsAre(2000, 0));
 }
 
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.

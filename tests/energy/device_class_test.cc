@@ -27,6 +27,8 @@ TEST(DeviceClassTest, EveryFigureIsInItsRange) {
     EXPECT_LT(device.idle_power.watts(), 100);
     EXPECT_GT(device.uplink_bytes_per_second, 1e5);
     EXPECT_GE(device.downlink_bytes_per_second, device.uplink_bytes_per_second);
+    EXPECT_GE(device.memory_bytes, 1'000'000'000);
+    EXPECT_LE(device.memory_bytes, 64'000'000'000);
     EXPECT_GE(device.dropout_fraction, 0);
     EXPECT_LT(device.dropout_fraction, 1);
     // Between the multiplier of 45 nm silicon with nothing around it (4.6 pJ) and a hundred times a modern core.

@@ -1,4 +1,6 @@
+#include <cmath>
 #include <future>
+#include <set>
 #include <thread>
 
 #include "fedwatt/client/client.h"
@@ -77,12 +79,18 @@ std::vector<std::string> Digests(const std::string& out) {
   return digests;
 }
 
-// Both directions of a run.
+// Both directions of a run, and who trains how much.
 struct Compression {
   std::string name, uplink, downlink;
   double accuracy = 0.9;  // of 21 parameters after 4 rounds: a coarse step shows
+  FitOptions fit;
 };
 class EveryCompressionTest : public ::testing::TestWithParam<Compression> {};
+
+// Deals the four members the whole model, half of its inputs, and a quarter.
+FitOptions Mix(std::string channels, int64_t live) {
+  return FitOptions{.policy = "by_capability", .widths = {1, 0.5, 0.25}, .channels = std::move(channels), .live = live};
+}
 
 TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
   LogisticTrainer trainer(kInputs, kClasses);
@@ -90,6 +98,8 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
   ServerOptions options = FederationOptions(out.path());
   options.model.plan.uplink_codec = GetParam().uplink;
   options.model.plan.downlink_codec = GetParam().downlink;
+  options.model.fit = GetParam().fit;
+  options.model.groups = trainer.channel_groups();
   options.model.initial_from_seed = true;
   options.evaluation_trainer = &trainer;
   options.evaluation_data = MakeBlobs(300, kInputs, kClasses, 1);
@@ -128,17 +138,28 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
     EXPECT_GT(round.peak_rss_bytes.value_or(0), 0);
     EXPECT_GT(round.client_train_seconds, 0);
   }
+  std::set<double> widths;
   for (const AttemptRecord& attempt : record.attempts) {
     EXPECT_EQ(attempt.outcome, "accepted");
     EXPECT_FALSE(attempt.phases.empty());
+    widths.insert(attempt.fit.width_fraction);
+    const int64_t kept = std::llround(std::ceil(attempt.fit.width_fraction * kInputs));
+    EXPECT_EQ(attempt.fit_parameter_count, kClasses * kept + kClasses);
   }
+  const std::vector<double>& mix = GetParam().fit.widths;
+  EXPECT_EQ(widths, mix.empty() ? std::set<double>{1} : std::set<double>(mix.begin(), mix.end()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Pipelines, EveryCompressionTest,
                          ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dct,dithered:rate=0.6", "chain:multiple=0.25", 0.7},
                                            Compression{"Smallest", "dct,dithered:multiple=20", "chain:multiple=0.5", 0.2},
                                            Compression{"FeedbackAndARate", "ef,ecsq:rate=0.5", "chain:rate=0.3:length=2", 0.2},
-                                           Compression{"Int8", "ef,int8", "bfloat16"}),
+                                           Compression{"Int8", "ef,int8", "bfloat16"},
+                                           Compression{"MixedWidths", "dithered:rate=0.5", "chain:multiple=0.3", 0.5, Mix("ordered", 8)},
+                                           Compression{"MixedWidthsFeedbackOneChain", "ef,ecsq:rate=0.5", "chain:multiple=0.3", 0.2, Mix("ordered", 1)},
+                                           Compression{"MixedWidthsSparse", "ef,top_k:fraction=0.3,float32", "float32", 0.5, Mix("ordered", 8)},
+                                           Compression{"RollingWidths", "ef,int8", "chain:multiple=0.3", 0.5, Mix("rolling", 8)},
+                                           Compression{"RollingWidthsInt8", "int8", "int8", 0.5, Mix("rolling", 0)}),
                          [](const auto& info) { return info.param.name; });
 
 // Over TLS: what is said around the payload is bounded, and the payload is what the fleet counts.
@@ -213,6 +234,36 @@ TEST(FederationTest, ScoresOnTheClientsOwnData) {
     EXPECT_FALSE(round.eval_accuracy.has_value());
   }
   EXPECT_GE(record.rounds.back().federated_eval_accuracy.value_or(0), 0.9);
+}
+
+// Devices that train half of the model score all of it: both are held, and neither is fetched whole again.
+TEST(FederationTest, NarrowClientsScoreTheWholeModel) {
+  Folder out;
+  ServerOptions options = FederationOptions(out.path());
+  options.federated_evaluation = true;
+  options.model.plan.downlink_codec = "chain:multiple=0.3";
+  options.model.fit = FitOptions{.policy = "fixed", .widths = {0.5}};
+  options.model.groups = LogisticTrainer(kInputs, kClasses).channel_groups();
+  options.model.initial_from_seed = true;
+  RunningServer server(std::move(options));
+  std::vector<std::unique_ptr<RunningClient>> clients;
+  for (int64_t i = 0; i < kMembers; ++i) {
+    ClientOptions client = OptionsFor(server.address(), out.path(), {i});
+    client.held_out_fraction = 0.25;
+    clients.push_back(std::make_unique<RunningClient>(std::move(client)));
+  }
+  EXPECT_EQ(server.Wait().committed_rounds, 4);
+  for (auto& client : clients) EXPECT_THAT(client->Wait(), IsOk());
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  for (const RoundRecord& round : record.rounds) {
+    EXPECT_EQ(round.federated_eval_examples, 3 * 15);
+    EXPECT_EQ(round.clients_completed, 3);
+  }
+  for (const AttemptRecord& attempt : record.attempts) {
+    EXPECT_EQ(attempt.fit_parameter_count, kClasses * (kInputs / 2) + kClasses);
+    EXPECT_EQ(attempt.outcome, "accepted") << attempt.reason;
+    EXPECT_LT(*attempt.downlink_payload_bytes, 120) << "an increment; a whole model carries its layout";
+  }
 }
 
 TEST(FederationTest, ClientsOutliveTheCoordinator) {

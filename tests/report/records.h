@@ -60,6 +60,7 @@ inline AttemptRecord MakeAttempt(int64_t round) {
   a.attempt = "run-1/1/3";
   a.outcome = "accepted";
   a.fit_parameter_count = 199210;
+  a.fit_macs = 199210;
   a.train_examples = 300;
   a.train_loss = 0.75;
   PhaseSpan train;

@@ -9,6 +9,7 @@
 namespace fedwatt {
 namespace {
 
+using ::fedwatt::testing::MakeAttempt;
 using ::fedwatt::testing::MakeRound;
 using ::fedwatt::testing::MakeSummary;
 using ::testing::AllOf;
@@ -48,6 +49,53 @@ TEST(TextReportTest, SaysWhatIsMissing) {
   EXPECT_THAT(text, AllOf(HasSubstr("run-2  (no summary"), HasSubstr("clients' joules    not measured"),
                           HasSubstr("server's joules    not measured"), HasSubstr("final -, best -")));
   EXPECT_THAT(RenderTextReport(RunRecord{}, RoundTableOptions{.terminal = true}), HasSubstr("0 committed"));
+}
+
+// Two accepted attempts at full width, one at a quarter, and one that does not count.
+RunRecord MixedRun() {
+  RunRecord run = MakeRun();
+  AttemptRecord narrow = MakeAttempt(1), late = MakeAttempt(1);
+  narrow.fit.width_fraction = 0.25;
+  narrow.fit_parameter_count = 50000;
+  narrow.train_loss = 1.5;
+  narrow.phases = {narrow.phases[0]};
+  narrow.phases[0].cpu = absl::Milliseconds(300);
+  narrow.phases[0].energy.energy = Microjoules(250000);
+  late.outcome = "late";
+  AttemptRecord other = MakeAttempt(2);
+  other.train_examples = 100;
+  other.train_loss = 0.25;
+  run.attempts = {narrow, MakeAttempt(1), late, other};
+  return run;
+}
+
+TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
+  const std::vector<WidthTotals> widths = SumByWidth(MixedRun().attempts);
+  ASSERT_EQ(widths.size(), 2u);
+  EXPECT_EQ(widths[0].width_fraction, 1);
+  EXPECT_EQ(widths[0].accepted, 2);
+  EXPECT_EQ(widths[0].parameter_count, 199210);
+  EXPECT_EQ(widths[0].train_examples, 400);
+  EXPECT_DOUBLE_EQ(*widths[0].train_loss, (300 * 0.75 + 100 * 0.25) / 400);
+  EXPECT_DOUBLE_EQ(widths[0].train_cpu_seconds, 2.5);
+  EXPECT_EQ(widths[0].energy, std::nullopt) << "the upload's joules are not known";
+  EXPECT_EQ(widths[0].uplink_payload_bytes, 1000000);
+  EXPECT_EQ(widths[1].width_fraction, 0.25);
+  EXPECT_EQ(widths[1].energy, Microjoules(250000));
+  EXPECT_EQ(widths[1].energy_tier, EnergyTier::kGeneric);
+  EXPECT_TRUE(SumByWidth({}).empty());
+}
+
+TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
+  const std::string text = RenderTextReport(MixedRun(), RoundTableOptions{.terminal = true});
+  EXPECT_THAT(text, HasSubstr("by width           width          parameters     accepted"));
+  EXPECT_THAT(text, HasSubstr("1.00           199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
+  EXPECT_THAT(text, HasSubstr("0.250          50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
+  EXPECT_THAT(RenderHtmlReport(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
+  RunRecord whole = MakeRun();
+  whole.attempts = {MakeAttempt(1)};
+  EXPECT_THAT(RenderTextReport(whole, RoundTableOptions{.terminal = true}), Not(HasSubstr("by width")));
+  EXPECT_THAT(RenderHtmlReport(whole), Not(HasSubstr("By width")));
 }
 
 TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "fedwatt/base/random.h"
 #include "fedwatt/model/container.h"
@@ -16,6 +17,11 @@ using ::fedwatt::testing::IsOk;
 using ::fedwatt::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+// To a client that trains the whole model.
+ModelOffer Offer(GlobalModel& model, const std::optional<Digest>& held, bool whole) {
+  return model.OfferFor({}, held.has_value() ? absl::MakeConstSpan(&*held, 1) : absl::Span<const Digest>(), whole);
+}
 
 struct World {
   ParameterLayout layout = *ParameterLayout::Create({{"w", {2}, EntryKind::kParameter, Dtype::kFloat32}, {"b", {1}, EntryKind::kParameter, Dtype::kFloat32}});
@@ -219,13 +225,13 @@ class ChainOfferTest : public ::testing::Test {
   }
   // What a client at `held` makes of the offer.
   void Follow(GlobalModel& model, const std::optional<Digest>& held, DecodedModel client) {
-    const ModelOffer offer = model.OfferFor(held, false);
+    const ModelOffer offer = Offer(model, held, false);
     ASSERT_TRUE(offer.base.has_value());
     ASSERT_EQ(*offer.base, ModelDigest(layout_, client.values));
     ASSERT_NE(offer.blob, nullptr);
     EXPECT_EQ(model.FindBlob(offer.blob_digest), offer.blob);
     EXPECT_LT(offer.blob->size(), model.blob()->size() / 8);
-    EXPECT_EQ(model.OfferFor(held, false).blob, offer.blob) << "coded twice";
+    EXPECT_EQ(Offer(model, held, false).blob, offer.blob) << "coded twice";
     ASSERT_THAT(ApplyModelDelta(*offer.blob, 1 << 20, client), IsOk());
     EXPECT_EQ(ModelDigest(layout_, client.values), model.published_digest());
   }
@@ -234,7 +240,7 @@ class ChainOfferTest : public ::testing::Test {
     SnapToLattice(layout_, absl::MakeSpan(model.values));
     return model;
   }
-  static absl::StatusOr<DecodedModel> Whole(GlobalModel& model) { return DecodeModel(*model.OfferFor(std::nullopt, /*whole=*/true).blob, 1 << 20); }
+  static absl::StatusOr<DecodedModel> Whole(GlobalModel& model) { return DecodeModel(*Offer(model, std::nullopt, /*whole=*/true).blob, 1 << 20); }
   ParameterLayout layout_;
   GlobalModelOptions options_;
   std::vector<float> initial_;
@@ -243,18 +249,18 @@ class ChainOfferTest : public ::testing::Test {
 TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
   EXPECT_EQ(model.published_digest(), ModelDigest(layout_, Initial().values));
-  EXPECT_EQ(model.OfferFor(std::nullopt, false).blob, nullptr) << "a client makes version 0 itself";
+  EXPECT_EQ(Offer(model, std::nullopt, false).blob, nullptr) << "a client makes version 0 itself";
   for (int64_t round = 1; round <= 10; ++round) Step(model, round);
   ASSERT_OK_AND_ASSIGN(const DecodedModel tenth, Whole(model));
   const Digest tenth_digest = model.published_digest();
-  EXPECT_EQ(model.OfferFor(tenth_digest, false).blob, nullptr) << "it holds the newest";
+  EXPECT_EQ(Offer(model, tenth_digest, false).blob, nullptr) << "it holds the newest";
   for (int64_t round = 11; round <= 60; ++round) Step(model, round);
   Follow(model, tenth_digest, tenth);      // away for 50 rounds
   Follow(model, std::nullopt, Initial());  // joins now
   for (int64_t round = 61; round <= 80; ++round) Step(model, round);
   Follow(model, tenth_digest, Initial());  // its version has been forgotten: from the start again
 
-  const ModelOffer whole = model.OfferFor(tenth_digest, true);
+  const ModelOffer whole = Offer(model, tenth_digest, true);
   EXPECT_TRUE(model.FindBlob(whole.blob_digest) == whole.blob);
   EXPECT_FALSE(whole.base.has_value());
   ASSERT_OK_AND_ASSIGN(DecodedModel decoded, DecodeModel(*whole.blob, 1 << 20));
@@ -264,17 +270,17 @@ TEST_F(ChainOfferTest, AReturnerALateJoinerAndOneTooOldAllHoldTheSame) {
 TEST_F(ChainOfferTest, WithoutASeedNewcomersGetTheWholeModel) {
   options_.initial_from_seed = false;
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
-  EXPECT_TRUE(model.OfferFor(std::nullopt, false).blob == model.blob());
+  EXPECT_TRUE(Offer(model, std::nullopt, false).blob == model.blob());
   Step(model, 1);
   for (const std::optional<Digest>& held : {std::optional<Digest>(), std::optional<Digest>(Sha256("unknown"))}) {
-    const ModelOffer offer = model.OfferFor(held, false);
+    const ModelOffer offer = Offer(model, held, false);
     EXPECT_FALSE(offer.base.has_value());
     ASSERT_OK_AND_ASSIGN(DecodedModel client, DecodeModel(*offer.blob, 1 << 20));
     EXPECT_TRUE(client.values == *model.published());
     // From there it follows the chain.
     const Digest before = model.published_digest();
     Step(model, held.has_value() ? 3 : 2);
-    const ModelOffer next = model.OfferFor(before, false);
+    const ModelOffer next = Offer(model, before, false);
     ASSERT_TRUE(next.base.has_value());
     ASSERT_THAT(ApplyModelDelta(*next.blob, 1 << 20, client), IsOk());
     EXPECT_TRUE(client.values == *model.published());
@@ -304,13 +310,235 @@ TEST_F(ChainOfferTest, AChainThatIsOutgrownStartsAnew) {
   leap.values[7] = 1000;
   ASSERT_THAT(model.Step(leap, 1), IsOk());
   EXPECT_NEAR((*model.published())[7], 1000, 0.2);
-  EXPECT_FALSE(model.OfferFor(before, false).base.has_value());
-  EXPECT_FALSE(model.OfferFor(std::nullopt, false).base.has_value());
+  EXPECT_FALSE(Offer(model, before, false).base.has_value());
+  EXPECT_FALSE(Offer(model, std::nullopt, false).base.has_value());
   const DecodedModel client{layout_, *model.published()};
   ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
   ASSERT_THAT(again.Restore(model.Save()), IsOk());
   Step(again, 2);
   Follow(again, ModelDigest(layout_, client.values), client);
+}
+
+// 99 inputs, of which the narrow models of half and quarter width see the first 50 and 25.
+class FittedModelTest : public ChainOfferTest {
+ protected:
+  void SetUp() override {
+    ChainOfferTest::SetUp();
+    options_.groups = {{"inputs", 99, {{"w", 1}}}};
+    options_.uses = {1, 1};
+    options_.fit.policy = "by_capability";
+    options_.fit.widths = {1, 0.5, 0.25};
+    options_.fit.memory_mb = {3, 2, 1};
+    options_.max_cohort = 10;
+    for (int64_t megabytes : {3, 2, 1}) devices_.push_back({megabytes * 1'000'000});
+  }
+  // Assigns a width of options_.fit.widths.
+  std::shared_ptr<const FittedPlan> Assign(GlobalModel& model, size_t width, int64_t round = 1) {
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model.Assign(round, 0, devices_[width]);
+    EXPECT_THAT(fitted, IsOk());
+    return *std::move(fitted);
+  }
+  static std::string Update(const FittedPlan& fitted, const std::vector<float>& delta) {
+    ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = "float32", .layout_digest = fitted.layout.digest(), .layout = {}};
+    return WriteContainer(header, {reinterpret_cast<const char*>(delta.data()), delta.size() * 4});
+  }
+  absl::Status FoldDelta(const FittedPlan& fitted, const std::vector<float>& delta, int64_t weight, Accumulator& sum) {
+    FoldScratch scratch;
+    scratch.whole.assign(kValues, 1e9f);  // left by somebody else
+    return FoldUpdate(fitted.plan, fitted.layout, Update(fitted, delta), weight, 1, 0, sum, scratch, fitted.submodel.get());
+  }
+  std::vector<DeviceReport> devices_;
+};
+
+TEST_F(FittedModelTest, AssignsPhysicallySmallerModels) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  model.SetLearningRate(0.125);
+  const auto whole = Assign(model, 0), half = Assign(model, 1), quarter = Assign(model, 2);
+  EXPECT_EQ(whole->submodel, nullptr);
+  EXPECT_EQ(whole->model_digest, model.published_digest());
+  EXPECT_EQ(half->layout.value_count(), 40 * 50 + 40);
+  EXPECT_EQ(quarter->layout.value_count(), 40 * 25 + 40);
+  EXPECT_EQ(quarter->macs_per_example, 40 * 25 + 40);
+  EXPECT_EQ(quarter->plan.fit.width_fraction, 0.25);
+  EXPECT_EQ(quarter->plan.layout_digest, quarter->layout.digest());
+  EXPECT_EQ(quarter->plan.architecture.kept, (KeptChannels{{"inputs", {{0, 25}}}}));
+  for (const auto& fitted : {whole, half, quarter}) EXPECT_EQ(fitted->plan.recipe.client_learning_rate, 0.125);
+  EXPECT_EQ(Assign(model, 2), quarter) << "made once a round";
+  // Version 0 is the client's own slice of what it draws, snapped.
+  std::vector<float> own = quarter->submodel->Gather(initial_);
+  SnapToLattice(quarter->layout, absl::MakeSpan(own));
+  EXPECT_EQ(own, *quarter->values);
+  EXPECT_EQ(model.OfferFor(quarter->plan.architecture.kept, {}, false).blob, nullptr);
+}
+
+TEST_F(FittedModelTest, WeighsEachCoordinateByTheClientsThatCoveredIt) {
+  options_.fit.widths = {0.5, 0.25};  // nobody trains the whole
+  options_.fit.memory_mb = {2, 1};
+  options_.plan.downlink_codec = "float32";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const auto half = Assign(model, 1), quarter = Assign(model, 2);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  ASSERT_THAT(FoldDelta(*half, std::vector<float>(2040, 1.0f), 1, *sum), IsOk());
+  ASSERT_THAT(FoldDelta(*quarter, std::vector<float>(1040, 5.0f), 3, *sum), IsOk());
+  ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
+  for (int64_t output = 0; output < 40; ++output) {
+    for (int64_t input = 0; input < 99; ++input) {
+      const float expected = input < 25 ? 4.0f : input < 50 ? 1.0f : 0.0f;  // (1 + 3 * 5) / 4
+      ASSERT_EQ(mean.values[static_cast<size_t>(output * 99 + input)], expected) << output << " " << input;
+    }
+    EXPECT_EQ(mean.values[static_cast<size_t>(40 * 99 + output)], 4.0f);
+  }
+  ASSERT_EQ(mean.uncovered.size(), 40u);
+  EXPECT_EQ(mean.uncovered[0], (CoordinateRange{50, 99}));
+  const std::vector<float> before = *model.published();
+  ASSERT_THAT(model.Step(mean, 1), IsOk());
+  for (int64_t input = 50; input < 99; ++input) EXPECT_EQ((*model.published())[static_cast<size_t>(input)], before[static_cast<size_t>(input)]);
+  EXPECT_EQ((*model.published())[30], before[30] + 1);
+}
+
+// Adaptive optimizers keep moments; what nobody covered keeps its value and gets none.
+TEST_F(FittedModelTest, AdaptiveServersSkipWhatNobodyCovered) {
+  options_.strategy = "fedadam";
+  options_.optimizer.server_learning_rate = 0.1;
+  options_.plan.downlink_codec = "float32";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  for (int64_t round = 1; round <= 3; ++round) {
+    const auto quarter = Assign(model, 2, round);
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+    ASSERT_THAT(FoldDelta(*quarter, std::vector<float>(1040, 0.5f), 1, *sum), IsOk());
+    ASSERT_THAT(model.Step(*sum->Report(), round), IsOk());
+  }
+  for (int64_t input = 0; input < 99; ++input) {
+    const float moved = (*model.published())[static_cast<size_t>(input)] - initial_[static_cast<size_t>(input)];
+    if (input < 25) {
+      EXPECT_GT(moved, 0.01f) << input;
+    } else {
+      EXPECT_EQ(moved, 0) << input;
+    }
+  }
+}
+
+TEST_F(FittedModelTest, EachStandingFitHasAChainOfItsOwn) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  struct Client {
+    DecodedModel model;
+    Digest digest;
+  };
+  std::vector<Client> clients;
+  for (size_t width : {0, 1, 2}) {
+    const auto fitted = Assign(model, width);
+    clients.push_back({{fitted->layout, *fitted->values}, fitted->model_digest});
+  }
+  for (int64_t round = 1; round <= 5; ++round) Step(model, round);
+  // Each says all that somebody in its house holds.
+  const std::vector<Digest> held{clients[0].digest, clients[1].digest, clients[2].digest};
+  std::vector<size_t> sizes;
+  for (size_t width : {0, 1, 2}) {
+    const auto fitted = Assign(model, width, 6);
+    Client& client = clients[width];
+    const ModelOffer offer = model.OfferFor(fitted->plan.architecture.kept, held, false);
+    ASSERT_TRUE(offer.base.has_value());
+    EXPECT_EQ(*offer.base, client.digest);
+    EXPECT_EQ(model.FindBlob(offer.blob_digest), offer.blob);
+    ASSERT_THAT(ApplyModelDelta(*offer.blob, 1 << 20, client.model), IsOk());
+    EXPECT_EQ(client.model.values, *fitted->values);
+    EXPECT_EQ(ModelDigest(client.model.layout, client.model.values), fitted->model_digest);
+    sizes.push_back(offer.blob->size());
+    // What the narrow one holds lies within a step of the whole.
+    if (fitted->submodel != nullptr) {
+      const std::vector<float> slice = fitted->submodel->Gather(*model.published());
+      for (size_t i = 0; i < slice.size(); ++i) ASSERT_NEAR((*fitted->values)[i], slice[i], 0.011);
+    }
+    const ModelOffer whole = model.OfferFor(fitted->plan.architecture.kept, held, true);
+    ASSERT_OK_AND_ASSIGN(DecodedModel fetched, DecodeModel(*whole.blob, 1 << 20));
+    EXPECT_EQ(fetched.values, *fitted->values);
+  }
+  EXPECT_LT(sizes[1], 0.7 * static_cast<double>(sizes[0]));
+  EXPECT_LT(sizes[2], 0.7 * static_cast<double>(sizes[1]));
+}
+
+TEST_F(FittedModelTest, ARestartGoesOnWithAllChains) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  for (int64_t round = 1; round <= 3; ++round) Step(model, round);
+  const std::vector<Digest> held{Assign(model, 2, 4)->model_digest};
+  ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+  ASSERT_THAT(again.Restore(model.Save()), IsOk());
+  for (size_t width : {0, 1, 2}) EXPECT_EQ(Assign(again, width, 4)->model_digest, Assign(model, width, 4)->model_digest);
+  Step(model, 4);
+  Step(again, 4);
+  const auto fitted = Assign(again, 2, 5);
+  EXPECT_EQ(fitted->model_digest, Assign(model, 2, 5)->model_digest);
+  EXPECT_EQ(again.OfferFor(fitted->plan.architecture.kept, held, false).base, held[0]);
+
+  options_.fit.live = 1;
+  ASSERT_OK_AND_ASSIGN(GlobalModel other, GlobalModel::Create(options_, initial_));
+  EXPECT_FALSE(other.Restore(model.Save()).ok());
+}
+
+// Rolling channels, and fits beyond `live`, are sent whole each time, as bfloat16 where the downlink is a chain.
+TEST_F(FittedModelTest, FitsWithoutAChainGetSnapshots) {
+  options_.fit.live = 1;
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  EXPECT_THAT(model.downlinks(), ElementsAre(options_.plan.downlink_codec, "bfloat16"));
+  EXPECT_EQ(Assign(model, 1)->plan.downlink_codec, options_.plan.downlink_codec);
+  for (const char* channels : {"ordered", "rolling"}) {
+    options_.fit.channels = channels;
+    ASSERT_OK_AND_ASSIGN(GlobalModel snapshots, GlobalModel::Create(options_, initial_));
+    std::set<Digest> versions;
+    for (int64_t round = 1; round <= 3; ++round) {
+      const auto quarter = Assign(snapshots, 2, round);
+      EXPECT_EQ(quarter->plan.downlink_codec, "bfloat16");
+      const std::vector<Digest> held{quarter->model_digest};
+      const ModelOffer offer = snapshots.OfferFor(quarter->plan.architecture.kept, held, false);
+      EXPECT_FALSE(offer.base.has_value());
+      EXPECT_LT(offer.blob->size(), 2 * 1040 + 200);
+      EXPECT_EQ(snapshots.FindBlob(offer.blob_digest), offer.blob);
+      ASSERT_OK_AND_ASSIGN(DecodedModel fetched, DecodeModel(*offer.blob, 1 << 20));
+      EXPECT_EQ(fetched.values, *quarter->values);
+      EXPECT_EQ(ModelDigest(fetched.layout, fetched.values), quarter->model_digest);
+      versions.insert(quarter->model_digest);
+      EXPECT_EQ(Assign(snapshots, 2, round), quarter);
+      Step(snapshots, round);
+      EXPECT_EQ(snapshots.FindBlob(offer.blob_digest), nullptr) << "forgotten with its round";
+    }
+    EXPECT_EQ(versions.size(), 3u);
+  }
+}
+
+TEST_F(FittedModelTest, RefusesUpdatesOfAnotherFitAndHostileValues) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const auto half = Assign(model, 1), quarter = Assign(model, 2);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  FoldScratch scratch;
+  const auto fold = [&](const std::string& update) {
+    return FoldUpdate(quarter->plan, quarter->layout, update, 1, 1, 0, *sum, scratch, quarter->submodel.get());
+  };
+  EXPECT_EQ(RejectionOf(fold(Update(*half, std::vector<float>(2040, 1.0f)))), Rejection::kWrongLayout);
+  EXPECT_EQ(RejectionOf(fold(Update(*quarter, std::vector<float>(1041, 1.0f)))), Rejection::kWrongCodec);
+  EXPECT_EQ(RejectionOf(fold(Update(*quarter, std::vector<float>(1040, 65.0f)))), Rejection::kValueTooLarge);
+  EXPECT_EQ(RejectionOf(fold(Update(*quarter, std::vector<float>(1040, std::nanf(""))))), Rejection::kNotFinite);
+  EXPECT_EQ(sum->update_count(), 0);
+}
+
+// A sparse update of a narrow model lands where a dense one does.
+TEST_F(FittedModelTest, SparseUpdatesLandOnTheSameCoordinates) {
+  options_.plan.uplink_codec = "top_k:fraction=0.05,float32";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const auto quarter = Assign(model, 2);
+  std::vector<float> delta(1040);
+  for (size_t i = 0; i < delta.size(); i += 25) delta[i] = static_cast<float>(i + 1) / 64;  // the first input of each output, and a bias or two
+  ASSERT_OK_AND_ASSIGN(Pipeline pipeline, Pipeline::Create(options_.plan.uplink_codec));
+  ASSERT_OK_AND_ASSIGN(std::string payload, pipeline.Encode(quarter->layout, delta, EncodingSeed(quarter->plan.seed, 1, 0), 1));
+  ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = options_.plan.uplink_codec, .layout_digest = quarter->layout.digest(), .layout = {}};
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  FoldScratch scratch;
+  ASSERT_THAT(FoldUpdate(quarter->plan, quarter->layout, WriteContainer(header, payload), 2, 1, 0, *sum, scratch, quarter->submodel.get()), IsOk());
+  EXPECT_TRUE(scratch.decoded.is_sparse);
+  ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
+  std::vector<float> expected(kValues);
+  quarter->submodel->Scatter(delta, absl::MakeSpan(expected));
+  EXPECT_EQ(mean.values, expected);
+  EXPECT_EQ(mean.uncovered.size(), 40u);
 }
 
 }  // namespace

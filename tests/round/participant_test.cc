@@ -170,6 +170,46 @@ TEST(ParticipantTest, ErrorFeedbackKeepsWhatTheEncodingLost) {
   EXPECT_TRUE(without.residual.empty());
 }
 
+// A client that trains inputs 1 and 2 of 4: its part of the residual is due and replaced, the rest stays.
+TEST(ParticipantTest, ErrorFeedbackChangesOnlyWhereTheModelIsCovered) {
+  World world;
+  LogisticTrainer narrow(4, 3, {{"inputs", {{1, 3}}}});
+  const Submodel& part = *narrow.submodel();
+  world.plan.uplink_codec = "ef,ecsq:step=0.25";
+  world.plan.layout_digest = narrow.layout().digest();
+  const DecodedModel model{narrow.layout(), *narrow.InitialModel(5)};
+  EXPECT_EQ(model.values, part.Gather(world.model.values));
+  const auto run = [&](const Residual* residual) { return RunAttempt(world.plan, 1, 0, model, world.data, narrow, {}, residual, nullptr, world.scratch); };
+  const auto sent = [&](const AttemptResult& result) {
+    std::vector<float> values(model.values.size());
+    const absl::StatusOr<ContainerView> view = ParseContainer(result.update, 1 << 20);
+    EXPECT_EQ(view->header.layout_digest, narrow.layout().digest());
+    EXPECT_TRUE(Pipeline::Create(world.plan.uplink_codec)->DecodeDense(view->payload, model.layout, EncodingSeed(world.plan.seed, 1, 0), 1, absl::MakeSpan(values)).ok());
+    return values;
+  };
+  ASSERT_OK_AND_ASSIGN(AttemptResult first, run(nullptr));
+  ASSERT_EQ(first.residual.size(), 15u);
+  for (size_t i : {0, 3, 4, 7, 8, 11}) EXPECT_EQ(first.residual[i], 0) << "weights of inputs 0 and 3";
+
+  Residual old{std::vector<float>(15), 0};
+  for (size_t i = 0; i < 15; ++i) old.values[i] = static_cast<float>(i + 1);
+  ASSERT_OK_AND_ASSIGN(AttemptResult next, run(&old));
+  for (size_t i : {0, 3, 4, 7, 8, 11}) EXPECT_EQ(next.residual[i], old.values[i]);
+  const std::vector<float> due = part.Gather(old.values), left = part.Gather(next.residual), then = sent(next), before = sent(first), kept = part.Gather(first.residual);
+  for (size_t i = 0; i < due.size(); ++i) {
+    EXPECT_NEAR(then[i] + left[i], before[i] + kept[i] + due[i], 1e-5);
+    EXPECT_LE(std::fabs(left[i]), 0.125f);
+  }
+  // Half a century away: what was not covered fades with the rest.
+  old.round = -95;
+  ASSERT_OK_AND_ASSIGN(AttemptResult late, run(&old));
+  EXPECT_EQ(late.residual[3], 2);
+  // Another model's residual is none of ours.
+  const Residual other{std::vector<float>(9, 10.0f), 0};
+  ASSERT_OK_AND_ASSIGN(AttemptResult unmoved, run(&other));
+  EXPECT_EQ(unmoved.update, first.update);
+}
+
 TEST(ParticipantTest, AStaleResidualFades) {
   EXPECT_EQ(ResidualWeight(1), 1);
   EXPECT_EQ(ResidualWeight(64), 1);

@@ -134,6 +134,91 @@ TEST(FleetTest, CountsPayloadAndModelledJoulesAndNoWireBytes) {
   EXPECT_FALSE(round.client_energy_wasted.has_value());
 }
 
+// Keeps what a run writes of its attempts.
+class AttemptLog : public RunRecordWriter {
+ public:
+  absl::Status WriteRound(const RoundRecord&) override { return absl::OkStatus(); }
+  absl::Status WriteAttempt(const AttemptRecord& record) override {
+    attempts.push_back(record);
+    return absl::OkStatus();
+  }
+  absl::Status WriteSummary(const RunSummary&) override { return absl::OkStatus(); }
+  std::optional<double> best_accuracy() const override { return std::nullopt; }
+  const std::string& directory() const override { return directory_; }
+  std::vector<AttemptRecord> attempts;
+
+ private:
+  std::string directory_;
+};
+
+// Odd members have little memory and train half of the inputs.
+FleetOptions MixedFleet(int64_t workers = 1) {
+  FleetOptions options = SmallFleet(workers);
+  DeviceClass large = Device(1e4), small = Device(1e4);
+  large.memory_bytes = 4'000'000'000;
+  small.memory_bytes = 1'000'000'000;
+  options.devices = {large, small};
+  options.engine.clients_per_round = 0;
+  options.model.max_cohort = kMembers;
+  options.model.fit.policy = "by_capability";
+  options.model.fit.widths = {1, 0.5};
+  options.model.fit.memory_mb = {2000, 0};
+  return options;
+}
+
+TEST(FleetTest, MembersTrainWhatSuitsThemAndPayForThatOnly) {
+  AttemptLog log;
+  FleetOptions options = MixedFleet();
+  options.record = &log;
+  const Result result = RunFleet(std::move(options));
+  ASSERT_THAT(log.attempts, SizeIs(4 * kMembers));
+  for (const AttemptRecord& attempt : log.attempts) {
+    const bool narrow = attempt.partition % 2 == 1;
+    const int64_t values = narrow ? 3 * 3 + 3 : 3 * 6 + 3;
+    EXPECT_EQ(attempt.fit.width_fraction, narrow ? 0.5 : 1);
+    EXPECT_EQ(attempt.fit_parameter_count, values);
+    EXPECT_EQ(attempt.fit_macs, values);
+    EXPECT_NEAR(static_cast<double>(*attempt.uplink_payload_bytes), 4 * static_cast<double>(values), 90);
+    // 3 multiply-adds a parameter and example, at 1e4 a second.
+    const double seconds = 3.0 * static_cast<double>(20 + attempt.partition) * static_cast<double>(values) / 1e4;
+    EXPECT_NEAR(absl::ToDoubleSeconds(attempt.phases[1].wall), seconds, 1e-6);
+    EXPECT_NEAR(attempt.phases[1].energy.energy->joules(), 5 * seconds, 1e-4);
+  }
+  EXPECT_EQ(result.rounds[0].uplink_dense_bytes, 4 * (6 * 21 + 6 * 12));
+  EXPECT_EQ(result.rounds[0].downlink_dense_bytes, 4 * (6 * 21 + 6 * 12));
+  EXPECT_GT(*result.rounds.back().eval_accuracy, 0.9);
+}
+
+TEST(FleetTest, MixedWidthsCommitTheSameBitsWithAnyWorkersInAnyOrder) {
+  for (const char* channels : {"ordered", "rolling"}) {
+    std::vector<std::vector<std::string>> runs;
+    for (int64_t variant = 0; variant < 4; ++variant) {
+      FleetOptions options = MixedFleet(variant == 0 ? 1 : variant + 1);
+      options.model.fit.channels = channels;
+      options.model.plan.uplink_codec = "ef,ecsq:step=0.01";
+      options.model.plan.downlink_codec = "chain:step=0.01";
+      options.arrival_shuffle_seed = static_cast<uint64_t>(variant);
+      runs.push_back(Digests(RunFleet(std::move(options))));
+      EXPECT_EQ(runs.back(), runs.front()) << channels << " " << variant;
+    }
+    EXPECT_THAT(std::set<std::string>(runs[0].begin(), runs[0].end()), SizeIs(4));
+  }
+}
+
+TEST(FleetTest, ANarrowTrainerThatCannotBeMadeCostsItsAttempt) {
+  FleetOptions options = MixedFleet();
+  options.engine.quorum = 0.5;
+  options.trainer_factory = [](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    if (!spec.kept.empty()) return absl::ResourceExhaustedError("no room");
+    return LogisticTrainer::Make(spec);
+  };
+  const Result result = RunFleet(std::move(options));
+  for (const RoundRecord& round : result.rounds) {
+    EXPECT_EQ(round.clients_completed, kMembers / 2);
+    EXPECT_EQ(round.rejections.at("client_error"), kMembers / 2);
+  }
+}
+
 TEST(FleetTest, SlowDevicesMissTheDeadlineAndTheirJoulesAreWasted) {
   FleetOptions options = SmallFleet();
   options.devices = {Device(1e4), Device(1e2)};  // odd members are a hundred times slower

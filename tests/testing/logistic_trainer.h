@@ -1,10 +1,12 @@
-// A LocalTrainer without LibTorch: softmax regression by plain loops. Deterministic, fast, and really learns.
+// A LocalTrainer without LibTorch: softmax regression by plain loops. Deterministic, fast, and really learns. Its inputs are channels, so that narrower
+// models are those that see fewer of them.
 #ifndef FEDWATT_TESTS_TESTING_LOGISTIC_TRAINER_H_
 #define FEDWATT_TESTS_TESTING_LOGISTIC_TRAINER_H_
 
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,22 +19,30 @@ namespace fedwatt::testing {
 
 class LogisticTrainer : public LocalTrainer {
  public:
-  LogisticTrainer(int64_t inputs, int64_t classes) : inputs_(inputs), classes_(classes) {
+  LogisticTrainer(int64_t inputs, int64_t classes, KeptChannels kept = {}) : all_inputs_(inputs), inputs_(inputs), classes_(classes) {
     absl::StatusOr<ParameterLayout> layout =
         ParameterLayout::Create({{"linear.weight", {classes, inputs}, EntryKind::kParameter, Dtype::kFloat32},
                                  {"linear.bias", {classes}, EntryKind::kParameter, Dtype::kFloat32}});
     FEDWATT_CHECK(layout.ok());
     layout_ = *std::move(layout);
+    if (kept.empty()) return;
+    absl::StatusOr<Submodel> submodel = Submodel::Create(layout_, channel_groups(), std::move(kept));
+    FEDWATT_CHECK(submodel.ok());
+    submodel_ = *std::move(submodel);
+    layout_ = submodel_->layout();
+    inputs_ = layout_.entries()[0].shape[1];
   }
 
   // A LocalTrainerFactory.
   static absl::StatusOr<std::unique_ptr<LocalTrainer>> Make(const ArchitectureSpec& spec) {
     int64_t inputs = 1;
     for (int64_t dimension : spec.input_shape) inputs *= dimension;
-    return std::make_unique<LogisticTrainer>(inputs, spec.output_count);
+    return std::make_unique<LogisticTrainer>(inputs, spec.output_count, spec.kept);
   }
 
   const ParameterLayout& layout() const override { return layout_; }
+  std::vector<ChannelGroup> channel_groups() const override { return {{"inputs", all_inputs_, {{"linear.weight", 1}}}}; }
+  const Submodel* submodel() const override { return submodel_.has_value() ? &*submodel_ : nullptr; }
 
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override {
@@ -60,7 +70,7 @@ class LogisticTrainer : public LocalTrainer {
       const size_t end = std::min(order.size(), at + static_cast<size_t>(recipe.batch_size));
       std::fill(gradient.begin(), gradient.end(), 0.0f);
       for (size_t i = at; i < end; ++i) {
-        data.CopyInput(order[i], absl::MakeSpan(x));
+        CopyInput(data, order[i], absl::MakeSpan(x));
         std::vector<double> p = Probabilities(local, x);
         const int32_t label = data.label(order[i]);
         loss_sum -= std::log(std::max(p[static_cast<size_t>(label)], 1e-30));
@@ -87,7 +97,7 @@ class LogisticTrainer : public LocalTrainer {
     std::vector<float> x(static_cast<size_t>(inputs_));
     double loss = 0, right = 0;
     for (int64_t i = 0; i < data.size(); ++i) {
-      data.CopyInput(i, absl::MakeSpan(x));
+      CopyInput(data, i, absl::MakeSpan(x));
       const std::vector<double> p = Probabilities(model, x);
       loss -= std::log(std::max(p[static_cast<size_t>(data.label(i))], 1e-30));
       right += std::max_element(p.begin(), p.end()) - p.begin() == data.label(i);
@@ -99,12 +109,20 @@ class LogisticTrainer : public LocalTrainer {
 
   absl::StatusOr<std::vector<float>> InitialModel(uint64_t seed) override {
     Random random(seed);
-    std::vector<float> model(static_cast<size_t>(layout_.value_count()));
+    std::vector<float> model(static_cast<size_t>((submodel_.has_value() ? submodel_->whole() : layout_).value_count()));
     for (float& value : model) value = static_cast<float>(0.01 * random.Normal());
-    return model;
+    return submodel_.has_value() ? submodel_->Gather(model) : model;
   }
 
  private:
+  void CopyInput(const Dataset& data, int64_t index, absl::Span<float> x) const {
+    if (!submodel_.has_value()) return data.CopyInput(index, x);
+    std::vector<float> all(static_cast<size_t>(all_inputs_));
+    data.CopyInput(index, absl::MakeSpan(all));
+    auto out = x.begin();
+    for (const ChannelRange& range : submodel_->kept().at("inputs")) out = std::copy(all.begin() + range.begin, all.begin() + range.end, out);
+  }
+
   std::vector<double> Probabilities(absl::Span<const float> model, const std::vector<float>& x) const {
     std::vector<double> p(static_cast<size_t>(classes_));
     double highest = -1e300, sum = 0;
@@ -119,7 +137,8 @@ class LogisticTrainer : public LocalTrainer {
     return p;
   }
 
-  int64_t inputs_, classes_;
+  int64_t all_inputs_, inputs_, classes_;
+  std::optional<Submodel> submodel_;
   ParameterLayout layout_;
 };
 

@@ -15,6 +15,7 @@
 #include "fedwatt/config/settings.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/report/run_record.h"
+#include "fedwatt/round/fitting.h"
 #include "tests/report/records.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/tool/run_tool.h"
@@ -37,7 +38,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "meters", "strategies"};
+                                    "architectures", "codecs", "fits", "meters", "strategies"};
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
 #endif
@@ -80,7 +81,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"meters", Meters().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);
@@ -184,6 +185,9 @@ TEST_F(ReportTest, GivesJson) {
   EXPECT_EQ(json["totals"]["client_energy_tier"], "generic");
   EXPECT_EQ(json["totals"]["best_accuracy"], 0.75);
   EXPECT_EQ(json["summary"]["run_id"], "run-1");
+  ASSERT_GE(json["by_width"].size(), 1u);
+  EXPECT_EQ(json["by_width"][0]["width_fraction"], 1);
+  EXPECT_EQ(json["by_width"][0]["kept_parameters"], 199210);
 }
 
 TEST_F(ReportTest, ReadsTheRecordOfAKilledRun) {

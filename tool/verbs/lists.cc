@@ -1,4 +1,4 @@
-// fedwatt architectures, codecs, meters, strategies: what is registered, one name a line.
+// fedwatt architectures, codecs, fits, meters, strategies: what is registered, one name a line.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +7,7 @@
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/round/fitting.h"
 #include "fedwatt/round/model_chain.h"
 #include "fedwatt/energy/meter.h"
 #ifdef FEDWATT_HAS_TORCH
@@ -39,6 +40,7 @@ absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
   names.insert(std::upper_bound(names.begin(), names.end(), kChainStage), std::string(kChainStage));
   return List(options, names);
 }
+absl::StatusOr<ExitCode> ListFits(const Options& options) { return List(options, FitPolicies().Names()); }
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
 absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
 
@@ -55,6 +57,9 @@ void AddArchitectures(CLI::App& app, Action& chosen) {
 }
 void AddCodecs(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "codecs", "names that compression.uplink and compression.downlink may have", ListCodecs);
+}
+void AddFits(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "fits", "names that fit.policy may have", ListFits);
 }
 void AddMeters(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "meters", "names that energy.meter may have; doctor says which work here", ListMeters);

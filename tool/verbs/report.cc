@@ -56,6 +56,23 @@ ordered_json ToJson(const RunTotals& totals) {
           {"best_accuracy", OrNull(totals.best_accuracy)}};
 }
 
+ordered_json ToJson(const std::vector<WidthTotals>& widths) {
+  ordered_json json = ordered_json::array();
+  for (const WidthTotals& width : widths) {
+    json.push_back({{"width_fraction", width.width_fraction},
+                    {"kept_parameters", width.parameter_count},
+                    {"accepted", width.accepted},
+                    {"train_examples", width.train_examples},
+                    {"train_loss", OrNull(width.train_loss)},
+                    {"train_cpu_seconds", width.train_cpu_seconds},
+                    {"energy_uj", OrNull(width.energy)},
+                    {"energy_tier", std::string(EnergyTierName(width.energy ? width.energy_tier : EnergyTier::kMissing))},
+                    {"uplink_payload_bytes", width.uplink_payload_bytes},
+                    {"downlink_payload_bytes", width.downlink_payload_bytes}});
+  }
+  return json;
+}
+
 // Rounds and summary as they lie on disk, so that no field is lost, and totals, which a killed run's summary does not give.
 absl::StatusOr<std::string> ToJson(const std::string& directory, const RunRecord& run) {
   FEDWATT_ASSIGN_OR_RETURN(std::string lines, ReadFile(directory + "/rounds.jsonl"));
@@ -70,7 +87,7 @@ absl::StatusOr<std::string> ToJson(const std::string& directory, const RunRecord
     summary = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   }
   return ordered_json{
-             {"schema", "fedwatt.report.v1"}, {"totals", ToJson(SumRounds(run.rounds))}, {"summary", summary}, {"rounds", rounds}}
+             {"schema", "fedwatt.report.v1"}, {"totals", ToJson(SumRounds(run.rounds))}, {"by_width", ToJson(SumByWidth(run.attempts))}, {"summary", summary}, {"rounds", rounds}}
              .dump(2, ' ', false, ordered_json::error_handler_t::replace) +
          "\n";
 }

@@ -15,6 +15,7 @@
 #include "fedwatt/data/reader.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/report/run_record.h"
+#include "fedwatt/round/fitting.h"
 
 namespace fedwatt {
 
@@ -125,7 +126,7 @@ struct Settings {
   CompressionSettings compression;
   PrivacySettings privacy;
   std::string selection_policy = "uniform";
-  std::string fit_policy = "full";
+  FitOptions fit;
   EnergySettings energy;
   SecuritySettings security;
   ServerSettings server;

@@ -2,6 +2,7 @@
 #ifndef FEDWATT_ENERGY_DEVICE_CLASS_H_
 #define FEDWATT_ENERGY_DEVICE_CLASS_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct DeviceClass {
   Power idle_power;
   double uplink_bytes_per_second = 0;
   double downlink_bytes_per_second = 0;
+  int64_t memory_bytes = 0;          // that one would report
   double dropout_fraction = 0;       // of attempts that never answer, [0, 1)
 };
 

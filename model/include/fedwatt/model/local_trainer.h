@@ -14,6 +14,7 @@
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/plan.h"
+#include "fedwatt/model/submodel.h"
 
 namespace fedwatt {
 
@@ -54,8 +55,14 @@ class LocalTrainer {
   // Of the model this trainer was made for.
   virtual const ParameterLayout& layout() const = 0;
 
-  // Multiply-adds of one example's forward pass, for simulated devices. The default, one per value, is right for dense networks.
-  virtual double MacsPerExample() const { return static_cast<double>(layout().value_count()); }
+  // What may be dropped of this model together. Empty: it can only be trained whole.
+  virtual std::vector<ChannelGroup> channel_groups() const { return {}; }
+  // Where this model lies in the whole one, when it was made for a spec that keeps only some channels; null otherwise. Lives as long as the trainer.
+  virtual const Submodel* submodel() const { return nullptr; }
+
+  // For each entry of layout(), in how many multiply-adds of one example's forward pass each of its values takes part; 0 for kLocal. The
+  // default, one, is right for dense networks.
+  virtual std::vector<double> UsesPerExample() const;
 
   // Trains from `global` on `data` and writes the trained model into `local`; both have layout().value_count() values and may
   // not overlap. `seed` fixes the order of examples and dropout: the same arguments give the same bits on the same machine and build.
@@ -71,7 +78,11 @@ class LocalTrainer {
   virtual absl::StatusOr<std::vector<float>> InitialModel(uint64_t seed) = 0;
 };
 
-// Makes a trainer for an architecture; the coordinator, the fleet and each client call it.
+// Multiply-adds of one example's forward pass; `uses` as UsesPerExample() gives them for the layout, or for the whole of which it is a part.
+double MacsPerExample(const ParameterLayout& layout, absl::Span<const double> uses);
+
+// Makes a trainer for an architecture; the coordinator, the fleet and each client call it. One that can't make a narrower model refuses a spec that
+// keeps only some channels.
 using LocalTrainerFactory = std::function<absl::StatusOr<std::unique_ptr<LocalTrainer>>(const ArchitectureSpec&)>;
 
 }  // namespace fedwatt

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "fedwatt/base/digest.h"
+#include "fedwatt/model/channels.h"
 
 namespace fedwatt {
 
@@ -19,6 +20,8 @@ struct ArchitectureSpec {
   int64_t output_count = 0;                    // classes, vocabulary size, or regression outputs; >= 1
   std::map<std::string, std::string> options;  // architecture's own, e.g. {"dropout", "0.5"}; unknown ones are refused
   Digest archive_digest;                       // TorchScript only
+  // The channels that are left where the model is a narrower one; options and counts above describe the whole.
+  KeptChannels kept;
 };
 
 struct TrainingRecipe {

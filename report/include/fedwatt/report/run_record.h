@@ -60,6 +60,7 @@ struct AttemptRecord {
   std::string reason;   // RejectionName(), "" when accepted
   FitSpec fit;
   int64_t fit_parameter_count = 0;
+  std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
   std::optional<double> train_loss;
   bool completed_work = true;  // false: partial work within the deadline
@@ -111,6 +112,21 @@ struct RunTotals {
   std::optional<double> final_accuracy, best_accuracy;
 };
 RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
+
+// What the accepted attempts of one width cost and learned.
+struct WidthTotals {
+  double width_fraction = 1;
+  int64_t parameter_count = 0;  // the most that one of them trained
+  int64_t accepted = 0;
+  int64_t train_examples = 0;
+  std::optional<double> train_loss;  // example-weighted mean
+  double train_cpu_seconds = 0;      // of the phase train
+  std::optional<Energy> energy;      // all phases; null as soon as one attempt's is not known
+  EnergyTier energy_tier = EnergyTier::kWall;
+  int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
+};
+// By width, widest first.
+std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts);
 
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.
 std::optional<double> AccuracyOf(const RoundRecord& record);

@@ -16,9 +16,12 @@
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/digest.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/model/channels.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/plan.h"
-#include "fedwatt/round/model_chain.h"
+#include "fedwatt/model/submodel.h"
+#include "fedwatt/round/fitting.h"
+#include "fedwatt/round/publication.h"
 #include "fedwatt/round/rate_control.h"
 
 namespace fedwatt {
@@ -26,6 +29,9 @@ namespace fedwatt {
 struct GlobalModelOptions {
   Plan plan;                      // layout_digest is filled by Create
   ParameterLayout layout;
+  std::vector<ChannelGroup> groups;   // of the model; may be empty when every client trains it whole
+  std::vector<double> uses;           // LocalTrainer::UsesPerExample() of the model; empty: 1 each
+  FitOptions fit;
   std::string strategy = "fedavg";
   ServerOptimizerOptions optimizer;  // its layout is filled by Create
   int64_t max_cohort = 1;         // clients a round may ask; with plan.limits it bounds a round's weight
@@ -36,28 +42,38 @@ struct GlobalModelOptions {
 // Buffers of one folding thread, kept between folds.
 struct FoldScratch {
   DecodedValues decoded;
+  std::vector<float> whole;  // a narrower update spread out
 };
 
-// How a client that holds `held` gets at the newest model.
-struct ModelOffer {
-  std::shared_ptr<const std::string> blob;  // container to download: a whole model, or a delta from `base`; null when it holds the newest already
-  Digest blob_digest;                        // SHA-256 of the container
-  std::optional<Digest> base;                // ModelDigest that the delta starts from; absent for a whole model
+// What the attempts of a round train that were fitted alike. Immutable, and shared by them.
+struct FittedPlan {
+  Plan plan;
+  std::shared_ptr<const Submodel> submodel;          // null: the whole model
+  ParameterLayout layout;                            // of what is trained
+  std::shared_ptr<const std::vector<float>> values;  // that the client starts from
+  Digest model_digest;                               // of these
+  double macs_per_example = 0;                       // multiply-adds of one forward pass
 };
 
 // Check an update that may be hostile, decode it, add it to `accumulator`. Nothing shared changes on error. Thread-safe for different accumulators
-// and scratch vectors. Errors carry WithRejection().
+// and scratch vectors. `layout` is the plan's; where that is a narrower model, `submodel` says where it lies in the accumulator's. Errors carry
+// WithRejection().
 absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::string_view container, int64_t example_count, int64_t round,
-                        int64_t partition, Accumulator& accumulator, FoldScratch& scratch);
+                        int64_t partition, Accumulator& accumulator, FoldScratch& scratch, const Submodel* submodel = nullptr);
 
-// Owned by one thread; published() and blob() are immutable snapshots that other threads may keep.
+// Each standing narrow fit has a publication, and so a chain, of its own beside the whole model's; others are published for the round in which they
+// are assigned. Owned by one thread; published() and blob() are immutable snapshots that other threads may keep.
 class GlobalModel {
  public:
   // Errors: INVALID_ARGUMENT  wrong length, invalid plan; NOT_FOUND  unknown strategy or codec
   static absl::StatusOr<GlobalModel> Create(GlobalModelOptions options, std::vector<float> initial);
 
-  // Of the round to come: its uplink spells the step that rate control chose.
+  // Of the round to come, for whoever trains the whole model: its uplink spells the step that rate control chose.
   const Plan& plan() const { return options_.plan; }
+  // The clients' step size in the round to come. Before its first Assign().
+  void SetLearningRate(double client_learning_rate);
+  // What this partition trains in the round under way. Errors: as the downlink's encoder
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> Assign(int64_t round, int64_t partition, const DeviceReport& device);
   const ParameterLayout& layout() const { return options_.layout; }
   // A fresh accumulator of the strategy's kind.
   absl::StatusOr<std::unique_ptr<Accumulator>> NewAccumulator() const;
@@ -65,22 +81,24 @@ class GlobalModel {
   // Moves the model by one round's mean and encodes it for round + 1.
   absl::Status Step(const MeanDelta& delta, int64_t round);
 
-  // An update whose container has this many bytes was folded in the round under way; rate control wants to know.
-  void NoteUpdate(int64_t bytes);
+  // An update of `parameter_count` values whose container has this many bytes was folded in the round under way; rate control wants to know.
+  void NoteUpdate(int64_t bytes, int64_t parameter_count);
   // The round under way came to nothing.
   void AbandonRound() { rate_.Abandon(); }
 
   // The model that clients hold: blob() decoded. Its digest is the run record's `model_digest`.
-  const std::shared_ptr<const std::vector<float>>& published() const { return published_; }
-  const Digest& published_digest() const { return published_digest_; }
+  const std::shared_ptr<const std::vector<float>>& published() const { return whole_->values(); }
+  const Digest& published_digest() const { return whole_->digest(); }
   // The whole model as a container, and the SHA-256 that names it.
-  const std::shared_ptr<const std::string>& blob() const { return blob_; }
-  const Digest& blob_digest() const { return blob_digest_; }
+  const std::shared_ptr<const std::string>& blob() const { return whole_->blob(); }
+  const Digest& blob_digest() const { return whole_->blob_digest(); }
+  // Pipelines and chain stage that clients must know to get at their models.
+  std::vector<std::string> downlinks() const;
 
-  // What a client downloads that holds the version `held` names (none: nothing yet) or insists on the whole model. Coded once for all clients
-  // at a version. Without a chain it is always blob().
-  ModelOffer OfferFor(const std::optional<Digest>& held, bool whole);
-  // A container offered for the model of now. Null when there is none of this digest.
+  // What a client downloads for the model of now that keeps the channels `kept`, as an assignment named them, or the whole model (none); see
+  // Publication::OfferFor.
+  ModelOffer OfferFor(const KeptChannels& kept, absl::Span<const Digest> held, bool whole);
+  // A container offered for the model of now, of any fit. Null when there is none of this digest.
   std::shared_ptr<const std::string> FindBlob(const Digest& digest) const;
 
   // Everything a restart needs. Errors of Restore: DATA_LOSS  damaged; INVALID_ARGUMENT  of another layout or strategy
@@ -89,24 +107,23 @@ class GlobalModel {
 
  private:
   GlobalModel() = default;
-  absl::Status Publish(int64_t round);
-  absl::Status MoveChain();
-  ModelOffer WholeOffer();
+  struct NarrowModel {
+    std::shared_ptr<const Submodel> submodel;
+    Publication publication;
+    bool standing = false;
+  };
+  absl::StatusOr<NarrowModel> MakeNarrow(const KeptChannels& kept, const std::string& downlink, const std::vector<float>& values, bool from_seed) const;
 
   GlobalModelOptions options_;
   std::unique_ptr<ServerOptimizer> optimizer_;
   std::string accumulator_name_;
-  std::optional<Pipeline> downlink_;  // of whole models
-  std::optional<ModelChain> chain_;
-  bool chain_from_seed_ = false;      // the chain's version 0 is what clients can make themselves
+  Fitter fitter_;
+  std::string snapshot_downlink_;  // of narrow models that have no chain
   RateControl rate_;
   std::vector<float> master_;
-  std::shared_ptr<const std::vector<float>> published_;
-  Digest published_digest_;
-  std::shared_ptr<const std::string> blob_;
-  Digest blob_digest_;
-  ModelOffer whole_;                     // what a client gets that holds nothing it could start from
-  std::map<Digest, ModelOffer> offers_;  // deltas to the newest version, by the version they start from
+  std::optional<Publication> whole_;
+  std::map<KeptChannels, NarrowModel> narrow_;
+  std::map<KeptChannels, std::shared_ptr<const FittedPlan>> plans_;  // of the round under way
   int64_t round_ = 0;  // rounds stepped
 };
 

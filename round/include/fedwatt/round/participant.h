@@ -39,11 +39,11 @@ struct AttemptResult {
   double train_loss = 0;
   int64_t steps_done = 0;
   bool completed = true;          // false: stopped or out of time, partial work
-  // What the encoding lost, to be kept once the update counts; empty unless the plan's uplink has error feedback.
+  // What the encoding lost, to be kept once the update counts; empty unless the plan's uplink has error feedback. Of the whole model, as `Residual`.
   std::vector<float> residual;
 };
 
-// What earlier encodings lost, in the layout of the plan's model. It belongs to one client and one run.
+// What earlier encodings lost, in the layout of the whole model, whatever part of it is trained this time. It belongs to one client and one run.
 struct Residual {
   std::vector<float> values;
   int64_t round = 0;  // in which it was left
@@ -58,7 +58,7 @@ struct ParticipantScratch {
 };
 
 // Trains and encodes. `model` must have the plan's layout and the trainer's. `residual` may be null; it counts when the plan's uplink has error
-// feedback. `tracker` may be null; otherwise the phases train and encode are entered.
+// feedback, and changes only where the trainer's model covers the whole. `tracker` may be null; otherwise the phases train and encode are entered.
 // Errors: INVALID_ARGUMENT  layouts differ, or the plan is invalid; ABORTED  training diverged; FAILED_PRECONDITION  stopped before the first step
 absl::StatusOr<AttemptResult> RunAttempt(const Plan& plan, int64_t round, int64_t partition, const DecodedModel& model, const Dataset& data,
                                          LocalTrainer& trainer, const TrainingControl& control, const Residual* residual, PhaseTracker* tracker,

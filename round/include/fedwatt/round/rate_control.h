@@ -18,14 +18,14 @@ class RateControl {
  public:
   RateControl() = default;  // controls nothing
   // `spec` as in the settings; without a rate it is left as it is. Errors: INVALID_ARGUMENT  a rate outside [0.005, 8], or on a stage without step
-  static absl::StatusOr<RateControl> Create(std::string_view spec, int64_t parameter_count);
+  static absl::StatusOr<RateControl> Create(std::string_view spec);
 
   // How clients are to encode in the round to come.
   const std::string& spec() const { return spec_; }
   bool active() const { return target_ > 0; }
 
-  // An update of the round under way was folded; its payload took `bytes`.
-  void NoteUpdate(int64_t bytes);
+  // An update of `parameter_count` values of the round under way was folded; its payload took `bytes`.
+  void NoteUpdate(int64_t bytes, int64_t parameter_count);
   // The round was committed: draws the consequence. Abandoned: forgets the round's updates.
   void Commit();
   void Abandon();
@@ -40,10 +40,9 @@ class RateControl {
 
   std::string before_, after_;  // the spec around the multiple
   std::string spec_;
-  int64_t parameter_count_ = 0;
   double target_ = 0;
   double multiple_ = 0;
-  int64_t bytes_ = 0, updates_ = 0;
+  int64_t bytes_ = 0, parameters_ = 0;
 };
 
 }  // namespace fedwatt

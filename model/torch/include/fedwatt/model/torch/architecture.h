@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fedwatt/base/registry.h"
+#include "fedwatt/model/channels.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/plan.h"
 
@@ -71,24 +72,6 @@ using ArchitectureRegistry = Registry<Architecture>;
 // The built-in ones and what the application registered before it made its first trainer. Lives for the whole process.
 ArchitectureRegistry& Architectures();
 std::vector<std::string> ArchitectureNames();
-
-// One axis of one entry along which a group's channels lie: index (block * group.size + channel) * repeat + r belongs to
-// `channel`, for every block in [0, blocks) and r in [0, repeat); the axis is blocks * size * repeat long.
-struct ChannelAxis {
-  std::string entry;
-  int32_t axis = 0;
-  int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
-  int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
-  friend bool operator==(const ChannelAxis&, const ChannelAxis&) = default;
-};
-
-// Channels that can be kept or dropped only together; the name is the producing layer's. Inputs and outputs of the whole
-// network belong to no group.
-struct ChannelGroup {
-  std::string name;
-  int64_t size = 0;
-  std::vector<ChannelAxis> axes;
-};
 
 // Errors: NOT_FOUND  unknown architecture; INVALID_ARGUMENT  shape, counts or options do not suit it.
 absl::StatusOr<std::vector<ChannelGroup>> ChannelGroups(const ArchitectureSpec& spec);

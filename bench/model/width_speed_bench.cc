@@ -1,0 +1,106 @@
+// What a narrower client's training really costs: processor seconds an example of local SGD at several widths of one architecture, one kernel thread.
+//
+//   build/release/bin/width_speed_bench [architecture [repeats [batch size]]]
+//
+// Widths take turns within each repeat, so that whatever else the machine does hits all alike; ratios are to the full width of the same repeat.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "fedwatt/base/process.h"
+#include "fedwatt/base/random.h"
+#include "fedwatt/model/torch/torch_trainer.h"
+#include "fedwatt/round/fitting.h"
+
+namespace fedwatt {
+namespace {
+
+constexpr int64_t kExamples = 600;
+
+Dataset Synthetic(const ArchitectureSpec& spec) {
+  Random random(1);
+  ExampleStore store;
+  store.input_shape = spec.input_shape;
+  store.output_count = spec.output_count;
+  if (spec.name == "char_lstm") {
+    std::vector<int32_t> tokens(static_cast<size_t>(kExamples * store.input_size()));
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count)));
+    store.inputs = std::move(tokens);
+  } else {
+    std::vector<float> values(static_cast<size_t>(kExamples * store.input_size()));
+    for (float& value : values) value = static_cast<float>(random.Normal());
+    store.inputs = std::move(values);
+  }
+  for (int64_t i = 0; i < kExamples; ++i) store.labels.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count))));
+  return *Dataset::Create(std::move(store));
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+struct Width {
+  double fraction = 1;
+  std::unique_ptr<LocalTrainer> trainer;
+  std::vector<float> model, local;
+  std::vector<double> seconds, ratios;
+};
+
+int Run(const std::string& architecture, int repeats, int32_t batch) {
+  ArchitectureSpec spec{.name = architecture, .input_shape = {1, 28, 28}, .output_count = 10};
+  if (architecture == "char_lstm") spec.input_shape = {80}, spec.output_count = 80;
+  if (architecture == "lenet" || architecture == "pfl_cnn") spec.input_shape = {3, 32, 32};
+  const Dataset data = Synthetic(spec);
+  TrainingRecipe recipe;
+  recipe.batch_size = batch;
+  recipe.client_learning_rate = 0.01;
+  std::vector<Width> widths;
+  std::vector<ChannelGroup> groups;
+  for (double fraction : {1.0, 0.5, 0.25, 0.125, 0.0625}) {
+    Width width;
+    width.fraction = fraction;
+    ArchitectureSpec narrow = spec;
+    if (fraction < 1) {
+      absl::StatusOr<Fitter> fitter = Fitter::Create({.policy = "fixed", .widths = {fraction}}, groups, 1);
+      if (!fitter.ok()) return std::fprintf(stderr, "%s\n", fitter.status().ToString().c_str()), 1;
+      narrow.kept = fitter->For(1, 0, {}).kept;
+    }
+    absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTorchTrainer(narrow);
+    if (!trainer.ok()) return std::fprintf(stderr, "%s\n", trainer.status().ToString().c_str()), 1;
+    width.trainer = *std::move(trainer);
+    if (groups.empty()) groups = width.trainer->channel_groups();
+    width.model = *width.trainer->InitialModel(1);
+    width.local.resize(width.model.size());
+    widths.push_back(std::move(width));
+  }
+  for (int repeat = -1; repeat < repeats; ++repeat) {  // the first warms up
+    for (Width& width : widths) {
+      const absl::Duration start = ThreadCpuTime();
+      if (!width.trainer->Train(width.model, data, recipe, 1, {}, absl::MakeSpan(width.local)).ok()) return 1;
+      if (repeat < 0) continue;
+      width.seconds.push_back(absl::ToDoubleSeconds(ThreadCpuTime() - start) / kExamples);
+      width.ratios.push_back(widths[0].seconds.back() / width.seconds.back());
+    }
+  }
+  const double parameters = static_cast<double>(widths[0].model.size()), macs = MacsPerExample(widths[0].trainer->layout(), widths[0].trainer->UsesPerExample());
+  std::printf("%s, batch %d, %d repeats of %ld examples\n%-8s %10s %7s %7s %12s %s\n", architecture.c_str(), batch, repeats, static_cast<long>(kExamples), "width",
+              "parameters", "share", "macs", "cpu us/ex.", "times faster, median (least to most)");
+  for (const Width& width : widths) {
+    std::printf("%-8g %10zu %6.1f%% %6.1f%% %12.1f %.2f (%.2f to %.2f)\n", width.fraction, width.model.size(), 100 * static_cast<double>(width.model.size()) / parameters,
+                100 * MacsPerExample(width.trainer->layout(), width.trainer->UsesPerExample()) / macs, 1e6 * Median(width.seconds), Median(width.ratios),
+                *std::min_element(width.ratios.begin(), width.ratios.end()), *std::max_element(width.ratios.begin(), width.ratios.end()));
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace fedwatt
+
+int main(int argc, char** argv) {
+  if (!fedwatt::ConfigureKernels(1).ok()) return 1;
+  for (const auto& [key, value] : fedwatt::KernelFacts()) std::printf("%s %s\n", key.c_str(), value.c_str());
+  return fedwatt::Run(argc > 1 ? argv[1] : "fedavg_cnn", argc > 2 ? std::max(1, std::atoi(argv[2])) : 7, argc > 3 ? std::max(1, std::atoi(argv[3])) : 10);
+}

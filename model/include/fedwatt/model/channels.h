@@ -1,0 +1,43 @@
+// Which values of a model shrink together, and which of them a narrower copy keeps.
+#ifndef FEDWATT_MODEL_CHANNELS_H_
+#define FEDWATT_MODEL_CHANNELS_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace fedwatt {
+
+// One axis of one entry along which a group's channels lie: index (block * group.size + channel) * repeat + r belongs to
+// `channel`, for every block in [0, blocks) and r in [0, repeat); the axis is blocks * size * repeat long.
+struct ChannelAxis {
+  std::string entry;
+  int32_t axis = 0;
+  int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
+  int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
+  friend bool operator==(const ChannelAxis&, const ChannelAxis&) = default;
+};
+
+// Channels that can be kept or dropped only together; the name is the producing layer's. Inputs and outputs of the whole
+// network belong to no group.
+struct ChannelGroup {
+  std::string name;
+  int64_t size = 0;
+  std::vector<ChannelAxis> axes;
+};
+
+// The channels [begin, end) of a group.
+struct ChannelRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  friend auto operator<=>(const ChannelRange&, const ChannelRange&) = default;
+};
+
+// The channels that a narrower model keeps, by group: ranges in order, neither touching nor empty. A group that is not named is kept
+// whole; an empty map is the whole model.
+using KeptChannels = std::map<std::string, std::vector<ChannelRange>>;
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_MODEL_CHANNELS_H_

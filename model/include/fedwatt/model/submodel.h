@@ -1,0 +1,49 @@
+// Where a narrower model lies in the whole one: pure index arithmetic, no training engine.
+#ifndef FEDWATT_MODEL_SUBMODEL_H_
+#define FEDWATT_MODEL_SUBMODEL_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fedwatt/model/channels.h"
+#include "fedwatt/model/client_update.h"
+#include "fedwatt/model/layout.h"
+
+namespace fedwatt {
+
+// The model that is left of a whole one when some channels are dropped. Axes keep their order, so the narrow model's k-th value is the
+// k-th covered coordinate of the whole. Immutable; thread-compatible.
+class Submodel {
+ public:
+  // Errors: INVALID_ARGUMENT  a group that `groups` lacks; ranges that are empty, out of order, touching or outside the group; groups that
+  //                           do not suit the layout
+  static absl::StatusOr<Submodel> Create(ParameterLayout whole, absl::Span<const ChannelGroup> groups, KeptChannels kept);
+
+  const ParameterLayout& whole() const { return whole_; }
+  const ParameterLayout& layout() const { return layout_; }
+  const KeptChannels& kept() const { return kept_; }
+  // Coordinates of the whole model that the narrow one has: sorted, disjoint, not touching.
+  absl::Span<const CoordinateRange> covered() const { return covered_; }
+
+  // Lengths are those of whole() and layout().
+  void Gather(absl::Span<const float> whole, absl::Span<float> narrow) const;
+  std::vector<float> Gather(absl::Span<const float> whole) const;
+  // Leaves alone what is not covered.
+  void Scatter(absl::Span<const float> narrow, absl::Span<float> whole) const;
+  // Turns coordinates of the narrow model into those of the whole. Each must be less than layout().value_count().
+  void ToWhole(absl::Span<uint32_t> indices) const;
+
+ private:
+  Submodel() = default;
+
+  ParameterLayout whole_, layout_;
+  KeptChannels kept_;
+  std::vector<CoordinateRange> covered_;
+  std::vector<int64_t> starts_;  // of each covered range, in the narrow model
+};
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_MODEL_SUBMODEL_H_

@@ -1,0 +1,20 @@
+#include "fedwatt/model/local_trainer.h"
+
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+
+std::vector<double> LocalTrainer::UsesPerExample() const {
+  std::vector<double> uses;
+  for (const LayoutEntry& entry : layout().entries()) uses.push_back(entry.kind == EntryKind::kLocal ? 0 : 1);
+  return uses;
+}
+
+double MacsPerExample(const ParameterLayout& layout, absl::Span<const double> uses) {
+  FEDWATT_CHECK(uses.size() == layout.entries().size());
+  double macs = 0;
+  for (size_t i = 0; i < uses.size(); ++i) macs += uses[i] * static_cast<double>(layout.entries()[i].element_count());
+  return macs;
+}
+
+}  // namespace fedwatt

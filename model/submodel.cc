@@ -1,0 +1,148 @@
+#include "fedwatt/model/submodel.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/nearest.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+namespace {
+
+absl::Status CheckKept(const ChannelGroup& group, const std::vector<ChannelRange>& ranges) {
+  if (ranges.empty()) return absl::InvalidArgumentError(absl::StrCat("channels of '", group.name, "': none kept, expected at least one"));
+  int64_t last = -1;
+  for (const ChannelRange& range : ranges) {
+    // Ranges that touch would be one, so that equal sets have equal spellings.
+    if (range.begin <= last || range.end <= range.begin || range.end > group.size) {
+      return absl::InvalidArgumentError(absl::StrCat("channels of '", group.name, "': range [", range.begin, ", ", range.end, ") after ", last,
+                                                     ", expected ranges in order that neither touch nor leave [0, ", group.size, ")"));
+    }
+    last = range.end;
+  }
+  return absl::OkStatus();
+}
+
+// What is kept of an entry, axis by axis; an axis without ranges is kept whole.
+using AxisRanges = std::vector<std::vector<CoordinateRange>>;
+
+void Append(int64_t begin, int64_t end, std::vector<CoordinateRange>& ranges) {
+  if (!ranges.empty() && ranges.back().end == begin) {
+    ranges.back().end = end;
+  } else {
+    ranges.push_back({begin, end});
+  }
+}
+
+// `origin`: coordinate of the slice's first value; `stride`: values of one index of `axis`.
+void Cover(const LayoutEntry& entry, const AxisRanges& kept, size_t axis, size_t last_cut, int64_t origin, int64_t stride,
+           std::vector<CoordinateRange>& covered) {
+  const CoordinateRange all{0, entry.shape[axis]};
+  const absl::Span<const CoordinateRange> ranges = kept[axis].empty() ? absl::MakeConstSpan(&all, 1) : absl::MakeConstSpan(kept[axis]);
+  for (const CoordinateRange& range : ranges) {
+    if (axis == last_cut) {
+      Append(origin + range.begin * stride, origin + range.end * stride, covered);
+      continue;
+    }
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      Cover(entry, kept, axis + 1, last_cut, origin + i * stride, stride / entry.shape[axis + 1], covered);
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<const ChannelGroup> groups, KeptChannels kept) {
+  std::map<std::string, AxisRanges> cuts;
+  for (const LayoutEntry& entry : whole.entries()) cuts[entry.name].resize(entry.shape.size());
+  for (const auto& [name, ranges] : kept) {
+    auto group = std::find_if(groups.begin(), groups.end(), [&name = name](const ChannelGroup& one) { return one.name == name; });
+    if (group == groups.end()) {
+      std::vector<std::string> names;
+      for (const ChannelGroup& one : groups) names.push_back(one.name);
+      const std::string nearest = NearestName(name, names);
+      return absl::InvalidArgumentError(absl::StrCat("channels: no group '", name, "'", nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"),
+                                                     names.empty() ? "; the model can't be cut" : absl::StrCat("; known: ", absl::StrJoin(names, ", "))));
+    }
+    FEDWATT_RETURN_IF_ERROR(CheckKept(*group, ranges));
+    for (const ChannelAxis& axis : group->axes) {
+      auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == axis.entry; });
+      const bool suits = entry != whole.entries().end() && axis.axis >= 0 && axis.axis < static_cast<int64_t>(entry->shape.size()) &&
+                         entry->shape[static_cast<size_t>(axis.axis)] == axis.blocks * group->size * axis.repeat;
+      if (!suits || !cuts[axis.entry][static_cast<size_t>(axis.axis)].empty()) {
+        return absl::InvalidArgumentError(absl::StrCat("channels of '", name, "': axis ", axis.axis, " of '", axis.entry, "' does not suit the layout"));
+      }
+      std::vector<CoordinateRange>& cut = cuts[axis.entry][static_cast<size_t>(axis.axis)];
+      for (int64_t block = 0; block < axis.blocks; ++block) {
+        for (const ChannelRange& range : ranges) {
+          Append((block * group->size + range.begin) * axis.repeat, (block * group->size + range.end) * axis.repeat, cut);
+        }
+      }
+    }
+  }
+
+  Submodel submodel;
+  std::vector<LayoutEntry> entries;
+  for (size_t i = 0; i < whole.entries().size(); ++i) {
+    LayoutEntry entry = whole.entries()[i];
+    const AxisRanges& kept_axes = cuts[entry.name];
+    size_t last_cut = 0;
+    LayoutEntry narrow = entry;
+    for (size_t axis = 0; axis < kept_axes.size(); ++axis) {
+      if (kept_axes[axis].empty()) continue;
+      last_cut = axis;
+      narrow.shape[axis] = 0;
+      for (const CoordinateRange& range : kept_axes[axis]) narrow.shape[axis] += range.end - range.begin;
+    }
+    if (entry.kind != EntryKind::kLocal) {
+      const int64_t origin = whole.offset(i), count = entry.element_count();
+      if (entry.shape.empty()) {
+        Append(origin, origin + 1, submodel.covered_);
+      } else {
+        Cover(entry, kept_axes, 0, last_cut, origin, count / entry.shape[0], submodel.covered_);
+      }
+    }
+    entries.push_back(std::move(narrow));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(submodel.layout_, ParameterLayout::Create(std::move(entries)));
+  int64_t start = 0;
+  for (const CoordinateRange& range : submodel.covered_) {
+    submodel.starts_.push_back(start);
+    start += range.end - range.begin;
+  }
+  FEDWATT_CHECK(start == submodel.layout_.value_count());
+  submodel.whole_ = std::move(whole);
+  submodel.kept_ = std::move(kept);
+  return submodel;
+}
+
+void Submodel::Gather(absl::Span<const float> whole, absl::Span<float> narrow) const {
+  FEDWATT_CHECK(static_cast<int64_t>(whole.size()) == whole_.value_count() && static_cast<int64_t>(narrow.size()) == layout_.value_count());
+  auto out = narrow.begin();
+  for (const CoordinateRange& range : covered_) out = std::copy(whole.begin() + range.begin, whole.begin() + range.end, out);
+}
+
+std::vector<float> Submodel::Gather(absl::Span<const float> whole) const {
+  std::vector<float> narrow(static_cast<size_t>(layout_.value_count()));
+  Gather(whole, absl::MakeSpan(narrow));
+  return narrow;
+}
+
+void Submodel::Scatter(absl::Span<const float> narrow, absl::Span<float> whole) const {
+  FEDWATT_CHECK(static_cast<int64_t>(whole.size()) == whole_.value_count() && static_cast<int64_t>(narrow.size()) == layout_.value_count());
+  for (size_t i = 0; i < covered_.size(); ++i) {
+    std::copy_n(narrow.begin() + starts_[i], covered_[i].end - covered_[i].begin, whole.begin() + covered_[i].begin);
+  }
+}
+
+void Submodel::ToWhole(absl::Span<uint32_t> indices) const {
+  for (uint32_t& index : indices) {
+    const size_t i = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), static_cast<int64_t>(index)) - starts_.begin()) - 1;
+    index = static_cast<uint32_t>(covered_[i].begin + (index - starts_[i]));
+  }
+}
+
+}  // namespace fedwatt

@@ -1,0 +1,94 @@
+#include "fedwatt/round/fitting.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+namespace internal {
+void InstallFitPolicys(FitPolicyRegistry& registry);
+void InstallChannelPolicys(ChannelPolicyRegistry& registry);
+}  // namespace internal
+
+FitPolicyRegistry& FitPolicies() {
+  static FitPolicyRegistry* registry = [] {
+    auto* made = new FitPolicyRegistry("fit policy");
+    internal::InstallFitPolicys(*made);
+    return made;
+  }();
+  return *registry;
+}
+
+ChannelPolicyRegistry& ChannelPolicies() {
+  static ChannelPolicyRegistry* registry = [] {
+    auto* made = new ChannelPolicyRegistry("channel policy");
+    internal::InstallChannelPolicys(*made);
+    return made;
+  }();
+  return *registry;
+}
+
+absl::Status CheckFit(const FitOptions& options) {
+  FEDWATT_ASSIGN_OR_RETURN(FitPolicy policy, FitPolicies().Find(options.policy));
+  FEDWATT_RETURN_IF_ERROR(ChannelPolicies().Find(options.channels).status());
+  for (size_t i = 0; i < options.widths.size(); ++i) {
+    const double width = options.widths[i];
+    if (!(width > 0 && width <= 1)) return absl::InvalidArgumentError(absl::StrCat("fit.widths: expected numbers in (0, 1], got ", width));
+    if (i > 0 && !(width < options.widths[i - 1])) {
+      return absl::InvalidArgumentError(absl::StrCat("fit.widths: expected the widest first and none twice, got ", width, " after ", options.widths[i - 1]));
+    }
+  }
+  if (options.live < 0 || options.live > 64) return absl::InvalidArgumentError(absl::StrCat("fit.live: expected [0, 64], got ", options.live));
+  return policy.check(options);
+}
+
+absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed) {
+  FEDWATT_RETURN_IF_ERROR(CheckFit(options));
+  Fitter fitter;
+  FEDWATT_ASSIGN_OR_RETURN(fitter.policy_, FitPolicies().Find(options.policy));
+  FEDWATT_ASSIGN_OR_RETURN(fitter.channels_, ChannelPolicies().Find(options.channels));
+  if (groups.empty() && std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; })) {
+    return absl::InvalidArgumentError(absl::StrCat("fit.policy = '", options.policy, "': this model declares no channels that could be dropped and can only be trained whole; "
+                                                   "expected 'full'"));
+  }
+  fitter.options_ = std::move(options);
+  fitter.groups_ = std::move(groups);
+  fitter.seed_ = seed;
+  return fitter;
+}
+
+Fit Fitter::Cut(double width, int64_t round) const {
+  Fit fit{width, {}};
+  if (width >= 1) return fit;
+  for (const ChannelGroup& group : groups_) {
+    // A width meets whole numbers of channels more often than binary fractions show.
+    const int64_t count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(width * static_cast<double>(group.size) - 1e-9)), 1, group.size);
+    if (count < group.size) fit.kept[group.name] = channels_.choose(group.size, count, round);
+  }
+  return fit;
+}
+
+Fit Fitter::For(int64_t round, int64_t partition, const DeviceReport& device) const {
+  if (!policy_.has_value()) return Fit();
+  return Cut(policy_->width(options_, {seed_, round, partition, device}), round);
+}
+
+int64_t Fitter::NarrowCount() const {
+  return std::count_if(options_.widths.begin(), options_.widths.end(), [](double width) { return width < 1; });
+}
+
+std::vector<Fit> Fitter::Standing() const {
+  std::vector<Fit> fits;
+  if (channels_.moves) return fits;
+  for (double width : options_.widths) {
+    if (width < 1 && static_cast<int64_t>(fits.size()) < options_.live) fits.push_back(Cut(width, 1));
+  }
+  return fits;
+}
+
+bool Fitter::sends_snapshots() const { return NarrowCount() > (channels_.moves ? 0 : options_.live); }
+
+}  // namespace fedwatt

@@ -1,0 +1,97 @@
+// How much of the model each client trains. Which width a client gets is a policy (one file each under round/fits/), and so is which channels a width
+// keeps (round/channels/).
+#ifndef FEDWATT_ROUND_FITTING_H_
+#define FEDWATT_ROUND_FITTING_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fedwatt/base/registry.h"
+#include "fedwatt/model/channels.h"
+
+namespace fedwatt {
+
+struct FitOptions {
+  std::string policy = "full";
+  std::vector<double> widths;      // kept shares of each channel group, (0, 1], widest first
+  std::vector<double> shares;      // by_capability, by_turns: relative share of each width, > 0; empty: equal shares
+  std::vector<int64_t> memory_mb;  // by_capability: megabytes (10^6 bytes) a device must report for each width; empty: dealt by share
+  std::string channels = "ordered";
+  int64_t live = 8;                // narrow fits that keep a chain of increments, [0, 64]; the others get whole snapshots
+};
+// Whether the policy can work with them. Errors: NOT_FOUND  unknown policy; INVALID_ARGUMENT  naming the setting, its range and what was got
+absl::Status CheckFit(const FitOptions& options);
+
+// What a device said of itself when it checked in.
+struct DeviceReport {
+  std::optional<int64_t> memory_bytes;
+};
+
+struct FitRequest {
+  uint64_t seed = 0;  // of the run
+  int64_t round = 0;  // from 1
+  int64_t partition = 0;
+  DeviceReport device;
+};
+
+// Decides by the request alone, so that a simulated and a networked run, and one that was restarted, fit alike.
+struct FitPolicy {
+  // Errors: INVALID_ARGUMENT  options that this policy can't work with. What all policies need has been checked.
+  absl::Status (*check)(const FitOptions& options);
+  // One of options.widths, or 1.
+  double (*width)(const FitOptions& options, const FitRequest& request);
+};
+using FitPolicyRegistry = Registry<FitPolicy>;
+// "by_capability", "by_turns", "fixed", "full".
+FitPolicyRegistry& FitPolicies();
+
+struct ChannelPolicy {
+  // The choice changes from round to round.
+  bool moves = false;
+  // Which `count` of `size` channels are kept in a round; 1 <= count <= size. Ranges as in KeptChannels.
+  std::vector<ChannelRange> (*choose)(int64_t size, int64_t count, int64_t round);
+};
+using ChannelPolicyRegistry = Registry<ChannelPolicy>;
+// "ordered", "rolling".
+ChannelPolicyRegistry& ChannelPolicies();
+
+// What one client trains in one round.
+struct Fit {
+  double width = 1;
+  KeptChannels kept;  // empty: the whole model
+};
+
+// Applies both policies to a model. Immutable; thread-compatible.
+class Fitter {
+ public:
+  // Everybody trains the whole model.
+  Fitter() = default;
+  // Errors: as CheckFit; INVALID_ARGUMENT  a model without channel groups can only be trained whole
+  static absl::StatusOr<Fitter> Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed);
+
+  Fit For(int64_t round, int64_t partition, const DeviceReport& device) const;
+  // Narrow fits that stay the same over all rounds, at most options.live of them, widest first.
+  std::vector<Fit> Standing() const;
+  // Some clients may get narrow models that are no standing fit's.
+  bool sends_snapshots() const;
+
+ private:
+  Fit Cut(double width, int64_t round) const;
+  int64_t NarrowCount() const;
+
+  FitOptions options_;
+  std::vector<ChannelGroup> groups_;
+  uint64_t seed_ = 0;
+  std::optional<FitPolicy> policy_;
+  ChannelPolicy channels_;
+};
+
+}  // namespace fedwatt
+
+#endif  // FEDWATT_ROUND_FITTING_H_

@@ -1,0 +1,139 @@
+#include "fedwatt/model/submodel.h"
+
+#include <numeric>
+
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+ParameterLayout Layout(std::vector<LayoutEntry> entries) { return *ParameterLayout::Create(std::move(entries)); }
+
+std::vector<float> Coordinates(int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  std::iota(values.begin(), values.end(), 0.0f);
+  return values;
+}
+
+// Which coordinates of the whole a submodel keeps.
+std::vector<float> Kept(const Submodel& submodel) { return submodel.Gather(Coordinates(submodel.whole().value_count())); }
+
+// 3 inputs, 4 hidden units, 2 outputs: a (4 x 3) at 0, its bias at 12, b (2 x 4) at 16, its bias at 24.
+struct Perceptron {
+  ParameterLayout layout = Layout({{"a.weight", {4, 3}}, {"a.bias", {4}}, {"b.weight", {2, 4}}, {"b.bias", {2}}});
+  std::vector<ChannelGroup> groups{{"a", 4, {{"a.weight", 0}, {"a.bias", 0}, {"b.weight", 1}}}};
+};
+
+TEST(SubmodelTest, DropsHiddenUnits) {
+  Perceptron p;
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(p.layout, p.groups, {{"a", {{0, 2}}}}));
+  EXPECT_THAT(narrow.layout().entries()[0].shape, ElementsAre(2, 3));
+  EXPECT_THAT(narrow.layout().entries()[2].shape, ElementsAre(2, 2));
+  EXPECT_THAT(Kept(narrow), ElementsAre(0, 1, 2, 3, 4, 5, 12, 13, 16, 17, 20, 21, 24, 25));
+  EXPECT_THAT(narrow.covered(), ElementsAre(CoordinateRange{0, 6}, CoordinateRange{12, 14}, CoordinateRange{16, 18}, CoordinateRange{20, 22}, CoordinateRange{24, 26}));
+  ASSERT_OK_AND_ASSIGN(const Submodel split, Submodel::Create(p.layout, p.groups, {{"a", {{0, 1}, {3, 4}}}}));
+  EXPECT_THAT(Kept(split), ElementsAre(0, 1, 2, 9, 10, 11, 12, 15, 16, 19, 20, 23, 24, 25));
+}
+
+TEST(SubmodelTest, WithoutDropsItIsTheWhole) {
+  Perceptron p;
+  for (const KeptChannels& kept : {KeptChannels{}, KeptChannels{{"a", {{0, 4}}}}}) {
+    ASSERT_OK_AND_ASSIGN(const Submodel all, Submodel::Create(p.layout, p.groups, kept));
+    EXPECT_TRUE(all.layout() == p.layout);
+    EXPECT_THAT(all.covered(), ElementsAre(CoordinateRange{0, 26}));
+  }
+}
+
+// A convolution of 3 channels with 1 x 2 kernels over 2 channels, then a linear layer over 3 channels x 4 positions: column = channel * 4 + position.
+TEST(SubmodelTest, DropsChannelsOfAConvolutionAndTheirPlacesAfterFlattening) {
+  const ParameterLayout layout = Layout({{"c.weight", {3, 2, 1, 2}}, {"c.bias", {3}}, {"f.weight", {2, 12}}, {"f.bias", {2}}});
+  const std::vector<ChannelGroup> groups{{"c", 3, {{"c.weight", 0}, {"c.bias", 0}, {"f.weight", 1, 4}}}};
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(layout, groups, {{"c", {{1, 2}}}}));
+  EXPECT_THAT(narrow.layout().entries()[0].shape, ElementsAre(1, 2, 1, 2));
+  EXPECT_THAT(narrow.layout().entries()[2].shape, ElementsAre(2, 4));
+  // c.weight at 0, c.bias at 12, f.weight at 15, f.bias at 39.
+  EXPECT_THAT(Kept(narrow), ElementsAre(4, 5, 6, 7, 13, 19, 20, 21, 22, 31, 32, 33, 34, 39, 40));
+}
+
+// Two chained convolutions: the second is cut on both of its channel axes.
+TEST(SubmodelTest, CutsInputAndOutputChannelsOfOneTensor) {
+  const ParameterLayout layout = Layout({{"c.weight", {2, 2, 1, 1}}, {"d.weight", {3, 2, 1, 2}}});
+  const std::vector<ChannelGroup> groups{{"c", 2, {{"c.weight", 0}, {"d.weight", 1}}}, {"d", 3, {{"d.weight", 0}}}};
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(layout, groups, {{"c", {{1, 2}}}, {"d", {{0, 1}, {2, 3}}}}));
+  // d.weight at 4: output o, input i, kernel place k at 4 + 4 o + 2 i + k.
+  EXPECT_THAT(Kept(narrow), ElementsAre(2, 3, 6, 7, 14, 15));
+  EXPECT_THAT(narrow.layout().entries()[1].shape, ElementsAre(2, 1, 1, 2));
+}
+
+// Two hidden units under four gates: gate g of unit u is row 2 g + u.
+TEST(SubmodelTest, DropsUnitsOfEveryGateOfAnLstm) {
+  const ParameterLayout layout = Layout({{"l.weight_ih_l0", {8, 3}}, {"l.weight_hh_l0", {8, 2}}, {"l.bias_ih_l0", {8}}});
+  const std::vector<ChannelGroup> groups{
+      {"l", 2, {{"l.weight_ih_l0", 0, 1, 4}, {"l.weight_hh_l0", 0, 1, 4}, {"l.weight_hh_l0", 1}, {"l.bias_ih_l0", 0, 1, 4}}}};
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(layout, groups, {{"l", {{1, 2}}}}));
+  EXPECT_THAT(narrow.layout().entries()[0].shape, ElementsAre(4, 3));
+  EXPECT_THAT(narrow.layout().entries()[1].shape, ElementsAre(4, 1));
+  EXPECT_THAT(Kept(narrow), ElementsAre(3, 4, 5, 9, 10, 11, 15, 16, 17, 21, 22, 23,  // input weights, rows 1, 3, 5, 7
+                                        27, 31, 35, 39,                              // recurrent weights (at 24), column 1 of the same rows
+                                        41, 43, 45, 47));                            // bias, at 40
+}
+
+TEST(SubmodelTest, DropsColumnsOfAnEmbedding) {
+  const ParameterLayout layout = Layout({{"e.weight", {3, 4}}, {"f.weight", {1, 4}}});
+  const std::vector<ChannelGroup> groups{{"e", 4, {{"e.weight", 1}, {"f.weight", 1}}}};
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(layout, groups, {{"e", {{2, 4}}}}));
+  EXPECT_THAT(Kept(narrow), ElementsAre(2, 3, 6, 7, 10, 11, 14, 15));
+}
+
+TEST(SubmodelTest, ScatterChangesWhatIsCoveredOnly) {
+  Perceptron p;
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(p.layout, p.groups, {{"a", {{1, 2}}}}));
+  std::vector<float> whole(26, -1);
+  const std::vector<float> values = Coordinates(narrow.layout().value_count());
+  narrow.Scatter(values, absl::MakeSpan(whole));
+  EXPECT_THAT(whole, ElementsAre(-1, -1, -1, 0, 1, 2, -1, -1, -1, -1, -1, -1, -1, 3, -1, -1, -1, 4, -1, -1, -1, 5, -1, -1, 6, 7));
+  EXPECT_EQ(narrow.Gather(whole), values);
+  std::vector<uint32_t> indices{7, 0, 3, 5, 2};
+  narrow.ToWhole(absl::MakeSpan(indices));
+  EXPECT_THAT(indices, ElementsAre(25, 3, 13, 21, 5));
+}
+
+TEST(SubmodelTest, LocalEntriesTakeNoPlaceAndScalarsStay) {
+  const ParameterLayout layout = Layout({{"s", {}}, {"n.steps", {}, EntryKind::kLocal, Dtype::kInt64}, {"n.mean", {2}, EntryKind::kAveragedBuffer}});
+  const std::vector<ChannelGroup> groups{{"n", 2, {{"n.mean", 0}}}};
+  ASSERT_OK_AND_ASSIGN(const Submodel narrow, Submodel::Create(layout, groups, {{"n", {{1, 2}}}}));
+  EXPECT_THAT(Kept(narrow), ElementsAre(0, 2));
+}
+
+TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
+  Perceptron p;
+  const auto refused = [&](KeptChannels kept, const char* words) {
+    EXPECT_THAT(Submodel::Create(p.layout, p.groups, std::move(kept)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words))) << words;
+  };
+  refused({{"aa", {{0, 1}}}}, "did you mean 'a'");
+  refused({{"a", {}}}, "none kept");
+  refused({{"a", {{0, 5}}}}, "[0, 4)");
+  refused({{"a", {{-1, 2}}}}, "[-1, 2)");
+  refused({{"a", {{2, 2}}}}, "[2, 2)");
+  refused({{"a", {{2, 1}}}}, "[2, 1)");
+  refused({{"a", {{2, 3}, {0, 1}}}}, "in order");
+  refused({{"a", {{0, 2}, {2, 3}}}}, "touch");
+  refused({{"a", {{0, 3}, {1, 4}}}}, "in order");
+  const auto unsuitable = [&](ChannelAxis axis) {
+    const std::vector<ChannelGroup> groups{{"a", 4, {std::move(axis)}}};
+    EXPECT_THAT(Submodel::Create(p.layout, groups, {{"a", {{0, 2}}}}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("does not suit")));
+  };
+  unsuitable({"nowhere", 0});
+  unsuitable({"a.weight", 1});
+  unsuitable({"a.weight", 2});
+  unsuitable({"a.weight", -1});
+  const std::vector<ChannelGroup> twice{{"a", 4, {{"a.bias", 0}}}, {"c", 4, {{"a.bias", 0}}}};
+  EXPECT_THAT(Submodel::Create(p.layout, twice, {{"a", {{0, 2}}}, {"c", {{0, 2}}}}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("does not suit")));
+}
+
+}  // namespace
+}  // namespace fedwatt

@@ -1,0 +1,119 @@
+// Narrower copies of every built-in architecture are what is left of the whole one when channels are switched off.
+#include <cmath>
+
+#include "fedwatt/model/torch/architecture.h"
+#include "tests/model/torch/torch_testing.h"
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::RandomDataset;
+using ::fedwatt::testing::StatusIs;
+using ::fedwatt::testing::TypicalSpec;
+using ::testing::HasSubstr;
+
+// About half of each group: a window that wraps around, so that neither end is special.
+KeptChannels WrappingHalf(const std::vector<ChannelGroup>& groups) {
+  KeptChannels kept;
+  for (const ChannelGroup& group : groups) {
+    const int64_t count = (group.size + 1) / 2;
+    if (count < group.size) kept[group.name] = {{0, count / 2}, {group.size - (count - count / 2), group.size}};
+    if (count / 2 == 0) kept[group.name] = {{group.size - count, group.size}};
+  }
+  return kept;
+}
+
+class NarrowModelTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    whole_spec_ = TypicalSpec(GetParam());
+    if (GetParam() == "pfl_cnn") whole_spec_.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
+    whole_ = *MakeTorchTrainer(whole_spec_);
+    narrow_spec_ = whole_spec_;
+    narrow_spec_.kept = WrappingHalf(whole_->channel_groups());
+    absl::StatusOr<std::unique_ptr<LocalTrainer>> narrow = MakeTorchTrainer(narrow_spec_);
+    ASSERT_THAT(narrow, IsOk());
+    narrow_ = *std::move(narrow);
+  }
+  ArchitectureSpec whole_spec_, narrow_spec_;
+  std::unique_ptr<LocalTrainer> whole_, narrow_;
+};
+
+TEST_P(NarrowModelTest, StartsWithItsSliceOfTheWholeStart) {
+  ASSERT_NE(narrow_->submodel(), nullptr);
+  EXPECT_EQ(whole_->submodel(), nullptr);
+  EXPECT_TRUE(narrow_->submodel()->layout() == narrow_->layout());
+  EXPECT_TRUE(narrow_->submodel()->whole() == whole_->layout());
+  EXPECT_LT(narrow_->layout().value_count(), 0.6 * static_cast<double>(whole_->layout().value_count()));
+  EXPECT_EQ(*narrow_->InitialModel(3), narrow_->submodel()->Gather(*whole_->InitialModel(3)));
+}
+
+// With zeros where channels were dropped, the whole model computes what the narrow one does.
+TEST_P(NarrowModelTest, ComputesWhatTheMaskedWholeModelComputes) {
+  const Dataset data = RandomDataset(whole_spec_, 60);
+  const std::vector<float> values = *narrow_->InitialModel(3);
+  std::vector<float> masked(static_cast<size_t>(whole_->layout().value_count()));
+  narrow_->submodel()->Scatter(values, absl::MakeSpan(masked));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult expected, whole_->Evaluate(masked, data, "cross_entropy"));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult got, narrow_->Evaluate(values, data, "cross_entropy"));
+  EXPECT_NEAR(got.mean_loss, expected.mean_loss, 1e-5);
+
+  // Zero outgoing and incoming weights get no gradient through each other's zeros into what is kept: one step moves the kept values alike.
+  TrainingRecipe recipe;
+  recipe.local_steps = 1;
+  recipe.batch_size = 20;
+  std::vector<float> wide_after(masked.size()), narrow_after(values.size());
+  ASSERT_THAT(whole_->Train(masked, data, recipe, 9, {}, absl::MakeSpan(wide_after)), IsOk());
+  ASSERT_THAT(narrow_->Train(values, data, recipe, 9, {}, absl::MakeSpan(narrow_after)), IsOk());
+  const std::vector<float> kept_after = narrow_->submodel()->Gather(wide_after);
+  double moved = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    ASSERT_NEAR(narrow_after[i], kept_after[i], 1e-5) << i;
+    moved += std::fabs(narrow_after[i] - values[i]);
+  }
+  EXPECT_GT(moved, 1e-3);
+}
+
+TEST_P(NarrowModelTest, CountsItsMultiplyAdds) {
+  const double whole = MacsPerExample(whole_->layout(), whole_->UsesPerExample()), narrow = MacsPerExample(narrow_->layout(), narrow_->UsesPerExample());
+  EXPECT_LT(narrow, 0.6 * whole);
+  // A use belongs to an entry, whatever is left of it, so a coordinator can count without making the narrow model.
+  EXPECT_EQ(MacsPerExample(narrow_->layout(), whole_->UsesPerExample()), narrow);
+}
+
+std::vector<std::string> NamesWithGroups() {
+  std::vector<std::string> names;
+  for (const std::string& name : ArchitectureNames()) {
+    if (const auto groups = ChannelGroups(TypicalSpec(name)); groups.ok() && !groups->empty()) names.push_back(name);
+  }
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(All, NarrowModelTest, ::testing::ValuesIn(NamesWithGroups()));
+
+TEST(NarrowModelTest, OnlyLogisticRegressionHasNothingToDrop) { EXPECT_EQ(NamesWithGroups().size() + 1, ArchitectureNames().size()); }
+
+TEST(NarrowModelTest, MacsOfTheCnnByHand) {
+  ASSERT_OK_AND_ASSIGN(const auto cnn, MakeTorchTrainer(TypicalSpec("fedavg_cnn")));
+  // Weights and a bias each: 32 5x5 kernels over 1 channel at 28x28 places, 64 over 32 at 14x14, 3136 to 512, 512 to 10.
+  EXPECT_EQ(MacsPerExample(cnn->layout(), cnn->UsesPerExample()), 784.0 * 32 * 26 + 196.0 * 64 * 801 + 512.0 * 3137 + 10.0 * 513);
+}
+
+TEST(NarrowModelTest, RefusesChannelsThatAreNotThere) {
+  ArchitectureSpec spec = TypicalSpec("mlp_2nn");
+  const auto refused = [&](KeptChannels kept, const char* words) {
+    spec.kept = std::move(kept);
+    EXPECT_THAT(MakeTorchTrainer(spec), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)));
+    EXPECT_THAT(ArchitectureLayout(spec), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("architecture 'mlp_2nn'")));
+  };
+  refused({{"fc1", {{0, 201}}}}, "[0, 200)");
+  refused({{"fc3", {{0, 5}}}}, "no group 'fc3'");  // outputs are nobody's to drop
+  refused({{"conv1", {{0, 5}}}}, "known: fc1, fc2");
+  spec = TypicalSpec("logistic");
+  spec.kept = {{"fc", {{0, 5}}}};
+  EXPECT_THAT(MakeTorchTrainer(spec), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("can't be cut")));
+}
+
+}  // namespace
+}  // namespace fedwatt

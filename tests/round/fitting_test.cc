@@ -1,0 +1,244 @@
+#include "fedwatt/round/fitting.h"
+
+#include <limits>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "tests/testing/status_matchers.h"
+
+namespace fedwatt {
+namespace {
+
+using ::fedwatt::testing::IsOk;
+using ::fedwatt::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// Options that each registered policy can work with.
+FitOptions WorkableOptions(const std::string& policy) {
+  FitOptions options;
+  options.policy = policy;
+  if (policy == "fixed") options.widths = {0.25};
+  if (policy == "by_capability" || policy == "by_turns") options.widths = {1, 0.5, 0.25};
+  return options;
+}
+
+class FitPolicyContractTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(FitPolicyContractTest, ChoosesAmongTheWidthsByTheRequestAlone) {
+  const FitOptions options = WorkableOptions(GetParam());
+  ASSERT_THAT(CheckFit(options), IsOk());
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find(GetParam()));
+  std::set<double> known(options.widths.begin(), options.widths.end());
+  if (known.empty()) known = {1};
+  for (int64_t partition : {int64_t{0}, int64_t{1}, int64_t{99}, int64_t{9'999'999}}) {
+    for (const std::optional<int64_t>& memory : {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(int64_t{1} << 62)}) {
+      const FitRequest request{7, 3, partition, {memory}};
+      const double width = policy.width(options, request);
+      EXPECT_TRUE(known.contains(width)) << width;
+      EXPECT_EQ(policy.width(options, request), width);
+    }
+  }
+}
+
+TEST_P(FitPolicyContractTest, RefusesWidthsThatAreNone) {
+  for (double bad : {0.0, -0.5, 1.0001, kNan, std::numeric_limits<double>::infinity()}) {
+    FitOptions options = WorkableOptions(GetParam());
+    options.widths = {bad};
+    EXPECT_THAT(CheckFit(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit."))) << bad;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FitPolicyContractTest, ::testing::ValuesIn(FitPolicies().Names()));
+
+class ChannelPolicyContractTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ChannelPolicyContractTest, KeepsThatManyChannelsInOrderedRangesThatDoNotTouch) {
+  ASSERT_OK_AND_ASSIGN(ChannelPolicy policy, ChannelPolicies().Find(GetParam()));
+  for (int64_t size : {1, 2, 5, 32}) {
+    for (int64_t count = 1; count <= size; ++count) {
+      std::set<std::vector<ChannelRange>> choices;
+      for (int64_t round = 1; round <= 2 * size + 1; ++round) {
+        const std::vector<ChannelRange> kept = policy.choose(size, count, round);
+        int64_t last = -1, sum = 0;
+        for (const ChannelRange& range : kept) {
+          EXPECT_GT(range.begin, last);
+          EXPECT_GT(range.end, range.begin);
+          last = range.end;
+          sum += range.end - range.begin;
+        }
+        EXPECT_LE(last, size);
+        EXPECT_EQ(sum, count) << size << " " << round;
+        EXPECT_TRUE(kept == policy.choose(size, count, round));
+        choices.insert(kept);
+      }
+      if (!policy.moves) {
+        EXPECT_THAT(choices, SizeIs(1));
+      } else if (count < size) {
+        EXPECT_GT(choices.size(), 1u);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ChannelPolicyContractTest, ::testing::ValuesIn(ChannelPolicies().Names()));
+
+TEST(ChannelPolicyTest, RollingTrainsAllChannelsEquallyOften) {
+  ASSERT_OK_AND_ASSIGN(ChannelPolicy policy, ChannelPolicies().Find("rolling"));
+  EXPECT_THAT(policy.choose(5, 2, 1), ElementsAre(ChannelRange{0, 2}));
+  EXPECT_THAT(policy.choose(5, 2, 4), ElementsAre(ChannelRange{3, 5}));
+  EXPECT_THAT(policy.choose(5, 2, 5), ElementsAre(ChannelRange{0, 1}, ChannelRange{4, 5}));
+  EXPECT_THAT(policy.choose(5, 2, 6), ElementsAre(ChannelRange{0, 2}));
+  EXPECT_THAT(policy.choose(5, 5, 3), ElementsAre(ChannelRange{0, 5}));
+  std::map<int64_t, int> kept;
+  for (int64_t round = 1; round <= 10; ++round) {
+    for (const ChannelRange& range : policy.choose(5, 2, round)) {
+      for (int64_t channel = range.begin; channel < range.end; ++channel) ++kept[channel];
+    }
+  }
+  for (int64_t channel = 0; channel < 5; ++channel) EXPECT_EQ(kept[channel], 4) << channel;
+}
+
+std::vector<ChannelGroup> Groups() { return {{"a", 32, {}}, {"b", 5, {}}, {"c", 1, {}}}; }
+
+TEST(FitterTest, CutsEveryGroupUpwardsAndNeverToNothing) {
+  FitOptions options;
+  options.policy = "fixed";
+  options.widths = {0.1};
+  ASSERT_OK_AND_ASSIGN(const Fitter fitter, Fitter::Create(options, Groups(), 1));
+  const Fit fit = fitter.For(1, 0, {});
+  EXPECT_EQ(fit.width, 0.1);
+  // 3.2 -> 4, 0.5 -> 1; a group that keeps all its channels is not named.
+  EXPECT_EQ(fit.kept, (KeptChannels{{"a", {{0, 4}}}, {"b", {{0, 1}}}}));
+  // 0.0625 * 32 = 2 exactly; 0.2 * 5 must not become 2 for a binary fraction's sake.
+  options.widths = {0.0625};
+  EXPECT_EQ(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept.at("a"), (std::vector<ChannelRange>{{0, 2}}));
+  options.widths = {0.2};
+  EXPECT_EQ(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept.at("b"), (std::vector<ChannelRange>{{0, 1}}));
+  options.widths = {1};
+  EXPECT_THAT(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept, IsEmpty());
+}
+
+TEST(FitterTest, StandingFitsAreTheNarrowOnesThatStay) {
+  FitOptions options;
+  options.policy = "by_capability";
+  options.widths = {1, 0.5, 0.25, 0.125};
+  ASSERT_OK_AND_ASSIGN(const Fitter all, Fitter::Create(options, Groups(), 1));
+  EXPECT_THAT(all.Standing(), SizeIs(3));
+  EXPECT_EQ(all.Standing()[0].width, 0.5);
+  EXPECT_FALSE(all.sends_snapshots());
+  options.live = 2;
+  ASSERT_OK_AND_ASSIGN(const Fitter two, Fitter::Create(options, Groups(), 1));
+  EXPECT_THAT(two.Standing(), SizeIs(2));
+  EXPECT_TRUE(two.sends_snapshots());
+  options.channels = "rolling";
+  ASSERT_OK_AND_ASSIGN(const Fitter rolling, Fitter::Create(options, Groups(), 1));
+  EXPECT_THAT(rolling.Standing(), IsEmpty());
+  EXPECT_TRUE(rolling.sends_snapshots());
+  EXPECT_THAT(Fitter().Standing(), IsEmpty());
+  EXPECT_FALSE(Fitter().sends_snapshots());
+}
+
+TEST(FitterTest, AModelWithoutGroupsIsTrainedWholeOrRefused) {
+  FitOptions options;
+  EXPECT_THAT(Fitter::Create(options, {}, 1), IsOk());
+  options.policy = "by_capability";
+  options.widths = {1, 0.5};
+  EXPECT_THAT(Fitter::Create(options, {}, 1), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("only be trained whole")));
+  options.widths = {1};
+  EXPECT_THAT(Fitter::Create(options, {}, 1), IsOk());
+}
+
+// 100 partitions, five equal shares: within two of 20 each, whatever the seed; and again among any other hundred.
+TEST(ByCapabilityTest, DealsWidthsByShare) {
+  FitOptions options;
+  options.policy = "by_capability";
+  options.widths = {1, 0.5, 0.25, 0.125, 0.0625};
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find("by_capability"));
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    for (int64_t first : {0, 1000}) {
+      std::map<double, int> dealt;
+      for (int64_t partition = first; partition < first + 100; ++partition) ++dealt[policy.width(options, {seed, 1, partition, {}})];
+      for (double width : options.widths) EXPECT_NEAR(dealt[width], 20, 2) << seed << " " << width;
+    }
+  }
+  options.shares = {1, 0, 0, 0, 3};
+  EXPECT_THAT(CheckFit(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.shares: expected numbers > 0")));
+  options.widths = {1, 0.0625};
+  options.shares = {1, 19};
+  std::map<double, int> dealt;
+  for (int64_t partition = 0; partition < 100; ++partition) ++dealt[policy.width(options, {4, 1, partition, {}})];
+  EXPECT_NEAR(dealt[1], 5, 1);
+  // A client keeps its width.
+  EXPECT_EQ(policy.width(options, {4, 1, 33, {}}), policy.width(options, {4, 50, 33, {}}));
+}
+
+// Over any hundred rounds of a client, and any hundred neighbouring clients of a round, each width has about its share.
+TEST(ByTurnsTest, GivesEveryClientEveryWidthInItsShare) {
+  FitOptions options;
+  options.policy = "by_turns";
+  options.widths = {1, 0.5, 0.25, 0.125, 0.0625};
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find("by_turns"));
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    for (int64_t fixed : {1, 2, 57}) {
+      std::map<double, int> over_rounds, over_partitions;
+      for (int64_t i = 1; i <= 100; ++i) {
+        ++over_rounds[policy.width(options, {seed, i, fixed, {}})];
+        ++over_partitions[policy.width(options, {seed, fixed, i, {}})];
+      }
+      for (double width : options.widths) {
+        EXPECT_NEAR(over_rounds[width], 20, 2) << seed << " " << width;
+        EXPECT_NEAR(over_partitions[width], 20, 2) << seed << " " << width;
+      }
+    }
+  }
+}
+
+TEST(ByCapabilityTest, FollowsTheMemoryThatDevicesReport) {
+  FitOptions options;
+  options.policy = "by_capability";
+  options.widths = {1, 0.5, 0.25};
+  options.memory_mb = {4000, 1000, 500};
+  ASSERT_THAT(CheckFit(options), IsOk());
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find("by_capability"));
+  const auto width = [&](std::optional<int64_t> bytes) { return policy.width(options, {1, 1, 0, {bytes}}); };
+  EXPECT_EQ(width(4'000'000'000), 1);
+  EXPECT_EQ(width(3'999'999'999), 0.5);
+  EXPECT_EQ(width(1'000'000'000), 0.5);
+  EXPECT_EQ(width(500'000'000), 0.25);
+  EXPECT_EQ(width(1), 0.25);
+  EXPECT_EQ(width(-1), 0.25);
+  EXPECT_EQ(width(std::nullopt), 0.25);
+}
+
+TEST(FitOptionsTest, SayWhatIsWrong) {
+  const auto refused = [](FitOptions options, absl::StatusCode code, const char* words) {
+    EXPECT_THAT(CheckFit(options), StatusIs(code, HasSubstr(words))) << words;
+  };
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  refused({.policy = "fulll"}, absl::StatusCode::kNotFound, "did you mean 'full'");
+  refused({.channels = "order"}, absl::StatusCode::kNotFound, "known: ordered, rolling");
+  refused({.widths = {0.5}}, kInvalid, "fit.policy = 'full'");
+  refused({.policy = "fixed"}, kInvalid, "expects one width, got 0");
+  refused({.policy = "fixed", .widths = {1, 0.5}}, kInvalid, "expects one width, got 2");
+  refused({.policy = "fixed", .widths = {1}, .shares = {1}}, kInvalid, "one width for all");
+  refused({.policy = "by_turns"}, kInvalid, "'by_turns' expects at least one width");
+  refused({.policy = "by_turns", .widths = {1, 0.5}, .memory_mb = {1, 0}}, kInvalid, "fit.memory_mb belongs to fit.policy = 'by_capability'");
+  refused({.policy = "by_capability"}, kInvalid, "at least one width");
+  refused({.policy = "by_capability", .widths = {0.5, 1}}, kInvalid, "widest first");
+  refused({.policy = "by_capability", .widths = {0.5, 0.5}}, kInvalid, "none twice");
+  refused({.policy = "by_capability", .widths = {1, 0.5}, .shares = {1}}, kInvalid, "one for each of 2 widths, got 1");
+  refused({.policy = "by_capability", .widths = {1}, .shares = {kNan}}, kInvalid, "numbers > 0");
+  refused({.policy = "by_capability", .widths = {1}, .memory_mb = {-1}}, kInvalid, "fit.memory_mb");
+  refused({.policy = "by_capability", .widths = {1}, .shares = {1}, .memory_mb = {1}}, kInvalid, "exclude each other");
+  refused({.live = 65}, kInvalid, "fit.live: expected [0, 64], got 65");
+  refused({.live = -1}, kInvalid, "fit.live");
+}
+
+}  // namespace
+}  // namespace fedwatt
