@@ -43,7 +43,11 @@ class Gate:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self.coordinator)
+            try:
+                server = socket.create_connection(self.coordinator)
+            except OSError:  # it is gone; the client hears it as it would without us
+                client.close()
+                continue
             self.sockets |= {client, server}
             for source, sink, hold in ((client, server, self.hold_up), (server, client, self.hold_down)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
