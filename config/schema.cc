@@ -391,6 +391,8 @@ std::vector<Key> MakeSchema() {
                  "parts; 0 = one per natural group, or given by client.partition"));
   add(IntegerKey("partition.shards_per_client", FIELD(int64_t, partition.shards_per_client), Within(1, 1e6),
                  "label_shards: label-sorted shards per client"));
+  add(IntegerKey("partition.min_examples", FIELD(int64_t, partition.min_examples), Within(1, 1e9),
+                 "natural: groups with fewer training examples take no part"));
 
   add(IntegerKey("federation.rounds", FIELD(int64_t, federation.rounds), Within(1, 1e9), "rounds to run at most"));
   add(IntegerKey("federation.clients_per_round", FIELD(int64_t, federation.clients_per_round), Within(0, 1e7),

@@ -30,6 +30,13 @@ absl::StatusOr<Parts> PartitionData(const Dataset& data, const PartitionOptions&
     return absl::InvalidArgumentError(absl::StrCat("partition.clients: ", options.clients, " clients cannot share ", data.size(),
                                                    " examples without an empty part"));
   }
+  if (options.min_examples < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("partition.min_examples: expected at least 1, got ", options.min_examples));
+  }
+  if (options.min_examples > 1 && options.kind != "natural") {
+    return absl::InvalidArgumentError(absl::StrCat("partition.min_examples: leaves out natural groups, partition.kind '", options.kind,
+                                                   "' has none; expected 1, got ", options.min_examples));
+  }
   FEDWATT_ASSIGN_OR_RETURN(Parts parts, cut(data, options));
   for (std::vector<int32_t>& part : parts) {
     if (part.empty()) return absl::InvalidArgumentError(absl::StrCat("partition '", options.kind, "' left a part empty"));

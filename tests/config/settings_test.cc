@@ -98,6 +98,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "partition.alpha",
                           "partition.clients",
                           "partition.shards_per_client",
+                          "partition.min_examples",
                           "federation.rounds",
                           "federation.clients_per_round",
                           "federation.wait_for_clients",

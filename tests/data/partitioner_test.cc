@@ -198,5 +198,49 @@ TEST(NaturalPartitionerTest, PartsAreWholeGroups) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 20")));
 }
 
+// Groups of 3, 1 and 2 examples.
+Dataset ThreeGroups() {
+  ExampleStore store;
+  store.input_shape = {1};
+  store.inputs = std::vector<uint8_t>(6, 1);
+  store.output_count = 2;
+  store.labels = {0, 1, 0, 1, 0, 1};
+  store.natural_groups = {0, 2, 0, 1, 2, 0};
+  return *Dataset::Create(std::move(store));
+}
+
+TEST(NaturalPartitionerTest, LeavesOutGroupsWithTooFewExamples) {
+  const Dataset data = ThreeGroups();
+  const auto cut = [&](int64_t clients, int64_t least) {
+    return PartitionData(data, {.kind = "natural", .clients = clients, .min_examples = least});
+  };
+  ASSERT_OK_AND_ASSIGN(const Parts all, cut(0, 1));
+  EXPECT_THAT(all, ElementsAre(ElementsAre(0, 2, 5), ElementsAre(3), ElementsAre(1, 4)));
+  for (int64_t clients : {0, 2}) {
+    ASSERT_OK_AND_ASSIGN(const Parts two, cut(clients, 2));  // as many as it has is enough
+    EXPECT_THAT(two, ElementsAre(ElementsAre(0, 2, 5), ElementsAre(1, 4)));
+  }
+  ASSERT_OK_AND_ASSIGN(const Parts shared, cut(1, 2));
+  EXPECT_THAT(shared, ElementsAre(ElementsAre(0, 1, 2, 4, 5)));
+  ASSERT_OK_AND_ASSIGN(const Parts one, cut(0, 3));
+  EXPECT_THAT(one, ElementsAre(ElementsAre(0, 2, 5)));
+}
+
+TEST(NaturalPartitionerTest, SaysWhenTooFewGroupsAreLeft) {
+  const auto cut = [](const char* kind, int64_t clients, int64_t least) {
+    return PartitionData(ThreeGroups(), {.kind = kind, .clients = clients, .min_examples = least});
+  };
+  EXPECT_THAT(cut("natural", 0, 4), StatusIs(absl::StatusCode::kInvalidArgument,
+                                             HasSubstr("partition.min_examples: expected at most 3, the examples of the largest natural group, got 4")));
+  EXPECT_THAT(cut("natural", 3, 2), StatusIs(absl::StatusCode::kInvalidArgument,
+                                             HasSubstr("expected at most 2, the number of natural groups of 2 examples or more, got 3")));
+  for (int64_t least : {int64_t{0}, int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
+    EXPECT_THAT(cut("natural", 0, least), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("partition.min_examples: expected at least 1")));
+  }
+  EXPECT_THAT(cut("natural", 0, std::numeric_limits<int64_t>::max()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 3")));
+  // Never silently ignored.
+  EXPECT_THAT(cut("iid", 2, 2), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("partition.kind 'iid' has none")));
+}
+
 }  // namespace
 }  // namespace fedwatt

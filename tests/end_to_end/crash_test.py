@@ -4,7 +4,7 @@ import tempfile
 import time
 import unittest
 
-from federation import BIN, DATA, Federation, Process, settings
+from federation import BIN, DATA, Federation, Process, settings, wait_for
 
 
 def flags(**more):
@@ -12,13 +12,6 @@ def flags(**more):
                    federation__clients_per_round=4, federation__wait_for_clients=4, training__local_steps=60, federation__quorum=0.5, seed=3)
     changes.update(more)
     return settings(**changes)
-
-
-def wait_for(condition, what, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 class CrashTest(unittest.TestCase):

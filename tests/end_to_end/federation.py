@@ -11,6 +11,13 @@ BIN = pathlib.Path(os.environ["FEDWATT_BIN"])
 DATA = "/usr/share/datasets/fashion-mnist"
 
 
+def wait_for(condition, what, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
 def settings(**changes):
     """`--set` flags; keys with a double underscore for the dot."""
     flags = []
@@ -20,7 +27,9 @@ def settings(**changes):
 
 
 def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The whole lines of a record that may still be written."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
 
 
 class Process:
@@ -79,9 +88,9 @@ class Federation:
         self.address = address.read_text().strip()
         return self.address
 
-    def start_client(self, partition, extra=()):
+    def start_client(self, partition, extra=(), address=None):
         log = self.folder / f"client-{partition.replace('/', '-of-')}.log"
-        client = Process([BIN / "fedwatt-client", "--server", self.address, "--partition", partition] + self.flags + list(extra), log)
+        client = Process([BIN / "fedwatt-client", "--server", address or self.address, "--partition", partition] + self.flags + list(extra), log)
         self.clients.append(client)
         return client
 

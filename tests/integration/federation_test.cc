@@ -1,13 +1,8 @@
 #include <cmath>
-#include <future>
 #include <set>
-#include <thread>
 
-#include "fedwatt/client/client.h"
-#include "fedwatt/simulation/fleet.h"
 #include "gmock/gmock.h"
-#include "tests/server/raw_client.h"
-#include "tests/testing/status_matchers.h"
+#include "tests/integration/federation.h"
 
 namespace fedwatt::testing {
 namespace {
@@ -15,61 +10,6 @@ namespace {
 using ::testing::Contains;
 using ::testing::Each;
 using ::testing::HasSubstr;
-
-constexpr int64_t kMembers = 4;
-constexpr uint64_t kSeed = 5;
-
-Dataset PartOf(int64_t i) { return MakeBlobs(60, kInputs, kClasses, 100 + static_cast<uint64_t>(i)); }
-
-ServerOptions FederationOptions(const std::string& out) {
-  ServerOptions options = QuickOptions(out, kMembers);
-  options.insecure = false;
-  options.security_directory = out + "/security";
-  options.engine.rounds = 4;
-  options.engine.seed = kSeed;
-  options.engine.clients_per_round = 3;
-  options.model.plan.seed = kSeed;
-  options.model.plan.recipe.batch_size = 10;
-  options.model.plan.recipe.client_learning_rate = 0.05;
-  options.initial_model = *LogisticTrainer(kInputs, kClasses).InitialModel(InitialModelSeed(kSeed));
-  options.farewell_duration = absl::Seconds(5);
-  return options;
-}
-
-ClientOptions OptionsFor(const std::string& address, const std::string& out, std::vector<int64_t> partitions) {
-  ClientOptions options;
-  options.connection.server = address;
-  options.connection.security_directory = out + "/security";
-  for (int64_t i : partitions) options.partitions.push_back({i, PartOf(i)});
-  options.partition_count = kMembers;
-  options.trainer_factory = LogisticTrainer::Make;
-  options.backoff_base = absl::Milliseconds(50);
-  options.backoff_cap = absl::Milliseconds(500);
-  return options;
-}
-
-class RunningClient {
- public:
-  explicit RunningClient(ClientOptions options) {
-    absl::StatusOr<std::unique_ptr<Client>> client = Client::Create(std::move(options));
-    if (!client.ok()) {
-      ADD_FAILURE() << client.status();
-      return;
-    }
-    client_ = *std::move(client);
-    summary_ = std::async(std::launch::async, [this] { return client_->Run(stop_.get_token()); });
-  }
-  ~RunningClient() {
-    stop_.request_stop();
-    if (summary_.valid()) summary_.wait();
-  }
-  absl::StatusOr<ClientSummary> Wait() { return summary_.get(); }
-
- private:
-  std::unique_ptr<Client> client_;
-  std::stop_source stop_;
-  std::future<absl::StatusOr<ClientSummary>> summary_;
-};
 
 std::vector<std::string> Digests(const std::string& out) {
   std::vector<std::string> digests;
@@ -85,14 +25,14 @@ struct Compression {
   double accuracy = 0.9;  // of 21 parameters after 4 rounds: a coarse step shows
   FitOptions fit;
 };
-class EveryCompressionTest : public ::testing::TestWithParam<Compression> {};
+class CompressionTest : public ::testing::TestWithParam<Compression> {};
 
 // Deals the four members the whole model, half of its inputs, and a quarter.
 FitOptions Mix(std::string channels, int64_t live) {
   return FitOptions{.policy = "by_capability", .widths = {1, 0.5, 0.25}, .channels = std::move(channels), .live = live};
 }
 
-TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
+TEST_P(CompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
   LogisticTrainer trainer(kInputs, kClasses);
   Folder out;
   ServerOptions options = FederationOptions(out.path());
@@ -103,18 +43,8 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
   options.model.initial_from_seed = true;
   options.evaluation_trainer = &trainer;
   options.evaluation_data = MakeBlobs(300, kInputs, kClasses, 1);
-  FleetOptions simulated;
-  simulated.engine = options.engine;
-  simulated.model = options.model;
-  simulated.initial_model = options.initial_model;
-  simulated.trainer_factory = LogisticTrainer::Make;
-  simulated.test = options.evaluation_data;
-  simulated.workers = 1;
-  for (int64_t i = 0; i < kMembers; ++i) simulated.partitions.push_back(PartOf(i));
   std::vector<std::string> expected;
-  simulated.on_round = [&](const RoundRecord& record) { expected.push_back(record.model_digest); };
-  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(simulated)));
-  ASSERT_THAT(fleet->Run({}), IsOk());
+  for (const RoundRecord& round : Simulate(TwinOf(options))) expected.push_back(round.model_digest);
 
   RunningServer server(std::move(options));
   RunningClient several(OptionsFor(server.address(), out.path(), {3, 1})), one(OptionsFor(server.address(), out.path(), {2})),
@@ -150,7 +80,7 @@ TEST_P(EveryCompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
   EXPECT_EQ(widths, mix.empty() ? std::set<double>{1} : std::set<double>(mix.begin(), mix.end()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Pipelines, EveryCompressionTest,
+INSTANTIATE_TEST_SUITE_P(Pipelines, CompressionTest,
                          ::testing::Values(Compression{"Float32", "float32", "float32"}, Compression{"NoRegret", "dct,dithered:rate=0.6", "chain:multiple=0.25", 0.7},
                                            Compression{"Smallest", "dct,dithered:multiple=20", "chain:multiple=0.5", 0.2},
                                            Compression{"FeedbackAndARate", "ef,ecsq:rate=0.5", "chain:rate=0.3:length=2", 0.2},
@@ -170,17 +100,9 @@ TEST(FederationTest, ControlTrafficIsSmallAndPayloadIsTheFleets) {
   options.model.plan.uplink_codec = "dithered:rate=0.5";  // its step changes each round, and with it the plan
   options.model.plan.downlink_codec = "chain:multiple=0.3";
   options.model.initial_from_seed = true;
-  FleetOptions simulated;
-  simulated.engine = options.engine;
-  simulated.model = options.model;
-  // No initial model: it is made from the seed, so that nobody downloads it.
-  simulated.trainer_factory = LogisticTrainer::Make;
-  simulated.workers = 1;
-  for (int64_t i = 0; i < kMembers; ++i) simulated.partitions.push_back(PartOf(i));
-  std::vector<RoundRecord> expected;
-  simulated.on_round = [&](const RoundRecord& record) { expected.push_back(record); };
-  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Fleet> fleet, Fleet::Create(std::move(simulated)));
-  ASSERT_THAT(fleet->Run({}), IsOk());
+  FleetOptions twin = TwinOf(options);
+  twin.initial_model.clear();  // made from the seed, so that nobody downloads it
+  const std::vector<RoundRecord> expected = Simulate(std::move(twin));
 
   RunningServer server(std::move(options));
   std::vector<std::unique_ptr<RunningClient>> clients;

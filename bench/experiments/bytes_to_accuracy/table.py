@@ -20,7 +20,7 @@ def read(run):
     dense = sum(line["uplink_dense_bytes"] for line in rounds)
     dense_down = sum(line["downlink_dense_bytes"] for line in rounds)
     return {"points": points, "up_bits": 32 * up / dense, "down_bits": 32 * down / dense_down,
-            "last10": statistics.mean(p["accuracy"] for p in points[-10:])}
+            "last10": statistics.mean(p["accuracy"] for p in points if p["round"] > rounds[-1]["round"] - 10)}
 
 
 def reach(run, target):
