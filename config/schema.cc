@@ -1,8 +1,10 @@
 #include "schema.h"
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -210,79 +212,62 @@ Key DurationKey(std::string name, Access<absl::Duration> access, std::string hel
       [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
 }
 
-Key IntegerListKey(std::string name, Access<std::vector<int64_t>> access, std::string help) {
-  const std::string type = "array of at most 8 integers >= 1, such as [1,28,28]";
+// `parse` takes a node to an item, or to nothing; `format` appends an item to a string.
+template <typename Item, typename Parse, typename Format>
+Key ListKey(std::string name, Access<std::vector<Item>> access, std::string type, std::string help, Parse parse, Format format, size_t most = SIZE_MAX) {
   return {std::move(name),
           type,
           std::move(help),
           false,
           [=](Settings& settings, const toml::node& node) -> std::string {
             const auto* array = node.as_array();
-            if (!array || array->size() > 8) return type;
-            std::vector<int64_t> values;
-            for (const toml::node& item : *array) {
-              const auto* value = item.as_integer();
-              if (!value || value->get() < 1 || value->get() > (int64_t{1} << 31)) return type;
-              values.push_back(value->get());
+            if (!array || array->size() > most) return type;
+            std::vector<Item> items;
+            for (const toml::node& one : *array) {
+              std::optional<Item> item = parse(one);
+              if (!item.has_value()) return type;
+              items.push_back(*std::move(item));
             }
-            access(settings) = std::move(values);
+            access(settings) = std::move(items);
             return "";
           },
-          [=](const Settings& settings) { return absl::StrCat("[", absl::StrJoin(Get(access, settings), ","), "]"); }};
+          [=](const Settings& settings) { return absl::StrCat("[", absl::StrJoin(Get(access, settings), ",", format), "]"); }};
 }
 
 // Of integers or of numbers.
 template <typename Number>
 Key NumberListKey(std::string name, Access<std::vector<Number>> access, Range range, std::string help) {
-  const std::string type = absl::StrCat("array of ", std::is_integral_v<Number> ? "integers " : "numbers ", range.Text());
-  return {std::move(name),
-          type,
-          std::move(help),
-          false,
-          [=](Settings& settings, const toml::node& node) -> std::string {
-            const auto* array = node.as_array();
-            if (!array) return type;
-            std::vector<Number> values;
-            for (const toml::node& item : *array) {
-              double value = 0;
-              if (!SetNumber(item, range, type, value).empty() || (std::is_integral_v<Number> && !item.is_integer())) return type;
-              values.push_back(static_cast<Number>(value));
-            }
-            access(settings) = std::move(values);
-            return "";
-          },
-          [=](const Settings& settings) {
-            return absl::StrCat("[", absl::StrJoin(Get(access, settings), ",", [](std::string* out, Number value) {
-                                  absl::StrAppend(out, NumberText(static_cast<double>(value)));
-                                }), "]");
-          }};
+  std::string type = absl::StrCat("array of ", std::is_integral_v<Number> ? "integers " : "numbers ", range.Text());
+  return ListKey(
+      std::move(name), std::move(access), type, std::move(help),
+      [=](const toml::node& node) -> std::optional<Number> {
+        double value = 0;
+        if (!SetNumber(node, range, type, value).empty() || (std::is_integral_v<Number> && !node.is_integer())) return std::nullopt;
+        return static_cast<Number>(value);
+      },
+      [](std::string* out, Number value) { absl::StrAppend(out, NumberText(static_cast<double>(value))); });
+}
+
+Key ShapeKey(std::string name, Access<std::vector<int64_t>> access, std::string help) {
+  return ListKey(
+      std::move(name), std::move(access), "array of at most 8 integers >= 1, such as [1,28,28]", std::move(help),
+      [](const toml::node& node) -> std::optional<int64_t> {
+        const auto* value = node.as_integer();
+        if (!value || value->get() < 1 || value->get() > (int64_t{1} << 31)) return std::nullopt;
+        return value->get();
+      },
+      [](std::string* out, int64_t value) { absl::StrAppend(out, value); }, /*most=*/8);
 }
 
 Key StringListKey(std::string name, Access<std::vector<std::string>> access, std::string help) {
-  const std::string type = "array of strings, such as [\"a\",\"b\"]";
-  return {std::move(name),
-          type,
-          std::move(help),
-          false,
-          [=](Settings& settings, const toml::node& node) -> std::string {
-            const auto* array = node.as_array();
-            if (!array) return type;
-            std::vector<std::string> values;
-            for (const toml::node& item : *array) {
-              const auto* value = item.as_string();
-              if (!value || value->get().empty()) return type;
-              values.push_back(value->get());
-            }
-            access(settings) = std::move(values);
-            return "";
-          },
-          [=](const Settings& settings) {
-            return absl::StrCat(
-                "[",
-                absl::StrJoin(Get(access, settings), ",",
-                              [](std::string* out, const std::string& value) { absl::StrAppend(out, "\"", value, "\""); }),
-                "]");
-          }};
+  return ListKey(
+      std::move(name), std::move(access), "array of strings, such as [\"a\",\"b\"]", std::move(help),
+      [](const toml::node& node) -> std::optional<std::string> {
+        const auto* value = node.as_string();
+        if (!value || value->get().empty()) return std::nullopt;
+        return value->get();
+      },
+      [](std::string* out, const std::string& value) { absl::StrAppend(out, "\"", value, "\""); });
 }
 
 // Values may be strings, numbers or booleans; the architecture reads them as text.
@@ -367,7 +352,7 @@ std::vector<Key> MakeSchema() {
   add(NonEmptyKey("model.architecture", FIELD(std::string, model.architecture.name), "built-in architecture's name"));
   add(StringKey("model.torchscript", FIELD(std::string, model.torchscript),
                 "path of a TorchScript archive to train; sets model.architecture to torchscript"));
-  add(IntegerListKey("model.input_shape", FIELD(std::vector<int64_t>, model.architecture.input_shape),
+  add(ShapeKey("model.input_shape", FIELD(std::vector<int64_t>, model.architecture.input_shape),
                      "shape of one example; empty = as the data has it"));
   using Options = std::map<std::string, std::string>;
   add(OptionsKey("model.options", FIELD(Options, model.architecture.options), "the architecture's own options, such as dropout"));
