@@ -40,6 +40,11 @@ class State:
         at += 32  # layout
         return struct.unpack_from("<q", data, at)[0], data[at + 8:-4]
 
+    def model(self):
+        """The container of the one model held."""
+        path, = self.folder.glob("model-*.fwt")
+        return path.read_bytes()
+
     def kept(self):
         """(round, values) of the residual that counts, or None."""
         return self._read(self.kept_path)
@@ -160,9 +165,8 @@ class KilledBetweenEncodeAndVerdictTest(unittest.TestCase):
                 self.assertNotEqual(mine, theirs)
 
 
-def model_digest(path):
+def model_digest(data):
     """Of a container of codec `chain` without tensors in the cosine domain (docs/container.md, docs/compression.md)."""
-    data = path.read_bytes()
     assert data[:4] == b"\x89FWT" and data[6] == 1
     header_bytes, payload_bytes = struct.unpack_from("<IQ", data, 8)
     codec_bytes = struct.unpack_from("<H", data, 52)[0]
@@ -232,9 +236,9 @@ class AwayAndLateTest(unittest.TestCase):
                 self.assertGreater(first["downlink_payload_bytes"], 0)
                 self.assertLess(first["downlink_payload_bytes"], self.DENSE / 4)
             # All three hold the version that the last round started from, and its digest is the record's.
-            held = {(state.folder / "model.fwt").read_bytes() for state in states}
+            held = {state.model() for state in states}
             self.assertEqual(len(held), 1)
-            self.assertEqual(model_digest(states[late].folder / "model.fwt"), run.digests()[-2])
+            self.assertEqual(model_digest(held.pop()), run.digests()[-2])
             return run.rounds()[-1]["eval_accuracy"], run.digests()
 
     def test_the_version_held_is_still_in_the_chain_and_the_stale_residual_does_no_harm(self):
