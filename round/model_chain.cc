@@ -69,6 +69,12 @@ void ForEachEntry(const ParameterLayout& layout, EntryKind kind, Visit visit) {
   }
 }
 
+std::vector<int> Exponents(const ParameterLayout& layout, absl::Span<const float> values) {
+  std::vector<int> exponents;
+  ForEachEntry(layout, EntryKind::kParameter, [&](size_t offset, size_t count) { exponents.push_back(ExponentOf(values.subspan(offset, count))); });
+  return exponents;
+}
+
 std::vector<int64_t> ParameterCounts(const ParameterLayout& layout) {
   std::vector<int64_t> counts;
   ForEachEntry(layout, EntryKind::kParameter, [&](size_t, size_t count) { counts.push_back(static_cast<int64_t>(count)); });
@@ -294,11 +300,10 @@ absl::StatusOr<ModelChain> ModelChain::Create(const ParameterLayout& layout, con
   chain.reproducible_ = reproducible;
   chain.initial_.assign(initial.begin(), initial.end());
   SnapToLattice(layout, absl::MakeSpan(chain.initial_));
-  int greatest = 0;
-  ForEachEntry(layout, EntryKind::kParameter, [&](size_t offset, size_t count) {
-    greatest = std::max(greatest, ExponentOf(absl::MakeConstSpan(chain.initial_).subspan(offset, count)));
-  });
-  if (greatest > kGreatestExponent) return absl::InvalidArgumentError("chain: the initial model holds values beyond 2^55");
+  const std::vector<int> exponents = Exponents(layout, chain.initial_);
+  if (std::any_of(exponents.begin(), exponents.end(), [](int exponent) { return exponent > kGreatestExponent; })) {
+    return absl::InvalidArgumentError("chain: the initial model holds values beyond 2^55");
+  }
   chain.initial_digest_ = ModelDigest(layout, chain.initial_);
   chain.values_ = chain.initial_;
   chain.position_.coefficients = chain.initial_;
@@ -322,9 +327,9 @@ void ModelChain::ChooseBasis(absl::Span<const float> master) {
       position_.basis[tensor++] = static_cast<char>(ChooseDct(rows, columns, values, kLeastGain));
     });
   }
-  start_ = StartIn(layout_, position_.basis, initial_);
-  position_.coefficients = start_;
-  position_.moved.assign(start_.size(), 0);
+  position_.coefficients = StartIn(layout_, position_.basis, initial_);
+  position_.moved.assign(position_.coefficients.size(), 0);
+  exponents_ = Exponents(layout_, position_.coefficients);
 }
 
 // What is small depends on the model: on its weights, or, where these start at zero, on how far they go.
@@ -355,9 +360,10 @@ absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   std::vector<float> next = position_.coefficients, moved_so_far = position_.moved;
   absl::Status moved = absl::OkStatus();
   uint32_t index = 0;
+  size_t tensor = 0;
   ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
     // Judged by the tensor as it was at the start, as clients do nothing but add.
-    const int exponent = ExponentOf(absl::MakeConstSpan(start_).subspan(offset, count));
+    const int exponent = exponents_[tensor++];
     const double limit = std::ldexp(1.0, exponent);
     // Where weights are so large that a step is finer than their unit, several steps are taken at a time.
     const double at_once = std::max(1.0, std::ldexp(1.0, exponent - 24) / GrainOf(step_));
@@ -518,11 +524,12 @@ absl::Status ModelChain::Restore(std::string_view state) {
   FEDWATT_ASSIGN_OR_RETURN(restored.position_, ReadChainPosition(layout_, position));
   restored.values_ = ChainValues(layout_, restored.position_);
   if (!restored.position_.basis.empty()) {
-    restored.start_ = StartIn(layout_, restored.position_.basis, restored.initial_);
+    const std::vector<float> start = StartIn(layout_, restored.position_.basis, restored.initial_);
+    restored.exponents_ = Exponents(layout_, start);
     bool consistent = true;
     ForEachEntry(layout_, EntryKind::kParameter, [&](size_t offset, size_t count) {
       for (size_t i = offset; i < offset + count; ++i) {
-        consistent &= restored.position_.coefficients[i] - restored.start_[i] == restored.position_.moved[i];
+        consistent &= restored.position_.coefficients[i] - start[i] == restored.position_.moved[i];
       }
     });
     if (!consistent) return absl::DataLossError("chain state: the movement is not that of the coefficients");

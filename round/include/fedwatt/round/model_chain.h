@@ -118,7 +118,7 @@ class ModelChain {
   ParameterLayout layout_;
   ChainOptions options_;
   std::vector<float> initial_;        // values of version 0
-  std::vector<float> start_;          // its coefficients, once there is a basis
+  std::vector<int> exponents_;        // of its coefficients, a parameter tensor each, once there is a basis
   ChainPosition position_;
   bool reproducible_ = true;
   Digest initial_digest_;
