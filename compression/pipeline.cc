@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/varint.h"
 #include "fedwatt/model/rejection.h"
 #include "kernels.h"
 #include "stage_support.h"
@@ -179,7 +180,7 @@ absl::StatusOr<std::string> Pipeline::Encode(const ParameterLayout& layout, absl
     std::string side;
     const std::vector<Segment> outer = data.segments;
     FEDWATT_RETURN_IF_ERROR(transform->Forward(data, CodingContext{outer, seed, round}, side));
-    internal::PutVarint(side.size(), payload);
+    PutVarint(side.size(), payload);
     payload += side;
   }
   FEDWATT_ASSIGN_OR_RETURN(std::string coded, codec_->Encode(parameters.empty() ? absl::MakeConstSpan(data.values) : parameters,
@@ -202,7 +203,7 @@ absl::Status Pipeline::DecodeFrom(size_t stage, std::string_view bytes, absl::Sp
                                   DecodedValues& out) const {
   const CodingContext context{segments, seed, round};
   if (stage < transforms_.size()) {
-    FEDWATT_ASSIGN_OR_RETURN(uint64_t side_size, internal::TakeVarint(bytes));
+    FEDWATT_ASSIGN_OR_RETURN(uint64_t side_size, TakeVarint(bytes));
     if (side_size > bytes.size()) return absl::DataLossError(absl::StrCat("side information of ", side_size, " bytes, ", bytes.size(), " are left"));
     const std::string_view side = bytes.substr(0, side_size), rest = bytes.substr(side_size);
     return transforms_[stage]->Inverse(

@@ -26,9 +26,12 @@
 //
 // Bytes, the first four alone where all symbols are zero:
 //   float32  S; 0 where all symbols are zero
-//   uint8    0, then int8: log2 of the scale / S; or log2 of the columns in a band + 1, then LEB128: length of the scales, and the scales:
+//   uint8    0, then int8: log2 of the scale / S; or log2 of the columns in a band + 1, then of each matrix a uint8, its period, [0, 64], then
+//            LEB128: length of the scales, and the scales:
 //            EncodeSymbols with three segments: log2(scale / S) of each segment, against the segment before (-5 before the first); log2 of each
-//            band against its segment, less that of the band before (0 before the first); log2 of each row against its segment
+//            band against its segment, less that of the band one period before in the matrix, or where there is none of the band before (0 before the
+//            first of all), or less nothing where the period is 0; log2 of each row against its segment. Rows of pictures, and their cosines,
+//            have bands that resemble those of the picture's row above.
 //   EncodeSymbols with a segment for each class of places, by u = 2 * log2(t * S / s) rounded and held within [-12, 10], ascending. A rank k of a
 //            block of scale s has t = (k + 1/2) / 256, whereby ranks of equal half octave, kClasses below, share a class. Within a class:
 //            scales ascending, classes of ranks ascending, blocks, ranks. Ranks of the last block whose places do not exist hold zeros.
@@ -44,6 +47,7 @@
 
 #include "codec_support.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/varint.h"
 #include "kernels.h"
 #include "stage_support.h"
 #include "step_support.h"
@@ -68,6 +72,7 @@ constexpr int64_t kLeastSide = 16, kLeastMatrix = 4096;
 constexpr int kBandLog2s[] = {0, 2, 4};
 constexpr int64_t kSmall = 1 << 19;  // values up to which `auto` tries all widths
 constexpr int kUntriedBandLog2 = 2;
+constexpr int64_t kMaxPeriod = 64;
 
 struct ClassOfRank {
   std::array<uint8_t, kBlock> index;
@@ -121,6 +126,7 @@ class Dither {
 struct Scales {
   int band_log2 = -1;         // -1: one scale for all values
   std::vector<int> segments;  // log2(scale / S); the only one where there is one for all
+  std::vector<int> periods;   // of the matrices, in bands; says how bands are coded, not what they are
   std::vector<int> bands;     // of the matrices, one after the other
   std::vector<int> rows;
 };
@@ -176,6 +182,7 @@ Scales MakeScales(const Magnitudes& magnitudes, absl::Span<const Segment> segmen
     const double mean = magnitudes.totals[i] / static_cast<double>(std::max<int64_t>(segment.count(), 1));
     scales.segments.push_back(Octave(mean / step, kLowestScale, kHighestScale));
     if (!IsMatrix(segment)) continue;
+    scales.periods.push_back(1);
     for (int64_t b = 0; b < BandCount(segment, band_log2); ++b) {
       const int64_t begin = b << band_log2, end = std::min(segment.columns, (b + 1) << band_log2);
       double sum = 0;
@@ -207,6 +214,33 @@ std::array<int64_t, 3> ScaleCounts(absl::Span<const Segment> segments, int band_
   return counts;
 }
 
+// What band `b` of a matrix that begins at `begin` is coded against; all before it are known.
+int Expected(const std::vector<int>& bands, int64_t begin, int64_t b, int64_t period) {
+  if (period == 0) return 0;
+  const int64_t at = begin + b - (b >= period ? period : 1);
+  return at >= 0 ? bands[static_cast<size_t>(at)] : 0;
+}
+
+// The periods that leave the least to say.
+void ChoosePeriods(absl::Span<const Segment> segments, Scales& scales) {
+  int64_t begin = 0;
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (scales.band_log2 < 0 || !IsMatrix(segment)) continue;
+    const int64_t count = BandCount(segment, scales.band_log2);
+    int64_t least = INT64_MAX;
+    for (int64_t period = 0; period <= std::min(kMaxPeriod, count - 1); ++period) {
+      int64_t cost = 0;
+      for (int64_t b = 0; b < count; ++b) cost += std::abs(scales.bands[static_cast<size_t>(begin + b)] - Expected(scales.bands, begin, b, period));
+      if (cost >= least) continue;
+      least = cost;
+      scales.periods[matrix] = static_cast<int>(period);
+    }
+    begin += count;
+    ++matrix;
+  }
+}
+
 absl::StatusOr<std::string> EncodeScales(const Scales& scales, absl::Span<const Segment> segments) {
   if (scales.band_log2 < 0) return std::string{'\0', static_cast<char>(scales.segments[0])};
   SparseSymbols symbols;
@@ -216,15 +250,19 @@ absl::StatusOr<std::string> EncodeScales(const Scales& scales, absl::Span<const 
     PutInt(scale - before, index++, symbols);
     before = scale;
   }
-  before = 0;
-  for (int scale : scales.bands) {
-    PutInt(scale - before, index++, symbols);
-    before = scale;
+  int64_t begin = 0;
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    const int64_t count = BandCount(segment, scales.band_log2), period = scales.periods[matrix++];
+    for (int64_t b = 0; b < count; ++b) PutInt(scales.bands[static_cast<size_t>(begin + b)] - Expected(scales.bands, begin, b, period), index++, symbols);
+    begin += count;
   }
   for (int scale : scales.rows) PutInt(scale, index++, symbols);
   FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(ScaleCounts(segments, scales.band_log2), symbols));
   std::string bytes(1, static_cast<char>(scales.band_log2 + 1));
-  internal::PutVarint(coded.size(), bytes);
+  for (int period : scales.periods) bytes.push_back(static_cast<char>(period));
+  PutVarint(coded.size(), bytes);
   return bytes + coded;
 }
 
@@ -243,7 +281,13 @@ absl::StatusOr<Scales> TakeScales(std::string_view& bytes, absl::Span<const Segm
     return scales;
   }
   if (std::find(std::begin(kBandLog2s), std::end(kBandLog2s), scales.band_log2) == std::end(kBandLog2s)) return Damaged("bands of an unknown width");
-  FEDWATT_ASSIGN_OR_RETURN(uint64_t size, internal::TakeVarint(bytes));
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    if (bytes.empty() || static_cast<uint8_t>(bytes[0]) > kMaxPeriod) return Damaged("the periods are truncated or out of range");
+    scales.periods.push_back(static_cast<uint8_t>(bytes[0]));
+    bytes.remove_prefix(1);
+  }
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t size, TakeVarint(bytes));
   if (size > bytes.size()) return Damaged("the scales are truncated");
   const auto counts = ScaleCounts(segments, scales.band_log2);
   SparseSymbols symbols;
@@ -252,20 +296,23 @@ absl::StatusOr<Scales> TakeScales(std::string_view& bytes, absl::Span<const Segm
   size_t next = 0;
   uint32_t index = 0;
   bool good = true;
-  const auto take = [&](int64_t count, int start, bool differences, int low, int high, std::vector<int>& out) {
-    out.reserve(static_cast<size_t>(count));
-    int64_t scale = start;
-    for (; count > 0; --count, ++index) {
-      int64_t value = 0;
-      if (next < symbols.indices.size() && symbols.indices[next] == index) value = symbols.symbols[next++];
-      scale = std::clamp<int64_t>(differences ? scale + value : value, low - 1, high + 1);
-      good &= scale >= low && scale <= high;
-      out.push_back(static_cast<int>(scale));
-    }
+  const auto take = [&](int expected, int low, int high, std::vector<int>& out) {
+    int64_t scale = expected;
+    if (next < symbols.indices.size() && symbols.indices[next] == index) scale += symbols.symbols[next++];
+    ++index;
+    good &= scale >= low && scale <= high;
+    out.push_back(static_cast<int>(std::clamp<int64_t>(scale, low, high)));
   };
-  take(counts[0], kFirstScale, true, kLowestScale, kHighestScale, scales.segments);
-  take(counts[1], 0, true, -kRelativeScale, kRelativeScale, scales.bands);
-  take(counts[2], 0, false, -kRelativeScale, kRelativeScale, scales.rows);
+  for (int64_t i = 0; i < counts[0]; ++i) take(i == 0 ? kFirstScale : scales.segments.back(), kLowestScale, kHighestScale, scales.segments);
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    const int64_t begin = static_cast<int64_t>(scales.bands.size()), period = scales.periods[matrix++];
+    for (int64_t b = 0; b < BandCount(segment, scales.band_log2); ++b) {
+      take(Expected(scales.bands, begin, b, period), -kRelativeScale, kRelativeScale, scales.bands);
+    }
+  }
+  for (int64_t i = 0; i < counts[2]; ++i) take(0, -kRelativeScale, kRelativeScale, scales.rows);
   if (!good) return Damaged("a scale is out of range");
   return scales;
 }
@@ -464,9 +511,14 @@ class Dithered : public Codec {
         internal::StepOf(relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
     const Magnitudes magnitudes(values, context.segments);
     const auto scales = [&](int band_log2) { return MakeScales(magnitudes, context.segments, step, band_log2); };
-    if (bands_.size() == 1) return EncodeAt(values, context, step, scales(bands_[0]));
-    if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return EncodeAt(values, context, step, scales(-1));
-    if (count > kSmall) return EncodeAt(values, context, step, scales(kUntriedBandLog2));
+    const auto encode = [&](int band_log2) {
+      Scales chosen = scales(band_log2);
+      ChoosePeriods(context.segments, chosen);
+      return EncodeAt(values, context, step, chosen);
+    };
+    if (bands_.size() == 1) return encode(bands_[0]);
+    if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return encode(-1);
+    if (count > kSmall) return encode(kUntriedBandLog2);
     // Tried with other thresholds than those that count: a choice by what these make would favour roundings towards zero. All widths expect the same
     // sum of magnitudes; by chance they differ, so what is compared is bytes for each.
     const CodingContext trial{context.segments, Mix(~context.seed), context.round};
@@ -480,7 +532,7 @@ class Dithered : public Codec {
       least = cost;
       best = band_log2;
     }
-    return EncodeAt(values, context, step, scales(best));
+    return encode(best);
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
