@@ -3,6 +3,7 @@
 #define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -16,6 +17,7 @@
 #include "absl/types/span.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/transform.h"
+#include "fedwatt/model/rejection.h"
 
 namespace fedwatt::internal {
 
@@ -43,6 +45,13 @@ inline absl::StatusOr<int64_t> IntegerOption(std::string_view stage, const Codec
         absl::StrCat("stage '", std::string(stage), "': ", key, " = '", it->second, "', expected a whole number in [", low, ", ", high, "]"));
   }
   return value;
+}
+
+// Errors: INVALID_ARGUMENT  naming the first value that is not finite
+inline absl::Status RefuseNotFinite(std::string_view what, absl::Span<const float> values) {
+  const auto first = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  return WithRejection(absl::InvalidArgumentError(absl::StrCat(std::string(what), what.empty() ? "" : ": ", "value ", first - values.begin(), " is not finite")),
+                       Rejection::kNotFinite);
 }
 
 inline std::vector<int64_t> CountsOf(absl::Span<const Segment> segments) {

@@ -43,6 +43,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "codec_support.h"
@@ -55,7 +56,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr uint32_t kBlock = 256;
+constexpr uint32_t kBlock = internal::kRanks;
 // Sizes of the classes of ranks, half octaves: powers of two that add up to kBlock.
 constexpr std::array<uint32_t, 16> kClasses = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64};
 // 2 * log2((k + 1/2) / 256) of the middle rank of each, rounded.
@@ -501,6 +502,7 @@ class Dithered : public Codec {
   Dithered(bool relative, double target, std::vector<int> bands) : relative_(relative), target_(target), bands_(std::move(bands)) {}
   std::string_view name() const override { return "dithered"; }
   bool sparse() const override { return true; }
+  bool refuses_not_finite() const override { return true; }
 
   absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
     const int64_t count = static_cast<int64_t>(values.size());
@@ -510,11 +512,12 @@ class Dithered : public Codec {
     const float step =
         internal::StepOf(relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
     const Magnitudes magnitudes(values, context.segments);
+    if (!std::isfinite(magnitudes.all)) return internal::RefuseNotFinite(name(), values);  // float64 holds the sum of any finite float32
     const auto scales = [&](int band_log2) { return MakeScales(magnitudes, context.segments, step, band_log2); };
     const auto encode = [&](int band_log2) {
       Scales chosen = scales(band_log2);
       ChoosePeriods(context.segments, chosen);
-      return EncodeAt(values, context, step, chosen);
+      return EncodeAt(values, context, step, magnitudes.all, chosen);
     };
     if (bands_.size() == 1) return encode(bands_[0]);
     if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return encode(-1);
@@ -526,7 +529,7 @@ class Dithered : public Codec {
     double least = DBL_MAX;
     for (int band_log2 : bands_) {
       int64_t magnitude = 0;
-      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, scales(band_log2), &magnitude));
+      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, magnitudes.all, scales(band_log2), &magnitude));
       const double cost = static_cast<double>(bytes.size()) / static_cast<double>(std::max<int64_t>(magnitude, 1));
       if (cost >= least) continue;
       least = cost;
@@ -593,13 +596,13 @@ class Dithered : public Codec {
  private:
   static constexpr int64_t kMaxCount = (int64_t{1} << 31) - kBlock;
 
-  // `magnitude`, unless null, grows by the sum of the symbols' magnitudes.
-  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> values, const CodingContext& context, float step, const Scales& scales,
+  // `sum` is that of the values' magnitudes. `magnitude`, unless null, grows by that of the symbols'.
+  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> values, const CodingContext& context, float step, double sum, const Scales& scales,
                                        int64_t* magnitude = nullptr) const {
     const Order order(scales, context.segments);
     const Classes classes(order);
     SparseSymbols symbols;
-    FEDWATT_RETURN_IF_ERROR(Round(values, order, classes, context.seed, step, symbols));
+    FEDWATT_RETURN_IF_ERROR(Round(values, order, classes, context.seed, step, sum / step, symbols));
     if (magnitude != nullptr) {
       for (int32_t symbol : symbols.symbols) *magnitude += std::abs(symbol);
     }
@@ -609,52 +612,89 @@ class Dithered : public Codec {
     return absl::StrCat(internal::PutStep(step), coded_scales, coded);
   }
 
-  absl::Status Round(absl::Span<const float> given, const Order& order, const Classes& classes, uint64_t seed, float step,
+  // About `expected` symbols are not zero.
+  absl::Status Round(absl::Span<const float> given, const Order& order, const Classes& classes, uint64_t seed, float step, double expected,
                      SparseSymbols& symbols) const {
     std::vector<float> ordered;
     if (!order.plain()) ordered = order.Gather(given);
     const absl::Span<const float> values = order.plain() ? given : absl::MakeConstSpan(ordered);
 
+    // In the order of blocks, and in each of ranks; of each run, then, in its order. Found is what is not zero, as (place in its run, symbol).
+    struct Found {
+      uint32_t place;
+      int32_t symbol;
+    };
+    std::vector<Found> found(static_cast<size_t>(std::min(expected, static_cast<double>(values.size()))) + 2 * kBlock);
+    std::vector<uint8_t> rank_classes(found.size());
+    size_t count = 0;
+    // Of each stretch of blocks of one scale: how much was found before its end.
+    std::vector<std::pair<int, size_t>> stretches;
+    std::vector<uint32_t> run_counts(classes.runs().size());
+    uint32_t begins[kClasses.size()] = {}, counts[kClasses.size()] = {};  // of the present scale's runs: the block's first place, less the class's first rank
+    const auto end_stretch = [&](int scale) {
+      for (uint32_t c = 0; c < kClasses.size(); ++c) run_counts[classes.run(scale, c)] += counts[c];
+      stretches.emplace_back(scale, count);
+    };
+
     const Dither dither(seed);
-    const float rank_step = static_cast<float>(step * (internal::kCandidateSlack / kBlock));
-    std::vector<SparseSymbols> runs(classes.runs().size());
-    uint32_t places[kBlock + internal::kPlacePadding];
-    int32_t by_rank[kBlock];
+    uint32_t ranks[kBlock + internal::kPlacePadding];
+    int32_t rounded[kBlock + internal::kPlacePadding], by_rank[kBlock];
     for (uint32_t b = 0; b < order.block_count(); ++b) {
       const absl::Span<const float> block = values.subspan(size_t{b} * kBlock, kBlock);
       const Dither::Block thresholds = dither.At(b);
       const uint32_t inverse = thresholds.inverse();
-      const uint32_t shift = (0u - inverse * thresholds.addend) & (kBlock - 1);
-      const double offset = thresholds.offset();
-      const size_t found = internal::FindAtLeastRanked(block, inverse, shift, static_cast<float>(offset), rank_step, places);
+      const size_t candidates = internal::RoundRanked(block, inverse, 0u - inverse * thresholds.addend, thresholds.offset(), step, ranks, rounded);
+      if (candidates == SIZE_MAX) return Refuse(block, step);
       uint64_t hits[kBlock / 64] = {};
-      for (size_t i = 0; i < found; ++i) {
-        const float value = block[places[i]];
-        const uint32_t rank = (inverse * places[i] + shift) & (kBlock - 1);
-        const double threshold = (rank + offset) / kBlock;
-        const double magnitude = std::fabs(value) / static_cast<double>(step) + (1 - threshold);
-        if (!(magnitude < kMaxSymbol + 1.0)) return internal::RefuseSymbol(name(), value, step);
-        const int32_t symbol = static_cast<int32_t>(magnitude);
-        by_rank[rank] = value < 0 ? -symbol : symbol;
-        hits[rank / 64] |= static_cast<uint64_t>(symbol != 0) << rank % 64;
+      for (size_t i = 0; i < candidates; ++i) {
+        by_rank[ranks[i]] = rounded[i];
+        hits[ranks[i] / 64] |= static_cast<uint64_t>(rounded[i] != 0) << ranks[i] % 64;
       }
-      const int scale = order.scale(b);
+      if (b == 0 || order.scale(b) != order.scale(b - 1)) {
+        if (b > 0) end_stretch(order.scale(b - 1));
+        for (uint32_t c = 0; c < kClasses.size(); ++c) {
+          begins[c] = classes.runs()[classes.run(order.scale(b), c)].begin - kClassOfRank.first[c];
+          counts[c] = 0;
+        }
+      }
+      if (found.size() < count + kBlock) {
+        found.resize(2 * found.size());
+        rank_classes.resize(found.size());
+      }
       for (uint32_t word = 0; word < kBlock / 64; ++word) {
         for (uint64_t left = hits[word]; left != 0; left &= left - 1) {
           const uint32_t rank = word * 64 + static_cast<uint32_t>(std::countr_zero(left));
-          const uint32_t c = kClassOfRank.index[rank];
-          const uint32_t r = classes.run(scale, c);
-          const Classes::Run& run = classes.runs()[r];
-          runs[r].indices.push_back(run.begin + (b - run.first_block) * kClasses[c] + rank - kClassOfRank.first[c]);
-          runs[r].symbols.push_back(by_rank[rank]);
+          const uint8_t c = kClassOfRank.index[rank];
+          found[count] = {begins[c] + rank, by_rank[rank]};
+          rank_classes[count] = c;
+          ++counts[c];
+          ++count;
         }
       }
+      for (uint32_t c = 0; c < kClasses.size(); ++c) begins[c] += kClasses[c];
     }
-    for (const SparseSymbols& run : runs) {
-      symbols.indices.insert(symbols.indices.end(), run.indices.begin(), run.indices.end());
-      symbols.symbols.insert(symbols.symbols.end(), run.symbols.begin(), run.symbols.end());
+    end_stretch(order.scale(order.block_count() - 1));
+
+    symbols.indices.resize(count);
+    symbols.symbols.resize(count);
+    uint32_t next_of_run = 0;
+    for (uint32_t& run : run_counts) next_of_run += std::exchange(run, next_of_run);
+    size_t i = 0;
+    for (const auto& [scale, end] : stretches) {
+      uint32_t next[kClasses.size()];
+      for (uint32_t c = 0; c < kClasses.size(); ++c) next[c] = run_counts[classes.run(scale, c)];
+      for (; i < end; ++i) {
+        const uint32_t at = next[rank_classes[i]]++;
+        symbols.indices[at] = found[i].place;
+        symbols.symbols[at] = found[i].symbol;
+      }
     }
     return absl::OkStatus();
+  }
+
+  absl::Status Refuse(absl::Span<const float> block, float step) const {
+    const float largest = *std::max_element(block.begin(), block.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    return internal::RefuseSymbol(name(), largest, step);
   }
 
   const bool relative_;

@@ -7,6 +7,7 @@
 
 #include "fedwatt/base/random.h"
 #include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/symbol_coder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -51,21 +52,45 @@ TEST_P(KernelsTest, FindAtLeastFindsWhatPlainCodeFinds) {
   }
 }
 
-TEST_P(KernelsTest, FindAtLeastRankedFindsWhatPlainCodeFinds) {
+TEST_P(KernelsTest, RoundRankedRoundsAsPlainCodeDoes) {
   Random random(4);
   for (size_t count : {1, 5, 16, 44, 100, 255, 256}) {
     for (int trial = 0; trial < 50; ++trial) {
       const std::vector<float> values = Values(count, static_cast<uint64_t>(trial));
       const uint32_t multiplier = static_cast<uint32_t>(random.Below(128) * 2 + 1), addend = static_cast<uint32_t>(random.Below(256));
-      const float offset = static_cast<float>(random.Uniform()), step = static_cast<float>(random.Uniform() / 64);
-      std::vector<uint32_t> expected, places(count + internal::kPlacePadding, 77);
+      const double offset = random.Uniform();
+      const float step = static_cast<float>(random.Uniform() * 4);
+      std::vector<uint32_t> ranks(count + internal::kPlacePadding, 77);
+      std::vector<int32_t> symbols(ranks.size(), 77);
+      const size_t found = internal::RoundRanked(values, multiplier, addend, offset, step, ranks.data(), symbols.data());
+      std::vector<int32_t> expected(256), by_rank(256);
+      bool fits = true;
       for (size_t i = 0; i < count; ++i) {
-        const float threshold = (static_cast<float>((multiplier * i + addend) % 256) + offset) * step;
-        if (std::fabs(values[i]) >= threshold) expected.push_back(static_cast<uint32_t>(i));
+        const uint32_t rank = (multiplier * static_cast<uint32_t>(i) + addend) % 256;
+        const double magnitude = std::fabs(values[i]) / static_cast<double>(step) + (1 - (rank + offset) / 256);
+        fits &= std::isnan(magnitude) || magnitude < kMaxSymbol + 1.0;
+        if (fits && !std::isnan(magnitude)) expected[rank] = static_cast<int32_t>(magnitude) * (values[i] < 0 ? -1 : 1);
       }
-      places.resize(internal::FindAtLeastRanked(values, multiplier, addend, offset, step, places.data()));
-      ASSERT_EQ(places, expected) << count;
+      ASSERT_EQ(found != SIZE_MAX, fits) << count;
+      if (!fits) continue;
+      ASSERT_LE(found, count);
+      for (size_t i = 0; i < found; ++i) by_rank[ranks[i]] = symbols[i];
+      ASSERT_EQ(by_rank, expected) << count;
     }
+  }
+}
+
+TEST_P(KernelsTest, RoundRankedSaysWhatIsTooLarge) {
+  std::vector<float> values(20, 1.0f);
+  uint32_t ranks[20 + internal::kPlacePadding];
+  int32_t symbols[20 + internal::kPlacePadding];
+  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
+  values[17] = -static_cast<float>(kMaxSymbol);  // rounded up or down, still one
+  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
+  EXPECT_EQ(symbols[17], -kMaxSymbol);
+  for (float large : {static_cast<float>(kMaxSymbol) + 1, -INFINITY}) {
+    values[17] = large;
+    EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), SIZE_MAX) << large;
   }
 }
 
