@@ -367,6 +367,15 @@ void VisitFit(Fields& f, Record& r) {
   f("macs_per_example", r.fit_macs);
 }
 
+template <typename Fields, typename Delivery>
+void VisitInt8(Fields& f, Delivery& d) {
+  f("int8_model_path", d.path);
+  f("int8_missing_reason", d.missing_reason);
+  f("int8_model_bytes", d.bytes);
+  f("int8_calibration_examples", d.calibration_examples);
+  f("int8_accuracy", d.accuracy);
+}
+
 // `fit` and `phases` are nested and handled by the callers.
 template <typename Fields, typename Record>
 void VisitAttempt(Fields& f, Record& r) {
@@ -523,6 +532,7 @@ std::string SummaryToJson(const RunSummary& summary, const std::vector<RoundReco
   fields("simulated", summary.simulated);
   VisitTotals(fields, SumRounds(rounds));
   fields("model_path", summary.model_path);
+  VisitInt8(fields, summary.int8);
   if (summary.target_accuracy) {
     const TargetFigures figures = FiguresToTarget(rounds, *summary.target_accuracy);
     fields("target_accuracy", summary.target_accuracy);
@@ -554,6 +564,7 @@ absl::StatusOr<RunSummary> SummaryFromJson(std::string_view text, const std::str
   fields("seed", summary.seed);
   fields("simulated", summary.simulated);
   fields("model_path", summary.model_path);
+  VisitInt8(fields, summary.int8);
   fields("target_accuracy", summary.target_accuracy);
   if (!fields.problem().empty()) return Damaged(where, fields.problem());
   for (const char* name : {"machine", "config"}) {

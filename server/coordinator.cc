@@ -197,12 +197,9 @@ RunOutcome Coordinator::Close() {
   summary.run_id = run_id();
   summary.model_path = archive_->last_path();
   if (options_->on_finish) {
-    absl::StatusOr<std::string> path = options_->on_finish(*model_->published());
-    if (path.ok()) {
-      summary.model_path = *path;
-    } else {
-      Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", path.status().ToString()));
-      if (outcome.status.ok()) outcome.status = path.status();
+    if (absl::Status written = options_->on_finish(*model_->published(), summary); !written.ok()) {
+      Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", written.ToString()));
+      if (outcome.status.ok()) outcome.status = written;
     }
   }
   if (absl::Status written = writer_->WriteSummary(summary); !written.ok() && outcome.status.ok()) outcome.status = written;

@@ -15,6 +15,7 @@
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/energy/quantities.h"
+#include "fedwatt/model/int8_delivery.h"
 #include "fedwatt/model/plan.h"
 
 namespace fedwatt {
@@ -102,6 +103,7 @@ struct RunSummary {
   std::map<std::string, std::string> meters_refused;  // name to reason
   std::optional<double> target_accuracy;
   std::string model_path;  // of final.pt, or of the last container where the run had no LibTorch
+  Int8Delivery int8;       // final-int8.pt
   bool simulated = false;
 };
 
