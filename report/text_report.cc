@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fedwatt/report/report.h"
+#include "carbon_lines.h"
 #include "format.h"
 #include "width_table.h"
 
@@ -80,6 +81,7 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
     std::string cells;
@@ -104,6 +106,12 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
     for (const auto& [name, value] : run.summary->machine_facts) line(name, value);
     for (const auto& [name, reason] : run.summary->meters_refused) line("no meter", absl::StrCat(name, ": ", reason));
     if (!run.summary->model_path.empty()) line("model", run.summary->model_path);
+    const Int8Delivery& int8 = run.summary->int8;
+    if (int8.path) {
+      line("int8 model", absl::StrCat(*int8.path, int8.bytes ? absl::StrCat(", ", Megabytes(*int8.bytes), " MB") : "",
+                                      int8.accuracy ? absl::StrCat(", accuracy ", FixedOrDash(int8.accuracy, 4)) : ""));
+    }
+    if (int8.missing_reason) line("int8 model", *int8.missing_reason);
   }
   return out;
 }

@@ -1,11 +1,11 @@
 #include "layer_model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "fedwatt/base/random.h"
+#include "layer_ops.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -46,8 +46,7 @@ class LayerModel : public TrainableModel {
   at::Tensor Forward(const at::Tensor& input, bool training) override {
     at::Tensor x = input;
     for (const PlacedLayer& placed : network_.layers) {
-      const at::Tensor* entries = tensors_.data() + placed.first_entry;
-      x = std::visit([&](const auto& layer) { return Apply(layer, x, entries, training); }, placed.layer);
+      x = ApplyLayer(placed.layer, x, tensors_.data() + placed.first_entry, training, random_);
     }
     return x;
   }
@@ -58,37 +57,6 @@ class LayerModel : public TrainableModel {
   std::vector<float> InitialValues(uint64_t seed) override { return internal::InitialValues(network_, seed); }
 
  private:
-  at::Tensor Apply(const Flatten&, const at::Tensor& x, const at::Tensor*, bool) { return x.flatten(1); }
-  at::Tensor Apply(const Linear&, const at::Tensor& x, const at::Tensor* entries, bool) { return at::linear(x, entries[0], entries[1]); }
-  at::Tensor Apply(const Conv2d& layer, const at::Tensor& x, const at::Tensor* entries, bool) {
-    return at::conv2d(x, entries[0], entries[1], 1, layer.padding);
-  }
-  at::Tensor Apply(const Relu&, const at::Tensor& x, const at::Tensor*, bool) { return at::relu(x); }
-  at::Tensor Apply(const MaxPool2d& layer, const at::Tensor& x, const at::Tensor*, bool) { return at::max_pool2d(x, layer.size); }
-  at::Tensor Apply(const Embedding&, const at::Tensor& x, const at::Tensor* entries, bool) { return at::embedding(entries[0], x); }
-  at::Tensor Apply(const Lstm& layer, const at::Tensor& x, const at::Tensor* entries, bool training) {
-    const at::Tensor zeros = at::zeros({1, x.size(0), layer.hidden});
-    return std::get<0>(at::lstm(x, {zeros, zeros}, {entries, 4}, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0, training,
-                                /*bidirectional=*/false, /*batch_first=*/true));
-  }
-  at::Tensor Apply(const LastPosition&, const at::Tensor& x, const at::Tensor*, bool) { return x.select(1, x.size(1) - 1); }
-
-  // LibTorch's own dropout draws from one generator of the whole process, which would tie models in other threads together.
-  at::Tensor Apply(const Dropout& layer, const at::Tensor& x, const at::Tensor*, bool training) {
-    if (!training || layer.rate == 0) return x;
-    const uint64_t threshold = static_cast<uint64_t>(std::llround(layer.rate * 4294967296.0));  // of 2^32
-    const float kept = static_cast<float>(1 / (1 - layer.rate));
-    at::Tensor mask = at::empty(x.sizes(), at::kFloat);
-    float* out = mask.data_ptr<float>();
-    const int64_t count = mask.numel();
-    for (int64_t i = 0; i < count; i += 2) {
-      const uint64_t draw = random_.Next();
-      out[i] = (draw & 0xffffffff) < threshold ? 0 : kept;
-      if (i + 1 < count) out[i + 1] = (draw >> 32) < threshold ? 0 : kept;
-    }
-    return x * mask;
-  }
-
   const ArchitectureSpec spec_;
   const PlacedNetwork network_;
   std::vector<at::Tensor> tensors_;

@@ -111,26 +111,9 @@ class SgdTrainer : public LocalTrainer {
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss_name) override {
     FEDWATT_RETURN_IF_ERROR(CheckLength(model.size()));
     FEDWATT_RETURN_IF_ERROR(CheckData(data));
-    FEDWATT_ASSIGN_OR_RETURN(const Loss loss, FindLoss(loss_name, data));
     return CatchTorch([&]() -> absl::StatusOr<EvaluationResult> {
-      at::init_num_threads();
-      at::NoGradGuard no_grad;
       model_->Load(model);
-      const std::shared_ptr<const DatasetTensors> tensors = DatasetCache::Shared().Get(data);
-      const int64_t count = data.size();
-      double loss_sum = 0;
-      int64_t correct = 0;
-      for (int64_t begin = 0; begin < count; begin += model_->evaluation_batch_size()) {
-        const int64_t size = std::min(model_->evaluation_batch_size(), count - begin);
-        const at::Tensor output = model_->Forward(tensors->inputs.narrow(0, begin, size), /*training=*/false);
-        const at::Tensor target = tensors->targets.narrow(0, begin, size);
-        loss_sum += loss.mean(output, target).item<float>() * static_cast<double>(size);
-        if (loss.on_labels) correct += output.argmax(1).eq(target).sum().item<int64_t>();
-      }
-      return EvaluationResult{.example_count = count,
-                              .mean_loss = loss_sum / static_cast<double>(count),
-                              .accuracy = static_cast<double>(correct) / static_cast<double>(count),
-                              .has_accuracy = loss.on_labels};
+      return ScoreForward([this](const at::Tensor& x) { return model_->Forward(x, /*training=*/false); }, model_->evaluation_batch_size(), data, loss_name);
     });
   }
 
@@ -212,6 +195,28 @@ class SgdTrainer : public LocalTrainer {
 
 std::unique_ptr<LocalTrainer> MakeSgdTrainer(std::unique_ptr<TrainableModel> model) {
   return std::make_unique<SgdTrainer>(std::move(model));
+}
+
+absl::StatusOr<EvaluationResult> ScoreForward(const std::function<at::Tensor(const at::Tensor&)>& forward, int64_t batch_size, const Dataset& data,
+                                              const std::string& loss_name) {
+  FEDWATT_ASSIGN_OR_RETURN(const Loss loss, FindLoss(loss_name, data));
+  at::init_num_threads();
+  at::NoGradGuard no_grad;
+  const std::shared_ptr<const DatasetTensors> tensors = DatasetCache::Shared().Get(data);
+  const int64_t count = data.size();
+  double loss_sum = 0;
+  int64_t correct = 0;
+  for (int64_t begin = 0; begin < count; begin += batch_size) {
+    const int64_t size = std::min(batch_size, count - begin);
+    const at::Tensor output = forward(tensors->inputs.narrow(0, begin, size));
+    const at::Tensor target = tensors->targets.narrow(0, begin, size);
+    loss_sum += loss.mean(output, target).item<float>() * static_cast<double>(size);
+    if (loss.on_labels) correct += output.argmax(1).eq(target).sum().item<int64_t>();
+  }
+  return EvaluationResult{.example_count = count,
+                          .mean_loss = loss_sum / static_cast<double>(count),
+                          .accuracy = static_cast<double>(correct) / static_cast<double>(count),
+                          .has_accuracy = loss.on_labels};
 }
 
 absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, const Dataset& data) {

@@ -3,6 +3,7 @@
 #define FEDWATT_MODEL_TORCH_TRAINABLE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -53,6 +54,10 @@ class TrainableModel {
 
 // The trainer of torch_trainer.h around a model.
 std::unique_ptr<LocalTrainer> MakeSgdTrainer(std::unique_ptr<TrainableModel> model);
+
+// Scores what `forward` makes of `batch_size` examples at a time. Throws what LibTorch throws. INVALID_ARGUMENT when the loss does not suit the data.
+absl::StatusOr<EvaluationResult> ScoreForward(const std::function<at::Tensor(const at::Tensor&)>& forward, int64_t batch_size, const Dataset& data,
+                                              const std::string& loss_name);
 
 // INVALID_ARGUMENT unless the dataset fits the spec's shape and output count and is tokens exactly when `takes_tokens`.
 absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, const Dataset& data);
