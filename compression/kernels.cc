@@ -111,6 +111,34 @@ int32_t MaxMagnitudeBitsKernel(const float* values, size_t count) {
   return most;
 }
 
+SymbolFacts LookAtSymbolsKernel(const uint32_t* indices, const int32_t* symbols, size_t count) {
+  SymbolFacts facts;
+  const hn::ScalableTag<uint32_t> du;
+  const hn::RebindToSigned<decltype(du)> di;
+  const size_t lanes = hn::Lanes(du);
+  const auto zero = hn::Zero(di), one = hn::Set(di, 1), beyond = hn::Set(di, kMaxSymbol + 1), escape = hn::Set(di, kEscapeMagnitude - 1);
+  const auto top = hn::Set(du, 0x80000000u);  // signed comparisons, which all targets have
+  auto good = hn::Eq(zero, zero), units = good;
+  size_t i = 1;
+  for (; i + lanes <= count; i += lanes) {
+    const auto index = hn::BitCast(di, hn::Xor(hn::LoadU(du, indices + i), top)), before = hn::BitCast(di, hn::Xor(hn::LoadU(du, indices + i - 1), top));
+    const auto symbol = hn::LoadU(di, symbols + i);
+    const auto magnitude = hn::Max(symbol, hn::Sub(zero, symbol));  // of the least of all, itself: below zero
+    good = hn::And(good, hn::And(hn::Gt(index, before), hn::And(hn::Gt(magnitude, zero), hn::Lt(magnitude, beyond))));
+    units = hn::And(units, hn::Eq(magnitude, one));
+    facts.escapes += hn::CountTrue(di, hn::Gt(magnitude, escape));
+  }
+  facts.good = hn::AllTrue(di, good);
+  facts.units = hn::AllTrue(di, units);
+  for (size_t j = 0; j < count; j = j == 0 ? i : j + 1) {
+    const int64_t magnitude = std::abs(static_cast<int64_t>(symbols[j]));
+    facts.good = facts.good && magnitude > 0 && magnitude <= kMaxSymbol && (j == 0 || indices[j] > indices[j - 1]);
+    facts.units = facts.units && magnitude == 1;
+    facts.escapes += magnitude >= kEscapeMagnitude;
+  }
+  return facts;
+}
+
 // Adds squares or magnitudes to 32 sums of the places equal mod 32, and magnitudes to `columns` unless it is null. `count` is a multiple of 32.
 // Four vectors of sums stay in registers; where that is less than all 32, a stretch that fits into the first-level cache is passed several times.
 template <bool kSquares>
@@ -169,6 +197,7 @@ namespace fedwatt::internal {
 
 HWY_EXPORT(FindAtLeastKernel);
 HWY_EXPORT(RoundRankedKernel);
+HWY_EXPORT(LookAtSymbolsKernel);
 HWY_EXPORT(MaxMagnitudeBitsKernel);
 HWY_EXPORT(AddSquaresKernel);
 HWY_EXPORT(AddMagnitudesKernel);
@@ -180,6 +209,10 @@ size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* pl
 size_t RoundRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, double offset, float step, uint32_t* ranks, int32_t* symbols) {
   const float limit_step = static_cast<float>(step * (kCandidateSlack / kRanks));
   return HWY_DYNAMIC_DISPATCH(RoundRankedKernel)(values.data(), values.size(), multiplier, addend, offset, step, limit_step, ranks, symbols);
+}
+
+SymbolFacts LookAtSymbols(absl::Span<const uint32_t> indices, absl::Span<const int32_t> symbols) {
+  return HWY_DYNAMIC_DISPATCH(LookAtSymbolsKernel)(indices.data(), symbols.data(), symbols.size());
 }
 
 uint32_t MaxMagnitudeBits(absl::Span<const float> values) {

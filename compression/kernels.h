@@ -22,6 +22,16 @@ size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* pl
 inline constexpr uint32_t kRanks = 256;
 size_t RoundRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, double offset, float step, uint32_t* ranks, int32_t* symbols);
 
+// What the coder asks of symbols before it codes them, in one look.
+struct SymbolFacts {
+  bool good = true;    // indices ascend, and no symbol is 0 or beyond kMaxSymbol
+  bool units = true;   // all are +-1
+  size_t escapes = 0;  // of a magnitude of kEscapeMagnitude or more
+};
+inline constexpr int32_t kEscapeMagnitude = 5;
+// As many indices as symbols.
+SymbolFacts LookAtSymbols(absl::Span<const uint32_t> indices, absl::Span<const int32_t> symbols);
+
 // The largest magnitude as float bits, which order like magnitudes do: at least those of infinity where a value is not finite.
 uint32_t MaxMagnitudeBits(absl::Span<const float> values);
 

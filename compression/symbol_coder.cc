@@ -44,6 +44,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "kernels.h"
 
 namespace fedwatt {
 namespace {
@@ -69,7 +70,7 @@ constexpr int kSignAlphabet = 10;
 constexpr int kNears = 3;
 constexpr int kDensities = 3;
 constexpr int kSignTables = kDensities * kNears * 2;
-constexpr int kEscapeMagnitude = 5;
+using internal::kEscapeMagnitude;
 
 // Counts are in 32nds of a symbol, so that a prior can weigh less than one.
 constexpr uint32_t kOne = 32;
@@ -970,20 +971,10 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
     }
     begin += positions;
   }
-  bool ascending = true, in_range = true, units = true;
-  uint32_t least_index = 0;
-  size_t escapes = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const uint32_t index = symbols.indices[i];
-    const int32_t symbol = symbols.symbols[i];
-    ascending &= index >= least_index && index != UINT32_MAX;
-    least_index = index + 1;
-    in_range &= symbol != 0 && symbol <= kMaxSymbol && symbol >= -kMaxSymbol;
-    units &= symbol == 1 || symbol == -1;
-    escapes += symbol >= kEscapeMagnitude || symbol <= -kEscapeMagnitude;
+  const internal::SymbolFacts facts = internal::LookAtSymbols(symbols.indices, symbols.symbols);
+  if (!facts.good || next != count) {
+    return absl::InvalidArgumentError(absl::StrCat("indices are not ascending below ", begin, ", or a symbol is 0 or beyond ", kMaxSymbol));
   }
-  if (!ascending || next != count) return absl::InvalidArgumentError(absl::StrCat("indices are not ascending below ", begin));
-  if (!in_range) return absl::InvalidArgumentError(absl::StrCat("a symbol is 0 or beyond ", kMaxSymbol));
   if (count == 0) return std::string();
 
   // The mode that suits a sample best.
@@ -991,7 +982,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   const uint64_t fraction = count <= kSample ? 1 << 16 : (uint64_t{kSample} << 16) / count;
   const int state_count = StateCount(static_cast<int64_t>(count));
   Mode mode;
-  mode.units = units;
+  mode.units = facts.units;
   uint64_t least = UINT64_MAX;
   const auto attempt = [&](Mode candidate) {
     CostSink cost;
@@ -1017,7 +1008,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   bits.Put(mode.nearness, 1);
   bits.Put(mode.units, 1);
   put_counts(bits);
-  OperationSink operations(2 * count + escapes, bits);  // a run, a symbol, and perhaps how far it escapes
+  OperationSink operations(2 * count + facts.escapes, bits);  // a run, a symbol, and perhaps how far it escapes
   PutSymbols(segments, symbols, mode, state_count, 1 << 16, operations);
   std::string bytes = operations.Finish(check, state_count);
   bits.Append(bytes);

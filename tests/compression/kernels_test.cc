@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "fedwatt/base/random.h"
@@ -91,6 +92,39 @@ TEST_P(KernelsTest, RoundRankedSaysWhatIsTooLarge) {
   for (float large : {static_cast<float>(kMaxSymbol) + 1, -INFINITY}) {
     values[17] = large;
     EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), SIZE_MAX) << large;
+  }
+}
+
+TEST_P(KernelsTest, LookAtSymbolsSeesWhatIsWrongWhereverItStands) {
+  for (size_t count : {0, 1, 2, 8, 9, 16, 17, 18, 33, 100}) {
+    std::vector<uint32_t> indices(count);
+    std::vector<int32_t> symbols(count);
+    for (size_t i = 0; i < count; ++i) {
+      indices[i] = static_cast<uint32_t>(3 * i) + (i >= 5 ? 0x7fffff00u : 0);  // beyond the middle of the range, too
+      symbols[i] = i % 2 == 0 ? 1 : -1;
+    }
+    const auto look = [&] { return internal::LookAtSymbols(indices, symbols); };
+    EXPECT_TRUE(look().good && look().units && look().escapes == 0) << count;
+    for (size_t i = 0; i < count; ++i) {
+      const int32_t symbol = symbols[i];
+      for (const auto& [value, good, units, escapes] : {std::tuple(0, false, false, 0u), {kMaxSymbol, true, false, 1u}, {-kMaxSymbol, true, false, 1u},
+                                                        {kMaxSymbol + 1, false, false, 1u}, {std::numeric_limits<int32_t>::min(), false, false, 1u},
+                                                        {5, true, false, 1u}, {-4, true, false, 0u}, {-1, true, true, 0u}}) {
+        symbols[i] = value;
+        const internal::SymbolFacts facts = look();
+        EXPECT_EQ(facts.good, good) << i << " of " << count << " " << value;
+        EXPECT_EQ(facts.units, units) << i << " of " << count << " " << value;
+        if (good) EXPECT_EQ(facts.escapes, escapes) << i << " of " << count << " " << value;
+      }
+      symbols[i] = symbol;
+      if (i == 0) continue;
+      const uint32_t index = indices[i];
+      for (uint32_t bad : {indices[i - 1], indices[i - 1] / 2, 0u}) {
+        indices[i] = bad;
+        EXPECT_FALSE(look().good) << i << " of " << count;
+      }
+      indices[i] = index;
+    }
   }
 }
 
