@@ -597,7 +597,7 @@ class CostSink {
 
 // Returns the bucket.
 template <typename Sink>
-uint32_t PutNumber(RunTable<false>* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
+[[gnu::always_inline]] inline uint32_t PutNumber(RunTable<false>* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
   RunTable<false>& table = tables[scale.table];
   const uint32_t bucket = BucketOf(number >> scale.shift);
   sink.Symbol(table, bucket, state);
