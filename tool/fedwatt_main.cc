@@ -72,6 +72,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddMeters(app, chosen);
+  AddReports(app, chosen);
   AddSelections(app, chosen);
   AddStrategies(app, chosen);
 
