@@ -126,7 +126,7 @@ bool CostsOnlyTheAttempt(const absl::Status& status) {
 
 bool SameArchitecture(const ArchitectureSpec& a, const ArchitectureSpec& b) {
   return a.name == b.name && a.input_shape == b.input_shape && a.output_count == b.output_count && a.options == b.options &&
-         a.archive_digest == b.archive_digest && a.kept == b.kept;
+         a.archive_digest == b.archive_digest && a.kept == b.kept && a.quantization == b.quantization;
 }
 
 absl::StatusOr<absl::Duration> TimeLeft(bool has_deadline, const google::protobuf::Duration& deadline) {
@@ -317,6 +317,15 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   control.stop = work.monitor.stop();
   control.deadline = deadline;
   control.clock = &clock;
+  FormatChoice format;
+  if (plan.fit.number_format != "float32") {
+    work.tracker.Enter(Phase::kFit);
+    format = shared_->formats->Choose(plan, shared_->options.allow_bfloat16 ? "" : "this client does not allow bfloat16", *work.bench->trainer, model->values, split_.train, control);
+    if (!format.reason.empty() && format.reason != std::exchange(format_told_, format.reason)) {
+      shared_->Say(LogLevel::kInfo, absl::StrCat(label_, "trains in ", format.format, ": ", format.reason));
+    }
+  }
+  plan.recipe.number_format = format.format;
   // Residuals are kept in the whole model's coordinates, whatever part of it is trained.
   const Submodel* part = work.bench->trainer->submodel();
   const Digest whole_layout = part != nullptr ? part->whole().digest() : plan.layout_digest;
@@ -348,6 +357,8 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   completed.set_step_count(trained.steps_done);
   completed.set_mean_loss(trained.train_loss);
   completed.set_partial(!trained.completed);
+  completed.set_number_format(format.format);
+  completed.set_number_format_reason(TruncateUtf8(format.reason, 256));
   return completed;
 }
 

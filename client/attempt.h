@@ -14,6 +14,7 @@
 #include "model_cache.h"
 #include "residual_store.h"
 #include "fedwatt/client/client.h"
+#include "fedwatt/round/number_format.h"
 #include "fedwatt/round/participant.h"
 #include "fedwatt/rpc/held_plan.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
@@ -77,6 +78,7 @@ struct Shared {
   std::unique_ptr<Link> link;
   std::unique_ptr<ModelCache> models;
   std::unique_ptr<BenchPool> benches;
+  std::unique_ptr<FormatChooser> formats;
 
   DeviceState State() const { return options.device_state ? options.device_state() : ReadDeviceState(); }
   void Say(LogLevel level, const std::string& message) const { Log(options.log, level, message); }
@@ -129,6 +131,7 @@ class AttemptRunner {
   HeldOutSplit split_;
   std::optional<v1::Finished> finished_;
   ResidualStore residual_;
+  std::string format_told_;  // the last words on number formats that were logged
   int mismatches_ = 0;   // assignments in a row whose delta does not start from what we hold
   bool ask_anew_ = false;  // the work at hand is to be asked for again
 };

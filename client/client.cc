@@ -276,6 +276,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     benches.push_back(std::move(bench));
   }
   shared->benches = std::make_unique<internal::BenchPool>(std::move(benches));
+  shared->formats = std::make_unique<FormatChooser>(state.formats_path(), options.machine);
   shared->models = std::make_unique<internal::ModelCache>(state.model_path(), options.max_model_bytes, options.log);
   FEDWATT_ASSIGN_OR_RETURN(shared->link, internal::Link::Create(options.connection, options.log));
   // An enrolled device is known by its certificate.

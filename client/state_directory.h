@@ -10,7 +10,8 @@
 
 namespace fedwatt::internal {
 
-// Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback).
+// Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback),
+// number_formats (measured speeds).
 // Locked for the object's lifetime.
 class StateDirectory {
  public:
@@ -20,6 +21,8 @@ class StateDirectory {
   const std::string& client_id() const { return client_id_; }
   // How the files of the models held begin; "" when nothing is kept.
   std::string model_path() const { return path_.empty() ? "" : path_ + "/model"; }
+  // Where measured speeds of number formats lie; "" when nothing is kept.
+  std::string formats_path() const { return path_.empty() ? "" : path_ + "/number_formats"; }
   // Where a partition's residual lies; "" when nothing is kept.
   std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
 

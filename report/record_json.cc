@@ -305,6 +305,7 @@ void VisitFit(Fields& f, Record& r) {
   f("width_fraction", r.fit.width_fraction);
   f("kept_parameters", r.fit_parameter_count);
   f("number_format", r.fit.number_format);
+  f("number_format_reason", r.fit_format_reason);
   f("macs_per_example", r.fit_macs);
 }
 

@@ -23,17 +23,20 @@ void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
 }  // namespace
 
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) {
-  std::map<double, WidthTotals, std::greater<>> widths;
-  std::map<double, double> loss_sums;
+  using Kind = std::pair<double, std::string>;  // minus the width, number format
+  std::map<Kind, WidthTotals> widths;
+  std::map<Kind, double> loss_sums;
   for (const AttemptRecord& attempt : attempts) {
     if (attempt.outcome != "accepted") continue;
-    WidthTotals& sum = widths[attempt.fit.width_fraction];
+    const Kind kind{-attempt.fit.width_fraction, attempt.fit.number_format};
+    WidthTotals& sum = widths[kind];
     if (sum.accepted++ == 0) sum.energy = Energy();
     sum.width_fraction = attempt.fit.width_fraction;
+    sum.number_format = attempt.fit.number_format;
     sum.parameter_count = std::max(sum.parameter_count, attempt.fit_parameter_count);
     if (attempt.train_examples && attempt.train_loss) {
       sum.train_examples += *attempt.train_examples;
-      double& loss_sum = loss_sums[attempt.fit.width_fraction];
+      double& loss_sum = loss_sums[kind];
       loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
       sum.train_loss = loss_sum / static_cast<double>(sum.train_examples);
     }
@@ -50,7 +53,7 @@ std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) 
     sum.downlink_payload_bytes += attempt.downlink_payload_bytes.value_or(0);
   }
   std::vector<WidthTotals> totals;
-  for (auto& [width, sum] : widths) totals.push_back(sum);
+  for (auto& [kind, sum] : widths) totals.push_back(sum);
   return totals;
 }
 

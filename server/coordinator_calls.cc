@@ -499,6 +499,14 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
       record.train_loss = request.completed().mean_loss();
     }
     record.completed_work = !request.completed().partial();
+    const std::string& format = request.completed().number_format();
+    const std::string& reason = request.completed().number_format_reason();
+    if (!format.empty() && !IsNumberFormat(format)) {
+      return absl::InvalidArgumentError(absl::StrCat("completed.number_format: expected float32 or bfloat16, got '", TruncateUtf8(format, 64), "'"));
+    }
+    if (reason.size() > 256) return absl::InvalidArgumentError(absl::StrCat("completed.number_format_reason: ", reason.size(), " bytes, expected at most 256"));
+    record.fit.number_format = format.empty() ? "float32" : format;
+    if (!reason.empty()) record.fit_format_reason = reason;
   }
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/config/command_line.h"
@@ -87,6 +88,10 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   };
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");
+  options.allow_bfloat16 = settings.client.allow_bfloat16;
+  options.machine = DescribeMachine().cpu_model;
+  for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
+  absl::StrAppend(&options.machine, "/", kVersion);
   options.meter = settings.energy.meter;
   options.meter_options.watts_per_core = settings.energy.watts_per_core;
   options.rules.min_battery_fraction = settings.client.min_battery_percent / 100;

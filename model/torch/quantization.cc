@@ -1,6 +1,7 @@
 #include "fedwatt/model/torch/quantization.h"
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -76,6 +77,18 @@ std::vector<ActivationRange> Calibrate(const PlacedNetwork& network, const std::
   return ranges;
 }
 
+// What clients found in training; nothing where they did not look, or a range is still empty.
+std::optional<std::vector<ActivationRange>> TrainedRanges(const PlacedNetwork& network, absl::Span<const float> model) {
+  if (!network.first_range.has_value()) return std::nullopt;
+  std::vector<ActivationRange> ranges;
+  for (size_t i = *network.first_range; i < network.layout.entries().size(); ++i) {
+    const float* range = model.data() + network.layout.offset(i);
+    if (!(range[0] < range[1])) return std::nullopt;
+    ranges.push_back({range[0], range[1]});
+  }
+  return ranges;
+}
+
 // Rows of `weight` (axis 0) in symmetric 8-bit codes.
 at::Tensor QuantizeRows(const at::Tensor& weight) {
   at::Tensor scales = weight.flatten(1).abs().amax({1}).to(at::kDouble) / 127;
@@ -127,15 +140,19 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
   if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
   FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, calibration));
   FEDWATT_ASSIGN_OR_RETURN(const Dataset sample, internal::Sample(calibration));
+  const std::optional<std::vector<internal::ActivationRange>> trained = internal::TrainedRanges(network, model);
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     FEDWATT_RETURN_IF_ERROR(internal::UseQuantizedEngine());
     at::NoGradGuard no_grad;
     const std::vector<at::Tensor> tensors = internal::Tensors(network.layout, model);
+    if (trained.has_value()) return internal::Archive(network, spec.name, tensors, *trained);
     const at::Tensor examples = internal::DatasetCache::Shared().Get(sample)->inputs;
     return internal::Archive(network, spec.name, tensors, internal::Calibrate(network, tensors, examples));
   }));
   FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(path, bytes));
-  return Int8Delivery{.path = path, .bytes = static_cast<int64_t>(bytes.size()), .calibration_examples = sample.size()};
+  Int8Delivery delivery{.path = path, .bytes = static_cast<int64_t>(bytes.size())};
+  if (!trained.has_value()) delivery.calibration_examples = sample.size();
+  return delivery;
 }
 
 absl::StatusOr<EvaluationResult> EvaluateArchive(const ArchitectureSpec& spec, const std::string& path, const Dataset& data, const std::string& loss) {

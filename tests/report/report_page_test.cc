@@ -88,9 +88,9 @@ TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
 
 TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
   const std::string text = RenderTextReport(MixedRun(), RoundTableOptions{.terminal = true});
-  EXPECT_THAT(text, HasSubstr("by width           width          parameters     accepted"));
-  EXPECT_THAT(text, HasSubstr("1.00           199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
-  EXPECT_THAT(text, HasSubstr("0.250          50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
+  EXPECT_THAT(text, HasSubstr("by width           width          format         parameters     accepted"));
+  EXPECT_THAT(text, HasSubstr("1.00           float32        199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
+  EXPECT_THAT(text, HasSubstr("0.250          float32        50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
   EXPECT_THAT(RenderHtmlReport(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
   RunRecord whole = MakeRun();
   whole.attempts = {MakeAttempt(1)};

@@ -112,7 +112,7 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
                           "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
                           "downlink_wire_bytes", "codec_uplink", "codec_downlink", "fit", "phases"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
-  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "macs_per_example"));
+  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example"));
   EXPECT_THAT(Keys(json["phases"][0]), ElementsAre("phase", "seconds", "cpu_seconds", "energy_uj", "tier", "source"));
   EXPECT_EQ(json["phases"][0]["phase"], "train");
   EXPECT_EQ(json["phases"][0]["seconds"], 1.5);

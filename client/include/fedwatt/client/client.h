@@ -41,6 +41,10 @@ struct ClientOptions {
 
   LocalTrainerFactory trainer_factory;
   std::vector<std::string> architectures;  // names the factory knows; empty means any
+  bool allow_bfloat16 = true;  // false: trains in float32 whatever is asked for
+  // What the speed of training depends on beside the model: processor, versions of program and kernels. Measured speeds that are kept in the state directory
+  // count only while this stays the same.
+  std::string machine;
   // Attempts under way at once. Beyond 1, energy is not metered: windows of a meter would overlap and count joules twice.
   int max_parallel_attempts = 1;
 

@@ -110,6 +110,7 @@ struct ClientSettings {
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };
 
@@ -127,6 +128,7 @@ struct Settings {
   PrivacySettings privacy;
   std::string selection_policy = "uniform";
   FitOptions fit;
+  std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
   SecuritySettings security;
   ServerSettings server;

@@ -59,7 +59,8 @@ struct AttemptRecord {
   std::string attempt;
   std::string outcome;  // accepted, rejected, late, dropped, cancelled
   std::string reason;   // RejectionName(), "" when accepted
-  FitSpec fit;
+  FitSpec fit;  // number_format: in which it trained; what was asked for where the attempt never said
+  std::optional<std::string> fit_format_reason;  // why the number format asked for was declined, or what was measured
   int64_t fit_parameter_count = 0;
   std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
@@ -115,9 +116,10 @@ struct RunTotals {
 };
 RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
 
-// What the accepted attempts of one width cost and learned.
+// What the accepted attempts of one width and number format cost and learned.
 struct WidthTotals {
   double width_fraction = 1;
+  std::string number_format;
   int64_t parameter_count = 0;  // the most that one of them trained
   int64_t accepted = 0;
   int64_t train_examples = 0;
@@ -127,7 +129,7 @@ struct WidthTotals {
   EnergyTier energy_tier = EnergyTier::kWall;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
 };
-// By width, widest first.
+// By width, widest first, then by number format.
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts);
 
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.
