@@ -117,6 +117,7 @@ class Participant {
         fraction > 0 && examples >= 2 ? std::clamp<int64_t>(std::llround(fraction * static_cast<double>(examples)), 1, examples - 1) : 0;
     capabilities.set_example_count(examples - held_out);
     if (held_out > 0) capabilities.set_evaluation_example_count(held_out);
+    capabilities.set_site(shared_.options.site);
     capabilities.set_client_version(kVersion);
     // Participants share one copy of the model; inside their assignments it would come once for each.
     capabilities.set_max_inline_model_bytes(shared_.options.partitions.size() == 1 ? std::min(kMaxInlineBytes, shared_.options.max_model_bytes) : 0);

@@ -15,6 +15,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/round/compression_settings.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/device_class.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/round/fitting.h"
@@ -498,6 +499,27 @@ std::vector<Key> MakeSchema() {
   };
   add(std::move(device_class));
 
+  add(StringListKey("carbon.series", FIELD(std::vector<std::string>, carbon.series),
+                    "CSV files of grid intensities over time; fedwatt carbon import makes them"));
+  Key sites = StringListKey("carbon.sites", FIELD(std::vector<std::string>, carbon.sites),
+                            "where devices stand: \"NAME zone=UK:13 g_per_kwh=475 pue=1 wue= embodied_kg= lifetime_years= share=1\"; empty = grams are not counted");
+  sites.check = [](const Settings& settings) {
+    for (const std::string& site : settings.carbon.sites) FEDWATT_RETURN_IF_ERROR(ParseCarbonSite(site).status());
+    return absl::OkStatus();
+  };
+  add(std::move(sites));
+  add(ChoiceKey<IntensityKind>("carbon.kind", FIELD(IntensityKind, carbon.kind),
+                               {{"average", IntensityKind::kAverage}, {"marginal", IntensityKind::kMarginal}},
+                               "which intensities count; the others are never looked at"));
+  add(ChoiceKey<std::optional<EmissionFactor>>("carbon.factor", FIELD(std::optional<EmissionFactor>, carbon.factor),
+                                               {{"any", std::nullopt},
+                                                {"lifecycle", EmissionFactor::kLifecycle},
+                                                {"direct", EmissionFactor::kDirect},
+                                                {"unknown", EmissionFactor::kUnknown}},
+                                               "which emission factors count; any = the only ones that a zone has"));
+  add(StringKey("carbon.server_site", FIELD(std::string, carbon.server_site),
+                "the coordinator's own site, one of carbon.sites; empty = its grams are not counted"));
+
   add(NonEmptyKey("security.directory", FIELD(std::string, security.directory),
                   "certificates and tokens; default = \"security\" beside the configuration file, or in the working folder"));
   add(BoolKey("security.insecure", FIELD(bool, security.insecure), "no TLS; only by the flag --insecure"));
@@ -524,6 +546,7 @@ std::vector<Key> MakeSchema() {
         return range.first == range.last ? absl::StrCat(range.first, "/", range.total)
                                          : absl::StrCat(range.first, "-", range.last, "/", range.total);
       }));
+  add(StringKey("client.site", FIELD(std::string, client.site), "where this device stands, one of the coordinator's carbon.sites; empty = not known"));
   add(BoolKey("client.stay", FIELD(bool, client.stay), "wait for the next run when one has finished"));
   add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100),
                 "do not train below this charge; 0 = any"));
@@ -540,6 +563,10 @@ std::vector<Key> MakeSchema() {
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
   add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),
                  "fleet: training threads; 0 = one per core"));
+  add(TextKey(
+      "simulation.start", "time such as \"2026-03-01T00:00:00Z\"", "fleet: when its virtual time starts, which decides the intensities it meets",
+      [](Settings& settings, const std::string& text) { return absl::ParseTime(absl::RFC3339_full, text, &settings.simulation_start, nullptr); },
+      [](const Settings& settings) { return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", settings.simulation_start, absl::UTCTimeZone()); }));
   return keys;
 }
 #undef FIELD

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "carbon_lines.h"
 #include "chart.h"
 #include "fedwatt/report/report.h"
 #include "format.h"
@@ -182,6 +183,12 @@ std::string RenderHtmlReport(const RunRecord& run) {
   if (totals.client_energy_low && totals.client_energy_high) {
     absl::StrAppend(&out, "<p>The true sum lies between ", Significant(totals.client_energy_low->joules()), " J and ",
                     Significant(totals.client_energy_high->joules()), " J by the methods' own error bounds.</p>\n");
+  }
+
+  if (const auto lines = internal::CarbonLines(totals); !lines.empty()) {
+    out += "<h2>Grams of CO2-equivalent</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [name, value] : lines) absl::StrAppend(&out, Row(name, value), "\n");
+    out += "</table></div>\n";
   }
 
   if (const auto widths = internal::WidthTable(run.attempts); !widths.empty()) {

@@ -85,6 +85,38 @@ struct Form<Energy> {
   }
 };
 template <>
+struct Form<CarbonMass> {
+  static Json Put(CarbonMass value) { return value.micrograms(); }
+  static std::string Take(const Json& json, CarbonMass& value) {
+    int64_t micrograms = 0;
+    std::string problem = Form<int64_t>::Take(json, micrograms);
+    if (problem.empty()) value = Micrograms(micrograms);
+    return problem;
+  }
+};
+template <>
+struct Form<IntensityBasis> {
+  static Json Put(IntensityBasis value) { return std::string(IntensityBasisName(value)); }
+  static std::string Take(const Json& json, IntensityBasis& value) {
+    for (int i = 0; i <= static_cast<int>(IntensityBasis::kMissing); ++i) {
+      value = static_cast<IntensityBasis>(i);
+      if (json.is_string() && json.get<std::string>() == IntensityBasisName(value)) return "";
+    }
+    return "a basis of intensities";
+  }
+};
+template <>
+struct Form<IntensityKind> {
+  static Json Put(IntensityKind value) { return std::string(IntensityKindName(value)); }
+  static std::string Take(const Json& json, IntensityKind& value) {
+    for (IntensityKind kind : {IntensityKind::kAverage, IntensityKind::kMarginal}) {
+      value = kind;
+      if (json.is_string() && json.get<std::string>() == IntensityKindName(kind)) return "";
+    }
+    return "average or marginal";
+  }
+};
+template <>
 struct Form<EnergyTier> {
   static Json Put(EnergyTier value) { return std::string(EnergyTierName(value)); }
   static std::string Take(const Json& json, EnergyTier& value) {
@@ -233,6 +265,30 @@ class Reading {
   std::string problem_;
 };
 
+// A value that has a default where a record of an earlier release lacks it.
+template <typename Fields, typename T>
+void Lately(Fields& f, const char* name, T& value) {
+  std::optional<std::remove_const_t<T>> field;
+  if constexpr (!Fields::kReads) field = value;
+  f(name, field);
+  if constexpr (Fields::kReads) {
+    if (field) value = *field;
+  }
+}
+
+template <typename Fields, typename Totals>
+void VisitCarbon(Fields& f, Totals& t) {
+  f("client_operational_ug", t.operational);
+  f("client_embodied_ug", t.embodied);
+  f("client_wasted_ug", t.wasted);
+  f("client_water_l", t.water_l);
+  Lately(f, "client_carbon_clients", t.clients);
+  f("carbon_kind", t.kind);
+  Lately(f, "carbon_basis", t.basis);
+  Lately(f, "carbon_source", t.source);
+  f("carbon_age_seconds", t.age);
+}
+
 // `Record` is const when writing.
 template <typename Fields, typename Record>
 void VisitRound(Fields& f, Record& r) {
@@ -282,6 +338,9 @@ void VisitRound(Fields& f, Record& r) {
   f("client_energy_by_tier_uj", r.client_energy_by_tier);
   f("client_train_seconds", r.client_train_seconds);
   f("client_cpu_seconds", r.client_cpu_seconds);
+  VisitCarbon(f, r.client_carbon);
+  f("server_operational_ug", r.server_operational);
+  f("server_embodied_ug", r.server_embodied);
   f("server_energy_uj", r.server_energy.energy);
   f("server_energy_tier", r.server_energy.tier);
   f("server_energy_source", r.server_energy.source);
@@ -336,6 +395,14 @@ void VisitAttempt(Fields& f, Record& r) {
   f("downlink_wire_bytes", r.downlink_wire_bytes);
   f("codec_uplink", r.codec_uplink);
   f("codec_downlink", r.codec_downlink);
+  f("site", r.site);
+  f("operational_ug", r.carbon.operational);
+  f("embodied_ug", r.carbon.embodied);
+  f("water_l", r.carbon.water_l);
+  Lately(f, "carbon_basis", r.carbon.basis);
+  f("g_per_kwh", r.carbon.g_per_kwh);
+  Lately(f, "carbon_source", r.carbon.source);
+  f("carbon_age_seconds", r.carbon.age);
 }
 
 template <typename Fields>
@@ -369,6 +436,9 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("client_energy_by_tier_uj", t.client_energy_by_tier);
   f("client_train_seconds", t.client_train_seconds);
   f("client_cpu_seconds", t.client_cpu_seconds);
+  VisitCarbon(f, t.client_carbon);
+  f("server_operational_ug", t.server_operational);
+  f("server_embodied_ug", t.server_embodied);
   f("server_energy_uj", t.server_energy);
   f("server_energy_tier", t.server_energy_tier);
   f("server_cpu_seconds", t.server_cpu_seconds);

@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
 #include "fedwatt/report/run_record.h"
 
 namespace fedwatt {
@@ -20,7 +23,49 @@ void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
     sum = sum && value ? std::optional<T>(*sum + *value) : std::nullopt;
 }
 
+std::string JoinNames(const std::string& a, const std::string& b) {
+  std::set<std::string> names;
+  for (const std::string& list : {a, b}) {
+    for (absl::string_view name : absl::StrSplit(list, '+', absl::SkipEmpty())) names.insert(std::string(name));
+  }
+  return absl::StrJoin(names, "+");
+}
+
 }  // namespace
+
+void CarbonTotals::Add(const CarbonReading& reading, bool accepted) {
+  if (accepted) AddIfKnown(embodied, reading.embodied);
+  if (!reading.operational) return;
+  const bool first = !operational && !wasted;
+  AddIfKnown(accepted ? operational : wasted, reading.operational);
+  if (accepted) AddIfKnown(water_l, reading.water_l);
+  clients += accepted;
+  basis = first ? reading.basis : std::max(basis, reading.basis);
+  source = JoinNames(source, reading.source);
+  if (reading.age) age = std::max(age.value_or(absl::ZeroDuration()), *reading.age);
+}
+
+void CarbonTotals::Add(const CarbonTotals& other) {
+  if (other.operational || other.wasted) {
+    basis = operational || wasted ? std::max(basis, other.basis) : other.basis;
+    source = JoinNames(source, other.source);
+    if (other.age) age = std::max(age.value_or(absl::ZeroDuration()), *other.age);
+  }
+  AddIfKnown(operational, other.operational);
+  AddIfKnown(embodied, other.embodied);
+  AddIfKnown(wasted, other.wasted);
+  AddIfKnown(water_l, other.water_l);
+  clients += other.clients;
+  if (other.kind) kind = other.kind;
+}
+
+std::optional<double> RunSci(const RunTotals& totals, double units) {
+  const CarbonTotals& carbon = totals.client_carbon;
+  const bool failures = totals.clients_rejected + totals.clients_late + totals.clients_dropped > 0;
+  if (carbon.clients < totals.clients_completed || (failures && !carbon.wasted)) return std::nullopt;
+  if (!carbon.operational) return std::nullopt;
+  return SciScore(*carbon.operational + carbon.wasted.value_or(CarbonMass()), carbon.embodied, units);
+}
 
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) {
   using Kind = std::pair<double, std::string>;  // minus the width, number format
@@ -107,6 +152,9 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     for (const auto& [tier, energy] : r.client_energy_by_tier) t.client_energy_by_tier[tier] += energy;
     t.client_train_seconds += r.client_train_seconds;
     t.client_cpu_seconds += r.client_cpu_seconds;
+    t.client_carbon.Add(r.client_carbon);
+    AddAll(first, t.server_operational, r.server_operational);
+    AddAll(first, t.server_embodied, r.server_embodied);
     AddAll(first, t.server_energy, r.server_energy.energy);
     t.server_energy_tier = first ? r.server_energy.tier : WorseTier(t.server_energy_tier, r.server_energy.tier);
     t.server_cpu_seconds += r.server_cpu_seconds;

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fedwatt/report/report.h"
+#include "carbon_lines.h"
 #include "format.h"
 #include "width_table.h"
 
@@ -80,6 +81,7 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
     std::string cells;

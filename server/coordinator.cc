@@ -95,6 +95,9 @@ Coordinator::~Coordinator() {
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* options, Loop* loop, SecurityDirectory* security) {
   std::unique_ptr<Coordinator> self(new Coordinator(options, loop, security));
   if (options->out_directory.empty()) return absl::InvalidArgumentError("out: the coordinator needs a folder for its record and its state");
+  if (options->carbon_site && (options->engine.carbon == nullptr || !options->engine.carbon->FindSite(*options->carbon_site))) {
+    return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", *options->carbon_site, "' is not one of carbon.sites"));
+  }
   if (options->archive != nullptr) {
     self->archive_digest_ = Sha256(*options->archive);
     options->model.plan.architecture.archive_digest = *self->archive_digest_;
@@ -163,6 +166,7 @@ void Coordinator::Start() {
     }
   }
   cpu_at_round_start_ = ProcessCpuTime();
+  server_energy_from_ = clock_->Now();
   if (store_->incarnation() > 0) {
     Log(options_->log, LogLevel::kInfo, absl::StrCat("run ", run_id(), " continues with round ", engine_->state().round));
   }
@@ -269,6 +273,8 @@ void Coordinator::Execute(const StartAttempt& effect) {
   attempt.session = session.id;
   attempt.deadline = effect.deadline;
   attempt.assigned = clock_->Monotonic();
+  attempt.assigned_at = clock_->Now();
+  attempt.site = session.site;
   attempt.upload = std::make_shared<Upload>(absl::StrCat(store_->uploads_directory(), "/", effect.attempt, ".part"),
                                             model_->plan().limits.max_update_bytes);
   attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
@@ -317,6 +323,10 @@ void Coordinator::Execute(const EndAttempt& effect) {
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;
   record.downlink_payload_bytes = downloaded;
+  if (attempt.site.has_value()) {
+    record.site = options_->engine.carbon->sites()[*attempt.site].name;
+    record.carbon = options_->engine.carbon->Account(*attempt.site, AttemptEnergy(record).energy, attempt.assigned_at, clock_->Now());
+  }
   const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
   const double download_share =
       attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
@@ -458,6 +468,16 @@ void Coordinator::FillRecord(RoundRecord& record) {
     }
   }
   if (options_->meter != nullptr) record.server_energy = options_->meter->Read();
+  const absl::Time from = std::exchange(server_energy_from_, clock_->Now());
+  if (options_->engine.carbon != nullptr) {
+    record.client_carbon.kind = options_->engine.carbon->kind();
+    if (options_->carbon_site) {
+      const size_t site = *options_->engine.carbon->FindSite(*options_->carbon_site);
+      const CarbonReading carbon = options_->engine.carbon->Account(site, record.server_energy.energy, from, server_energy_from_);
+      record.server_operational = carbon.operational;
+      record.server_embodied = carbon.embodied;
+    }
+  }
   const absl::Duration cpu = ProcessCpuTime();
   record.server_cpu_seconds = absl::ToDoubleSeconds(cpu - cpu_at_round_start_);
   cpu_at_round_start_ = cpu;

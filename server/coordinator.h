@@ -128,6 +128,7 @@ class Coordinator {
     int64_t stream_count = 0;       // uploads under way
     Loop::TimerId grace = 0;
     DeviceReport device;               // as the client checked in
+    std::optional<size_t> site;        // likewise, of engine.carbon
     std::vector<Digest> held_models;   // as the client said last
     bool whole_model = false;
     std::string held_plan_id;  // likewise
@@ -148,6 +149,8 @@ class Coordinator {
     std::shared_ptr<const FittedPlan> fitted;  // what is to be trained
     absl::Time deadline;
     absl::Duration assigned;
+    absl::Time assigned_at;
+    std::optional<size_t> site;
     std::shared_ptr<Upload> upload;
     std::shared_ptr<std::atomic<int64_t>> downloaded_bytes;
     bool told = false;              // the client has heard of its work
@@ -255,6 +258,7 @@ class Coordinator {
   std::optional<SocketByteCounter> wire_counter_;
   WireBytes wire_at_round_start_;
   absl::Duration cpu_at_round_start_;
+  absl::Time server_energy_from_;  // when the coordinator's meter was read last
   absl::Duration handled_at_;  // when the engine was given the event whose effects are executed
   int64_t selected_round_ = 0;
   double select_seconds_ = 0;

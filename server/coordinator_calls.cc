@@ -172,6 +172,12 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
     session.evaluation_example_count = request.capabilities().evaluation_example_count();
     if (request.capabilities().has_memory_bytes()) session.device.memory_bytes = request.capabilities().memory_bytes();
+    if (const std::string& site = request.capabilities().site(); options_->engine.carbon != nullptr) {
+      session.site = options_->engine.carbon->FindSite(site);
+      if (!session.site && !site.empty()) {
+        Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", partition, " stands at '", TruncateUtf8(site, kMaxIdBytes), "', which is not one of carbon.sites; its grams are not known"));
+      }
+    }
     session.check_in_request = request.request_id();
     session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
     sessions_.emplace(id, std::move(session));

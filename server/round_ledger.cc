@@ -19,6 +19,7 @@ void RoundLedger::Add(const AttemptRecord& attempt, absl::Duration elapsed, int6
   uplink_dense_bytes_ += uplink_dense_bytes;
   downlink_dense_bytes_ += downlink_dense_bytes;
   const EnergyReading energy = AttemptEnergy(attempt);
+  carbon_.Add(attempt.carbon, attempt.outcome == "accepted");
   if (attempt.outcome != "accepted") {
     if (!energy.missing()) {
       wasted_ += *energy.energy;
@@ -70,9 +71,14 @@ void RoundLedger::Fill(RoundRecord& record) {
     if (unmetered_waste_ > absl::ZeroDuration() && metered_wall_ > absl::ZeroDuration()) {
       wasted_ += (energy_ / metered_wall_) * unmetered_waste_;
       any_wasted_ = true;
+      // The same holds for its grams, where all the others' are known.
+      if (carbon_.operational && carbon_.clients == metered_count_) {
+        carbon_.wasted = carbon_.wasted.value_or(CarbonMass()) + GramsOfCarbon(carbon_.operational->grams() * absl::FDivDuration(unmetered_waste_, metered_wall_));
+      }
     }
   }
   if (any_wasted_) record.client_energy_wasted = wasted_;
+  record.client_carbon = carbon_;
   *this = RoundLedger();
 }
 

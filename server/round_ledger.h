@@ -37,6 +37,7 @@ class RoundLedger {
   bool any_wasted_ = false;
   absl::Duration unmetered_waste_;
   absl::Duration train_, cpu_;
+  CarbonTotals carbon_;
 };
 
 }  // namespace fedwatt::internal

@@ -38,6 +38,7 @@ struct Later {
 struct FleetAttempt {
   int64_t round = 0;
   int64_t partition = 0;
+  absl::Time started;  // virtual
   std::shared_ptr<const FittedPlan> fitted;
   double download_seconds = 0, train_seconds = 0, upload_seconds = 0;  // virtual, by device class
   // Filled when the work was really done.
@@ -93,6 +94,7 @@ class FleetImpl final : public Fleet {
         model_(std::move(model)),
         workers_(std::move(workers)),
         members_(std::move(members)),
+        clock_(options_.start_time),
         held_by_member_(members_.size()),
         pool_(static_cast<int64_t>(workers_.size())) {}
 
@@ -181,6 +183,7 @@ class FleetImpl final : public Fleet {
     FleetAttempt attempt;
     attempt.round = start.round;
     attempt.partition = start.partition;
+    attempt.started = clock_.Now();
     const DeviceClass& device = DeviceOf(start.partition);
     absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.partition, DeviceReport{device.memory_bytes});
     if (!fitted.ok()) return Keep(fitted.status());
@@ -324,6 +327,21 @@ class FleetImpl final : public Fleet {
       record.uplink_payload_bytes = attempt.update_bytes;
       record.phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
     }
+    if (!options_.sites.empty()) {
+      const size_t site = options_.sites[static_cast<size_t>(end.partition) % options_.sites.size()];
+      record.site = options_.engine.carbon->sites()[site].name;
+      std::optional<Embodied> embodied = options_.engine.carbon->sites()[site].embodied;
+      if (!embodied) {
+        if (absl::StatusOr<Embodied> known = FindEmbodied(device.name); known.ok()) embodied = *known;
+      }
+      Energy energy;
+      absl::Duration busy;
+      for (const PhaseSpan& span : record.phases) {
+        energy += *span.energy.energy;
+        busy += span.wall;
+      }
+      record.carbon = options_.engine.carbon->Account(site, energy, attempt.started, attempt.started + busy, embodied);
+    }
     Note(end, record);
     if (options_.record != nullptr) Keep(options_.record->WriteAttempt(record));
     attempts_.erase(it);
@@ -344,7 +362,9 @@ class FleetImpl final : public Fleet {
 
   void Totals(RoundRecord& record) {
     double loss_sum = 0;
+    if (options_.engine.carbon != nullptr) record.client_carbon.kind = options_.engine.carbon->kind();
     for (const auto& [partition, attempt] : arrivals_) {
+      record.client_carbon.Add(attempt.carbon, attempt.outcome == "accepted");
       Energy energy, low, high;
       for (const PhaseSpan& span : attempt.phases) {
         energy += *span.energy.energy;
@@ -566,6 +586,11 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
     FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass("server_core"));
     options.devices = {device};
   }
+  for (size_t site : options.sites) {
+    if (options.engine.carbon == nullptr || site >= options.engine.carbon->sites().size()) {
+      return absl::InvalidArgumentError(absl::StrCat("fleet: sites: there is no site ", site));
+    }
+  }
   if (options.workers == 0) options.workers = std::max(1u, std::thread::hardware_concurrency());
 
   std::vector<HeldOutSplit> members;
@@ -602,21 +627,36 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   return std::make_unique<FleetImpl>(std::move(options), std::move(engine), std::move(model), std::move(workers), std::move(members));
 }
 
-std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed) {
-  std::vector<DeviceClass> devices;
-  if (mix.empty() || members < 1) return devices;
+namespace {
+
+template <typename Kind>
+std::vector<Kind> Mix(const std::vector<std::pair<Kind, double>>& mix, int64_t members, std::string_view purpose, uint64_t seed) {
+  std::vector<Kind> kinds;
+  if (mix.empty() || members < 1) return kinds;
   double total = 0;
-  for (const auto& [device, share] : mix) total += share;
+  for (const auto& [kind, share] : mix) total += share;
   // Exact shares, then a shuffle: drawing each would leave small fleets with luck instead of the mix asked for.
   double cumulative = 0;
-  for (const auto& [device, share] : mix) {
+  for (const auto& [kind, share] : mix) {
     cumulative += share;
     const int64_t until = std::llround(cumulative / total * static_cast<double>(members));
-    while (static_cast<int64_t>(devices.size()) < until) devices.push_back(device);
+    while (static_cast<int64_t>(kinds.size()) < until) kinds.push_back(kind);
   }
-  Random random(DeriveSeed("devices", {seed}));
-  random.Shuffle(devices);
-  return devices;
+  Random random(DeriveSeed(purpose, {seed}));
+  random.Shuffle(kinds);
+  return kinds;
+}
+
+}  // namespace
+
+std::vector<size_t> MixSites(const std::vector<CarbonSite>& sites, int64_t members, uint64_t seed) {
+  std::vector<std::pair<size_t, double>> mix;
+  for (size_t i = 0; i < sites.size(); ++i) mix.emplace_back(i, sites[i].share);
+  return Mix(mix, members, "sites", seed);
+}
+
+std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed) {
+  return Mix(mix, members, "devices", seed);
 }
 
 }  // namespace fedwatt

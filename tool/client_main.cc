@@ -62,6 +62,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.connection.insecure = settings.security.insecure;
   options.state_directory = settings.client.state_directory;
   options.name = settings.client.name;
+  options.site = settings.client.site;
 
   const PartitionRange range = *settings.client.partition;
   absl::StatusOr<DataSplit> data = ReadData(settings.data);

@@ -68,6 +68,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+  AddCarbon(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddMeters(app, chosen);

@@ -98,6 +98,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.insecure = settings.security.insecure;
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
   options.engine = MakeEngineOptions(settings, run_id);
+  FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
+  if (!settings.carbon.server_site.empty()) options.carbon_site = settings.carbon.server_site;
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, model.architecture), model.trainer->layout());
   options.model.groups = model.trainer->channel_groups();
   options.model.uses = model.trainer->UsesPerExample();

@@ -69,6 +69,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   }
   FleetOptions options;
   options.engine = MakeEngineOptions(settings, run_id);
+  FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
   options.trainer_factory = [&archive_path](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (archive_path.empty()) return MakeTorchTrainer(spec);
@@ -92,6 +93,10 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass(share.name));
     mix.emplace_back(std::move(device), share.share);
   }
+  if (options.engine.carbon != nullptr) {
+    options.sites = MixSites(options.engine.carbon->sites(), static_cast<int64_t>(options.partitions.size()), settings.seed);
+  }
+  options.start_time = settings.simulation_start;
   options.devices = MixDevices(mix, static_cast<int64_t>(options.partitions.size()), settings.seed);
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
   options.server_meter = meter.meter.get();

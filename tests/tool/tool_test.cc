@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/numbers.h"
@@ -38,7 +39,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "fits", "meters", "strategies"};
+                                    "architectures", "codecs", "fits", "meters", "strategies", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
 #endif
@@ -54,6 +55,28 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
     EXPECT_THAT(outcome.out, HasSubstr("Usage: fedwatt " + verb));
     EXPECT_EQ(outcome.err, "");
   }
+}
+
+TEST_F(ToolTest, TurnsRecordedIntensitiesIntoASeriesAndDescribesIt) {
+  const std::string json = ::testing::TempDir() + "/uk.json", csv = ::testing::TempDir() + "/uk.csv";
+  std::ofstream(json) << R"({"data":[{"from":"2026-03-29T00:30Z","to":"2026-03-29T01:00Z","intensity":{"forecast":266,"actual":263,"index":"moderate"}},
+      {"from":"2026-03-29T02:00Z","to":"2026-03-29T02:30Z","intensity":{"forecast":250,"actual":100,"index":"moderate"}}]})";
+  // A file given twice is no overlap.
+  const Outcome made = Run({"carbon", "import", "--from", "uk_carbon_intensity", "--out", csv, json, json});
+  EXPECT_EQ(made.code, 0) << made.err;
+  const Outcome shown = Run({"carbon", "show", csv, "--format", "json"});
+  const nlohmann::json zones = nlohmann::json::parse(shown.out);
+  ASSERT_EQ(zones.size(), 1u);
+  EXPECT_EQ(zones[0]["zone"], "UK:GB");
+  EXPECT_EQ(zones[0]["observed"], 2);
+  EXPECT_EQ(zones[0]["missing_seconds"], 3600);
+  EXPECT_EQ(zones[0]["licence"], "CC BY 4.0");
+  EXPECT_THAT(Run({"carbon", "show", csv}).out, HasSubstr("100-263, mean 182"));
+  EXPECT_EQ(Run({"carbon", "import", "--from", "uk_carbon", json}).code, 2);
+  std::ofstream(json) << R"({"error":{"code":"429 Too Many Requests","message":"slow down"}})";
+  const Outcome refused = Run({"carbon", "import", "--from", "uk_carbon_intensity", json});
+  EXPECT_EQ(refused.code, 6);
+  EXPECT_THAT(refused.err, HasSubstr("429"));
 }
 
 TEST_F(ToolTest, TellsItsVersion) {

@@ -32,6 +32,7 @@ struct ClientOptions {
   // Holds the client id and the last model, is locked while the client lives and survives restarts. "": nothing is kept.
   std::string state_directory;
   std::string name;  // what people call this client; may be empty
+  std::string site;  // where it stands, as the coordinator's configuration names it; "" = not known
 
   // All partitions share one connection; each has its own session and counts as one member.
   std::vector<ClientPartition> partitions;

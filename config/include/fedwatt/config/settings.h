@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/fitting.h"
@@ -81,6 +82,14 @@ struct EnergySettings {
   std::vector<DeviceShare> device_mix = {{"server_core", 1}};
 };
 
+struct CarbonSettings {
+  std::vector<std::string> series;  // CSV files
+  std::vector<std::string> sites;   // ParseCarbonSite(); none: grams are not counted
+  IntensityKind kind = IntensityKind::kAverage;
+  std::optional<EmissionFactor> factor;  // unset: the one that the zone has
+  std::string server_site;               // "" = the coordinator's own grams are not counted
+};
+
 struct SecuritySettings {
   std::string directory;  // after loading never empty
   bool insecure = false;
@@ -106,6 +115,7 @@ struct ClientSettings {
   std::string name;             // "" = derived from host and partition
   std::string state_directory;  // "" = nothing is kept between starts
   std::optional<PartitionRange> partition;
+  std::string site;             // one of the coordinator's carbon.sites; "" = not known
   bool stay = false;
   double min_battery_percent = 0;
   bool require_charger = false;
@@ -130,6 +140,7 @@ struct Settings {
   FitOptions fit;
   std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
+  CarbonSettings carbon;
   SecuritySettings security;
   ServerSettings server;
   ClientSettings client;
@@ -137,6 +148,7 @@ struct Settings {
   uint64_t seed = 1;
   std::string out;
   int64_t simulation_workers = 0;  // 0 = one per core
+  absl::Time simulation_start = absl::UnixEpoch();  // of virtual time
 };
 
 // The client's learning rate in `round`, counted from 1: constant; step: times decay^floor((round - 1) / decay_every); cosine

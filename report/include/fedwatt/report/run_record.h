@@ -12,12 +12,27 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/energy/quantities.h"
 #include "fedwatt/model/int8_delivery.h"
 #include "fedwatt/model/plan.h"
 
 namespace fedwatt {
+
+// Grams of several attempts. What is not known is left out of the sums and not counted, never zero.
+struct CarbonTotals {
+  std::optional<CarbonMass> operational, embodied;  // of accepted attempts
+  std::optional<CarbonMass> wasted;                 // operational, of attempts that did not count
+  std::optional<double> water_l;                    // of accepted attempts
+  int64_t clients = 0;                              // accepted attempts whose operational grams are in the sum
+  std::optional<IntensityKind> kind;
+  IntensityBasis basis = IntensityBasis::kMissing;  // the worst of those summed
+  std::string source;                               // names joined by '+'
+  std::optional<absl::Duration> age;                // of the oldest intensity used
+  void Add(const CarbonReading& reading, bool accepted);
+  void Add(const CarbonTotals& other);
+};
 
 // One line of rounds.jsonl. A nullopt is written as null, which means "not measured"; it is never 0.
 struct RoundRecord {
@@ -45,7 +60,9 @@ struct RoundRecord {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  CarbonTotals client_carbon;
   EnergyReading server_energy;
+  std::optional<CarbonMass> server_operational, server_embodied;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
   std::string model_digest;  // hexadecimal
@@ -69,6 +86,8 @@ struct AttemptRecord {
   std::vector<PhaseSpan> phases;
   std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
   std::string codec_uplink, codec_downlink;
+  std::optional<std::string> site;  // where the device stands
+  CarbonReading carbon;
 };
 
 struct SettingWithOrigin {
@@ -108,13 +127,19 @@ struct RunTotals {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  CarbonTotals client_carbon;
   std::optional<Energy> server_energy;
+  std::optional<CarbonMass> server_operational, server_embodied;  // null as soon as one round lacks them
   EnergyTier server_energy_tier = EnergyTier::kMissing;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;  // the highest
   std::optional<double> final_accuracy, best_accuracy;
 };
 RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
+
+// Software Carbon Intensity (v1.1, location-based) of what clients did, wasted attempts included; nullopt unless every accepted attempt's grams, and
+// those of failed ones, are known. `units`: how much was done.
+std::optional<double> RunSci(const RunTotals& totals, double units);
 
 // What the accepted attempts of one width and number format cost and learned.
 struct WidthTotals {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/selection.h"
@@ -34,6 +36,7 @@ struct EngineOptions {
   int64_t evaluate_every = 1;       // >= 1; the last round is always evaluated
   bool evaluates = true;            // false: no evaluation at all
   std::string selection_policy = "uniform";
+  std::shared_ptr<const CarbonModel> carbon;  // where members may stand; null: grams are not counted
 };
 
 // Errors: INVALID_ARGUMENT, naming the option, its range and its value; NOT_FOUND  unknown policy

@@ -56,6 +56,7 @@ struct ServerOptions {
   absl::Duration federated_evaluation_timeout = absl::Seconds(60);
 
   std::unique_ptr<Meter> meter;        // for the coordinator's own joules; null = missing
+  std::optional<std::string> carbon_site;  // of the coordinator, one of engine.carbon's; unset: its grams are not counted
   RunSummary summary;                  // what only the program knows; run_id and model_path are filled here
   std::shared_ptr<const std::string> archive;  // the TorchScript archive that plan.architecture names, for download; or null
   // "round" is what there is: a crash repeats the round under way.
