@@ -267,6 +267,7 @@ void Coordinator::Execute(const StartAttempt& effect) {
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
+  DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -318,7 +319,6 @@ void Coordinator::Execute(const EndAttempt& effect) {
   record.attempt = effect.attempt;
   record.outcome = effect.outcome;
   record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
-  DescribeFit(*attempt.fitted, record);
   // What moved is counted here; a client's own figures are only its view.
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;

@@ -155,7 +155,7 @@ class Coordinator {
     std::shared_ptr<std::atomic<int64_t>> downloaded_bytes;
     bool told = false;              // the client has heard of its work
     int64_t offered_bytes = 0;      // of the container that leads to the model
-    AttemptRecord record;           // filled by the report
+    AttemptRecord record;           // what is to be trained; the report fills in the rest
     std::string report_request;     // request_id; "" before the report
     std::optional<HeldReport> held;
     std::string message;            // why it was refused, for people

@@ -92,7 +92,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.allow_bfloat16 = settings.client.allow_bfloat16;
   options.machine = DescribeMachine().cpu_model;
   for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
-  absl::StrAppend(&options.machine, "/", kVersion);
+  absl::StrAppend(&options.machine, "/", std::string(kVersion));
   options.meter = settings.energy.meter;
   options.meter_options.watts_per_core = settings.energy.watts_per_core;
   options.rules.min_battery_fraction = settings.client.min_battery_percent / 100;

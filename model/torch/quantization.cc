@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/frontend/resolver.h>
 #include <torch/csrc/jit/frontend/sugared_value.h>
+#include <torch/csrc/jit/runtime/operator.h>
 
 #include "absl/strings/str_cat.h"
 #include "dataset_cache.h"
@@ -37,7 +37,9 @@ absl::Status UseQuantizedEngine() {
 
 c10::IValue CallOperator(const char* name, std::vector<c10::IValue> arguments) {
   torch::jit::Stack stack(std::make_move_iterator(arguments.begin()), std::make_move_iterator(arguments.end()));
-  c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(&stack);
+  const std::shared_ptr<torch::jit::Operator> found = torch::jit::findOperatorFor(c10::OperatorName(name, ""));
+  TORCH_CHECK(found != nullptr, "this LibTorch has no operator ", name);
+  found->getOperation()(stack);
   return stack.at(0);
 }
 

@@ -111,7 +111,7 @@ TEST(QuantizedArchiveTest, RowsHaveTheirOwnScale) {
 
 // What training rounded is what the archive rounds: scored by both on the examples they were fitted to.
 TEST(QuantizedArchiveTest, TakesRangesThatClientsFound) {
-  ArchitectureSpec spec = TypicalSpec("lenet");
+  ArchitectureSpec spec = TypicalSpec("mlp_2nn");
   spec.quantization = "int8";
   ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(spec));
   const Dataset data = RandomDataset(spec, 64);
