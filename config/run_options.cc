@@ -96,7 +96,8 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.target_accuracy = federation.target_accuracy;
   options.evaluate_every = federation.evaluate_every;
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
-  options.selection_policy = settings.selection_policy;
+  options.selection = settings.selection;
+  options.budget = settings.budget;
   return options;
 }
 

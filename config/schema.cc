@@ -213,6 +213,51 @@ Key DurationKey(std::string name, Access<absl::Duration> access, std::string hel
       [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
 }
 
+Key SpanKey(std::string name, Access<absl::Duration> access, std::string help) {
+  return TextKey(
+      std::move(name), "duration >= 0 with a unit, such as \"24h\", or \"0\"", std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        return absl::ParseDuration(text, &access(settings)) && access(settings) >= absl::ZeroDuration() && access(settings) < absl::InfiniteDuration();
+      },
+      [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
+}
+
+Energy AmountOf(double value, Energy) { return Joules(value); }
+CarbonMass AmountOf(double value, CarbonMass) { return GramsOfCarbon(value); }
+double ValueOf(Energy energy) { return energy.joules(); }
+double ValueOf(CarbonMass mass) { return mass.grams(); }
+
+// Joules or grams; unset where nothing is said.
+template <typename Amount>
+Key AmountKey(std::string name, std::optional<Amount>& (*access)(Settings&), std::string help) {
+  const Range range = {.low = 0, .high = 1e12, .low_open = true};
+  const std::string type = absl::StrCat("number ", range.Text());
+  return {std::move(name), type, std::move(help), false,
+          [=](Settings& settings, const toml::node& node) {
+            double value = 0;
+            std::string problem = SetNumber(node, range, type, value);
+            if (problem.empty()) access(settings) = AmountOf(value, Amount());
+            return problem;
+          },
+          [=](const Settings& settings) {
+            const std::optional<Amount>& amount = access(const_cast<Settings&>(settings));
+            return amount ? NumberText(ValueOf(*amount)) : std::string();
+          }};
+}
+
+Key PowerKey(std::string name, Access<Power> access, std::string help) {
+  const Range range = Within(0, 1e6);
+  const std::string type = absl::StrCat("number ", range.Text());
+  return {std::move(name), type, std::move(help), false,
+          [=](Settings& settings, const toml::node& node) {
+            double value = 0;
+            std::string problem = SetNumber(node, range, type, value);
+            if (problem.empty()) access(settings) = Watts(value);
+            return problem;
+          },
+          [=](const Settings& settings) { return NumberText(Get(access, settings).watts()); }};
+}
+
 // `parse` takes a node to an item, or to nothing; `format` appends an item to a string.
 template <typename Item, typename Parse, typename Format>
 Key ListKey(std::string name, Access<std::vector<Item>> access, std::string type, std::string help, Parse parse, Format format, size_t most = SIZE_MAX) {
@@ -462,9 +507,27 @@ std::vector<Key> MakeSchema() {
   add(IntegerKey("privacy.max_update_bytes", FIELD(int64_t, privacy.limits.max_update_bytes), Within(1024, 1099511627776),
                  "greatest size of one encoded update"));
 
-  add(NameKey("selection.policy", FIELD(std::string, selection_policy),
+  add(NameKey("selection.policy", FIELD(std::string, selection.policy),
               absl::StrCat("how a round's clients are chosen: ", absl::StrJoin(SelectionPolicies().Names(), ", ")),
               [](const std::string& text) { return SelectionPolicies().Find(text).status(); }));
+  add(NumberKey("selection.fairness", FIELD(double, selection.fairness), Within(0, 1),
+                "energy_aware, carbon_aware: nobody is asked less often than this share of the mean"));
+  add(SpanKey("selection.slack", FIELD(absl::Duration, selection.slack),
+              "carbon_aware: by how much the end of the run may be put off to wait for cleaner electricity"));
+  add(AmountKey<Energy>("budget.client_joules_per_day", [](Settings& s) -> std::optional<Energy>& { return s.budget.client_per_day; },
+                "joules that one client may spend in a UTC day; unset = no bound"));
+  add(AmountKey<Energy>("budget.round_joules", [](Settings& s) -> std::optional<Energy>& { return s.budget.per_round; },
+                "joules that the clients of one round may spend; unset = no bound"));
+  add(AmountKey<Energy>("budget.federation_joules", [](Settings& s) -> std::optional<Energy>& { return s.budget.federation; },
+                "joules that all clients may spend in the run, which ends when they are spent; unset = no bound"));
+  add(AmountKey<CarbonMass>("budget.federation_grams", [](Settings& s) -> std::optional<CarbonMass>& { return s.budget.federation_carbon; },
+                "grams of CO2-equivalent that all clients may emit in the run; unset = no bound"));
+  add(NumberKey("budget.battery_floor", FIELD(double, budget.battery_floor), Within(0, 1),
+                "who runs on a battery with less charge than this fraction is not asked"));
+  add(PowerKey("budget.max_watts", FIELD(Power, budget.max_power),
+               "the most that a device can draw: what an attempt may cost at worst; needed with any budget"));
+  add(NumberKey("budget.max_g_per_kwh", FIELD(double, budget.max_g_per_kwh), MoreThan(0),
+                "the most that a grid emits: what a joule may cost at worst where its site is not known or forecasts fail"));
   add(NameKey("fit.policy", FIELD(std::string, fit.policy),
               absl::StrCat("how much of the model a client trains: ", absl::StrJoin(FitPolicies().Names(), ", ")),
               [](const std::string& text) { return FitPolicies().Find(text).status(); }));
@@ -563,6 +626,8 @@ std::vector<Key> MakeSchema() {
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
   add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),
                  "fleet: training threads; 0 = one per core"));
+  add(BoolKey("simulation.batteries", FIELD(bool, simulation_batteries),
+              "fleet: phones and laptops run on batteries that attempts drain and nights fill"));
   add(TextKey(
       "simulation.start", "time such as \"2026-03-01T00:00:00Z\"", "fleet: when its virtual time starts, which decides the intensities it meets",
       [](Settings& settings, const std::string& text) { return absl::ParseTime(absl::RFC3339_full, text, &settings.simulation_start, nullptr); },

@@ -315,6 +315,11 @@ void VisitRound(Fields& f, Record& r) {
   f("clients_late", r.clients_late);
   f("clients_dropped", r.clients_dropped);
   f("rejections", r.rejections);
+  Lately(f, "refusals", r.refusals);
+  f("deferred_seconds", r.deferred_seconds);
+  Lately(f, "deferral_reason", r.deferral_reason);
+  f("budget_left_uj", r.budget_left);
+  f("budget_carbon_left_ug", r.budget_carbon_left);
   f("train_examples", r.train_examples);
   f("train_loss", r.train_loss);
   f("eval_accuracy", r.eval_accuracy);
@@ -420,6 +425,10 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("clients_late", t.clients_late);
   f("clients_dropped", t.clients_dropped);
   f("rejections", t.rejections);
+  f("refusals", t.refusals);
+  f("deferred_seconds", t.deferred_seconds);
+  f("budget_left_uj", t.budget_left);
+  f("budget_carbon_left_ug", t.budget_carbon_left);
   f("train_examples", t.train_examples);
   f("uplink_payload_bytes", t.uplink_payload_bytes);
   f("downlink_payload_bytes", t.downlink_payload_bytes);

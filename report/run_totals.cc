@@ -133,6 +133,10 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     t.clients_late += r.clients_late;
     t.clients_dropped += r.clients_dropped;
     for (const auto& [reason, count] : r.rejections) t.rejections[reason] += count;
+    for (const auto& [reason, count] : r.refusals) t.refusals[reason] += count;
+    t.deferred_seconds += r.deferred_seconds.value_or(0);
+    t.budget_left = r.budget_left;
+    t.budget_carbon_left = r.budget_carbon_left;
     t.train_examples += r.train_examples;
     t.uplink_payload_bytes += r.uplink_payload_bytes;
     t.downlink_payload_bytes += r.downlink_payload_bytes;

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -48,6 +49,10 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   const int64_t failed = totals.clients_rejected + totals.clients_dropped;
   line("client attempts", absl::StrCat(totals.clients_completed, " ok, ", totals.clients_late, " late, ", failed, " failed"));
   for (const auto& [reason, count] : totals.rejections) line("", absl::StrCat(reason, ": ", count));
+  for (const auto& [reason, count] : totals.refusals) line("", absl::StrCat("not asked, ", reason, ": ", count));
+  if (totals.deferred_seconds > 0) line("waited", absl::StrCat(absl::FormatDuration(absl::Seconds(std::round(totals.deferred_seconds))), " for budgets, batteries or cleaner hours"));
+  if (totals.budget_left) line("budget left", absl::StrCat(internal::Significant(totals.budget_left->joules()), " J"));
+  if (totals.budget_carbon_left) line("budget left", absl::StrCat(internal::Significant(totals.budget_carbon_left->grams()), " g"));
   line("bytes up",
        absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
                     SavingPhrase(totals.uplink_dense_bytes, totals.uplink_payload_bytes),

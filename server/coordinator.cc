@@ -110,6 +110,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
 
   options->engine.run_id = self->store_->run_id();
   options->engine.incarnation = self->store_->incarnation();
+  options->engine.memory = self->store_->memory();
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
   options->engine.evaluates = options->engine.evaluates &&
                               (options->federated_evaluation || (options->evaluation_trainer != nullptr && options->evaluation_data.has_value()));
@@ -251,6 +252,11 @@ void Coordinator::Feed(Event event) {
   UpdateSnapshot();
 }
 
+void Coordinator::Execute(const Remember& effect) {
+  // A reservation that is not on disk could be spent twice.
+  if (absl::Status kept = store_->Remember(effect.entries); !kept.ok()) FailRun(kept);
+}
+
 void Coordinator::Execute(const StartAttempt& effect) {
   if (std::exchange(selected_round_, effect.round) != effect.round) {
     if (options_->client_learning_rate_at) model_->SetLearningRate(options_->client_learning_rate_at(effect.round));
@@ -287,12 +293,13 @@ void Coordinator::Execute(const StartAttempt& effect) {
 void Coordinator::Execute(const Fold& effect) {
   const OpenAttempt& attempt = open_.at(effect.attempt);
   const int64_t example_count = attempt.record.train_examples.value_or(0);
+  const std::optional<double> train_loss = attempt.record.train_loss;
   pool_->Fold({attempt.fitted, attempt.upload->path(), example_count, attempt.round, attempt.partition,
-               [this, id = effect.attempt, example_count, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
-                 loop_->Post([this, id, example_count, status = std::move(status), bytes = keep->total_bytes(), values] {
+               [this, id = effect.attempt, example_count, train_loss, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
+                 loop_->Post([this, id, example_count, train_loss, status = std::move(status), bytes = keep->total_bytes(), values] {
                    if (status.ok()) model_->NoteUpdate(bytes, values);
                    if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
-                   Feed(FoldFinished{id, status, example_count});
+                   Feed(FoldFinished{id, status, example_count, train_loss});
                  });
                }});
 }

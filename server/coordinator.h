@@ -129,6 +129,7 @@ class Coordinator {
     Loop::TimerId grace = 0;
     DeviceReport device;               // as the client checked in
     std::optional<size_t> site;        // likewise, of engine.carbon
+    MemberSupply supply;               // as the engine was told
     std::vector<Digest> held_models;   // as the client said last
     bool whole_model = false;
     std::string held_plan_id;  // likewise
@@ -186,6 +187,7 @@ class Coordinator {
 
   // coordinator.cc: the engine's effects.
   void Feed(Event event);
+  void Execute(const Remember& effect);
   void Execute(const StartAttempt& effect);
   void Execute(const Fold& effect);
   void Execute(const EndAttempt& effect);
@@ -213,6 +215,8 @@ class Coordinator {
   absl::StatusOr<Session*> FindSession(const std::string& id);
   std::optional<v1::CheckInResponse::Refused> CheckInRefusal(const v1::CheckInRequest& request) const;
   void EndSession(const std::string& id, std::string_view why);
+  // Tells the engine of a supply that has changed.
+  void NoteSupply(Session& session, const v1::EnergyState& state);
   void StartGrace(Session& session);
   // A call of the session is held or streaming.
   bool Busy(const Session& session) const;

@@ -48,6 +48,13 @@ std::vector<std::string> NeededStages(const GlobalModel& model) {
   return names;
 }
 
+// What is no fraction is not known.
+MemberSupply SupplyOf(int64_t partition, const v1::EnergyState& state) {
+  MemberSupply supply{partition, std::nullopt, state.charging()};
+  if (state.has_battery_fraction() && state.battery_fraction() >= 0 && state.battery_fraction() <= 1) supply.battery_fraction = state.battery_fraction();
+  return supply;
+}
+
 template <typename List>
 bool Lacks(const List& names, const std::string& name) {
   return !names.empty() && std::find(names.begin(), names.end(), name) == names.end();
@@ -197,8 +204,10 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   *accepted->mutable_watch_after_duration() = ToProto(options_->watch_after);
   accepted->set_max_inline_update_bytes(kMaxInlineBytes);
   const std::string pseudonym = session.pseudonym;
+  if (!repeated) session.supply = SupplyOf(partition, request.energy_state());
+  const MemberJoined joined{partition, pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging};
   done(absl::OkStatus());
-  if (!repeated) Feed(MemberJoined{partition, pseudonym});
+  if (!repeated) Feed(joined);
 }
 
 void Coordinator::EndSession(const std::string& id, std::string_view why) {
@@ -212,6 +221,13 @@ void Coordinator::EndSession(const std::string& id, std::string_view why) {
   if (auto open = open_.find(session.attempt); open != open_.end()) open->second.message = std::string(why);
   if (evaluation_.has_value() && evaluation_->pending.erase(session.evaluation) > 0) FinishEvaluationIfComplete();
   Feed(MemberLeft{session.partition});
+}
+
+void Coordinator::NoteSupply(Session& session, const v1::EnergyState& state) {
+  const MemberSupply supply = SupplyOf(session.partition, state);
+  if (supply.battery_fraction == session.supply.battery_fraction && supply.charging == session.supply.charging) return;
+  session.supply = supply;
+  Feed(supply);
 }
 
 void Coordinator::StartGrace(Session& session) {
@@ -349,6 +365,7 @@ void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request
     it->second.wait->response->mutable_wait();
     EndWait(it->second, absl::OkStatus());
   });
+  NoteSupply(session, request.energy_state());
 }
 
 // ---- Attempts.
@@ -584,17 +601,17 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
   if (request.has_completed()) {
     if (update.empty() && request.completed().payload_sha256() != attempt->upload->digest().Raw()) {
       attempt->message = "the bytes received are not those that the report names";
-      return Feed(AttemptFailed{id, Rejection::kDigestMismatch});
+      return Feed(AttemptFailed{id, Rejection::kDigestMismatch, AttemptEnergy(attempt->record).energy});
     }
-    return Feed(UpdateArrived{id});
+    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy});
   }
   if (request.has_failed()) {
     attempt->message = TruncateUtf8(request.failed().message(), 1024);
     Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
-    return Feed(AttemptFailed{id, Rejection::kClientError});
+    return Feed(AttemptFailed{id, Rejection::kClientError, AttemptEnergy(attempt->record).energy});
   }
   attempt->message = TruncateUtf8(request.withdrawn().condition(), 1024);
-  Feed(AttemptFailed{id, Rejection::kWithdrawn});
+  Feed(AttemptFailed{id, Rejection::kWithdrawn, AttemptEnergy(attempt->record).energy});
 }
 
 void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v1::ReportEvaluationResponse* response, const Done& done) {

@@ -15,6 +15,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/round/number_format.h"
 #include "fedwatt/round/participant.h"
+#include "battery.h"
 #include "worker_pool.h"
 
 namespace fedwatt {
@@ -102,7 +103,21 @@ class FleetImpl final : public Fleet {
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
     for (size_t i = 0; i < members_.size(); ++i) {
-      Schedule(clock_.Now(), MemberJoined{static_cast<int64_t>(i), absl::StrCat("member-", i)});
+      const int64_t partition = static_cast<int64_t>(i);
+      const DeviceClass& device = DeviceOf(partition);
+      if (std::optional<Energy> capacity = internal::BatteryOf(device.name); capacity && options_.batteries) {
+        Random random(DeriveSeed("battery", {options_.engine.seed, i}));
+        batteries_.emplace(partition, internal::Battery(*capacity, device.idle_power, clock_.Now(), random));
+      }
+      MemberJoined joined{partition, absl::StrCat("member-", i)};
+      if (!options_.sites.empty()) joined.site = options_.sites[i % options_.sites.size()];
+      joined.max_power = Watts(device.active_power.watts() + device.idle_power.watts());
+      if (auto battery = batteries_.find(partition); battery != batteries_.end()) {
+        battery->second.AdvanceTo(clock_.Now());
+        joined.battery_fraction = battery->second.fraction();
+        joined.charging = battery->second.charging();
+      }
+      Take(joined);
     }
     stop_ = stop;
     while (!finished_ && status_.ok()) {
@@ -113,6 +128,8 @@ class FleetImpl final : public Fleet {
         TimedEvent next = queue_.top();
         queue_.pop();
         clock_.AdvanceTo(next.at);
+        // A round may open with any of these.
+        if (std::holds_alternative<Tick>(next.event) || std::holds_alternative<PublishFinished>(next.event)) TellSupplies();
         Take(next.event);
       } else if (outstanding_folds_ > 0) {
         // Virtual time stands still while real work is done; a deadline is not passed meanwhile.
@@ -136,6 +153,13 @@ class FleetImpl final : public Fleet {
     stop_told_ = true;
     Take(StopRequested{"stopped"});
     return true;
+  }
+
+  void TellSupplies() {
+    for (auto& [partition, battery] : batteries_) {
+      battery.AdvanceTo(clock_.Now());
+      Take(MemberSupply{partition, battery.fraction(), battery.charging()});
+    }
   }
 
   void Schedule(absl::Time at, Event event) { queue_.push(TimedEvent{at, sequence_++, std::move(event)}); }
@@ -166,7 +190,24 @@ class FleetImpl final : public Fleet {
     return held;
   }
 
+  // What the device class would take for it; the tier of all of a fleet's joules is generic.
+  std::vector<PhaseSpan> PhasesOf(const FleetAttempt& attempt, bool uploads) const {
+    const DeviceClass& device = DeviceOf(attempt.partition);
+    const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
+    std::vector<PhaseSpan> phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
+                                     Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
+    if (uploads) phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
+    return phases;
+  }
+  static Energy EnergyOf(const std::vector<PhaseSpan>& phases) {
+    Energy sum;
+    for (const PhaseSpan& span : phases) sum += *span.energy.energy;
+    return sum;
+  }
+
   // ---- Effects
+
+  void Execute(Remember&) {}  // a fleet does not continue runs
 
   void Execute(StartAttempt& start) {
     if (round_ != start.round) {
@@ -206,12 +247,12 @@ class FleetImpl final : public Fleet {
     const bool drops_out = random.Uniform() < device.dropout_fraction;
     if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)][attempt.fitted->layout.digest()] = attempt.fitted->model_digest;
     if (drops_out) {
-      Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected});
+      Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected, EnergyOf(PhasesOf(attempt, /*uploads=*/false))});
     } else if (options_.arrival_shuffle_seed != 0) {
       Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
-      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt});
+      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
     } else {
-      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt});
+      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
     }
     attempts_[start.attempt] = attempt;
   }
@@ -287,9 +328,10 @@ class FleetImpl final : public Fleet {
     if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
+    const std::optional<double> loss = done.result.ran ? std::optional<double>(done.result.loss) : std::nullopt;
     if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes, done.result.fitted->layout.value_count());
     attempts_[done.attempt] = std::move(done.result);
-    Take(FoldFinished{done.attempt, done.status, example_count});
+    Take(FoldFinished{done.attempt, done.status, example_count, loss});
   }
 
   void Execute(EndAttempt& end) {
@@ -298,7 +340,6 @@ class FleetImpl final : public Fleet {
     const DeviceClass& device = DeviceOf(end.partition);
     // As on a device: what the encoding lost is kept once the update counts.
     if (end.outcome == "accepted" && !attempt.residual.values.empty()) residuals_[end.partition] = std::move(attempt.residual);
-    const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
     // A residual that makes updates too large would make them so for ever.
     if (end.reason == Rejection::kNormTooLarge || end.reason == Rejection::kValueTooLarge) residuals_.erase(end.partition);
     AttemptRecord record;
@@ -319,13 +360,11 @@ class FleetImpl final : public Fleet {
     record.downlink_payload_bytes = attempt.download_bytes;
     record.codec_uplink = attempt.fitted->plan.uplink_codec;
     record.codec_downlink = attempt.fitted->plan.downlink_codec;
-    record.phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
-                     Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
+    record.phases = PhasesOf(attempt, attempt.ran);
     if (attempt.ran) {
       record.train_examples = attempt.example_count;
       record.train_loss = attempt.loss;
       record.uplink_payload_bytes = attempt.update_bytes;
-      record.phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
     }
     if (!options_.sites.empty()) {
       const size_t site = options_.sites[static_cast<size_t>(end.partition) % options_.sites.size()];
@@ -334,14 +373,11 @@ class FleetImpl final : public Fleet {
       if (!embodied) {
         if (absl::StatusOr<Embodied> known = FindEmbodied(device.name); known.ok()) embodied = *known;
       }
-      Energy energy;
       absl::Duration busy;
-      for (const PhaseSpan& span : record.phases) {
-        energy += *span.energy.energy;
-        busy += span.wall;
-      }
-      record.carbon = options_.engine.carbon->Account(site, energy, attempt.started, attempt.started + busy, embodied);
+      for (const PhaseSpan& span : record.phases) busy += span.wall;
+      record.carbon = options_.engine.carbon->Account(site, EnergyOf(record.phases), attempt.started, attempt.started + busy, embodied);
     }
+    if (auto battery = batteries_.find(end.partition); battery != batteries_.end()) battery->second.Drain(EnergyOf(record.phases));
     Note(end, record);
     if (options_.record != nullptr) Keep(options_.record->WriteAttempt(record));
     attempts_.erase(it);
@@ -552,6 +588,7 @@ class FleetImpl final : public Fleet {
   std::vector<std::map<Digest, Digest>> held_by_member_;  // the versions that each holds, by layout
   std::map<int64_t, Residual> residuals_;               // by partition
   FormatChooser formats_{"", ""};                       // this process measures for all devices that have the format
+  std::map<int64_t, internal::Battery> batteries_;      // likewise; of those that run on one
   double expected_bytes_per_value_ = 4, most_bytes_per_value_ = 0;
   std::stop_token stop_;
   bool stop_told_ = false;

@@ -72,6 +72,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddMeters(app, chosen);
+  AddSelections(app, chosen);
   AddStrategies(app, chosen);
 
   FEDWATT_RETURN_IF_ERROR(CheckVerbs(app, arguments));

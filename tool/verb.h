@@ -45,6 +45,7 @@ void AddExplain(CLI::App& app, Action& chosen);
 void AddFits(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);
+void AddSelections(CLI::App& app, Action& chosen);
 void AddStrategies(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_GRPC
 void AddEnrol(CLI::App& app, Action& chosen);

@@ -97,6 +97,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     options.sites = MixSites(options.engine.carbon->sites(), static_cast<int64_t>(options.partitions.size()), settings.seed);
   }
   options.start_time = settings.simulation_start;
+  options.batteries = settings.simulation_batteries;
   options.devices = MixDevices(mix, static_cast<int64_t>(options.partitions.size()), settings.seed);
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
   options.server_meter = meter.meter.get();

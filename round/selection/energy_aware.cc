@@ -1,6 +1,6 @@
 // Most learning per joule, and nobody forgotten: who has been asked less often than `fairness` times the mean comes first; then those whose utility or
-// joules are not known, at most a fifth of the cohort; then the greatest utility / joules. Utility is Oort's statistical one (oort.cc); joules are those
-// that nine of ten of the member's attempts stay below, so a member whose figures scatter is priced at its dear end.
+// joules are not known, at most a fifth of the cohort; then the greatest utility / joules. Utility is Oort's statistical one (oort.cc); joules are what
+// the member's attempts took on average.
 // Guarantee: in the long run nobody is asked less than floor(fairness * mean) times, where it is there to be asked. Cost: O(members log members).
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/round/selection.h"

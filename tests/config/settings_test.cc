@@ -62,7 +62,7 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.aggregation.strategy, "fedavg");
   EXPECT_EQ(settings.compression.preset, "no_regret");
   EXPECT_EQ(settings.compression.uplink, "");
-  EXPECT_EQ(settings.selection_policy, "uniform");
+  EXPECT_EQ(settings.selection.policy, "uniform");
   EXPECT_EQ(settings.fit.policy, "full");
   EXPECT_EQ(settings.energy.meter, "auto");
   ASSERT_EQ(settings.energy.device_mix.size(), 1u);

@@ -136,6 +136,47 @@ TEST(FleetTest, CountsGramsBySiteAndVirtualTime) {
   EXPECT_EQ(SumRounds(run.rounds).client_carbon.clients, SumRounds(run.rounds).clients_completed);
 }
 
+TEST(FleetTest, RunsUnderEveryPolicyAndEndsWhenTheJoulesAreSpent) {
+  for (const std::string& policy : SelectionPolicies().Names()) {
+    FleetOptions options = SmallFleet();
+    options.engine.selection.policy = policy;
+    options.engine.rounds = 6;
+    EXPECT_EQ(RunFleet(std::move(options)).outcome.rounds_committed, 6) << policy;
+  }
+  FleetOptions options = SmallFleet();
+  options.engine.rounds = 1000;
+  options.engine.deadline = absl::Seconds(10);
+  options.engine.budget.federation = Joules(2500);
+  options.engine.budget.max_power = Watts(5);
+  const Result result = RunFleet(std::move(options));
+  EXPECT_THAT(result.outcome.reason, HasSubstr("joules are spent"));
+  Energy spent;
+  for (const RoundRecord& round : result.rounds) spent += *round.client_energy;
+  EXPECT_LE(spent, Joules(2500 + 5 * 40));
+  EXPECT_GT(spent, Joules(1000));
+  EXPECT_EQ(*result.rounds.back().budget_left, Joules(2500) - spent);
+}
+
+TEST(FleetTest, NobodyTrainsBelowTheBatteryFloorAndBatteriesFillAtNight) {
+  FleetOptions options = SmallFleet();
+  DeviceClass phone = Device(1e4);
+  phone.name = "phone";
+  phone.idle_power = Watts(0.5);
+  phone.active_power = Watts(60);  // so that attempts show
+  options.devices = {phone};
+  options.batteries = true;
+  options.engine.rounds = 300;
+  options.engine.quorum = 0.2;
+  options.engine.budget.battery_floor = 0.6;
+  const Result result = RunFleet(std::move(options));
+  int64_t refused = 0;
+  for (const RoundRecord& round : result.rounds) {
+    if (auto it = round.refusals.find("battery_floor"); it != round.refusals.end()) refused += it->second;
+  }
+  EXPECT_EQ(result.outcome.rounds_committed, 300);
+  EXPECT_GT(refused, 100);
+}
+
 TEST(FleetTest, RefusesASiteThatIsNone) {
   FleetOptions options = SmallFleet();
   options.sites = {0};

@@ -16,7 +16,9 @@
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/report/run_record.h"
+#include "fedwatt/round/budget.h"
 #include "fedwatt/round/fitting.h"
+#include "fedwatt/round/selection.h"
 
 namespace fedwatt {
 
@@ -136,7 +138,8 @@ struct Settings {
   AggregationSettings aggregation;
   CompressionSettings compression;
   PrivacySettings privacy;
-  std::string selection_policy = "uniform";
+  SelectionOptions selection;
+  BudgetOptions budget;
   FitOptions fit;
   std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
@@ -147,6 +150,7 @@ struct Settings {
   Durability durability = Durability::kRound;
   uint64_t seed = 1;
   std::string out;
+  bool simulation_batteries = false;
   int64_t simulation_workers = 0;  // 0 = one per core
   absl::Time simulation_start = absl::UnixEpoch();  // of virtual time
 };

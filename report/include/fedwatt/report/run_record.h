@@ -45,6 +45,11 @@ struct RoundRecord {
   std::optional<double> virtual_seconds;  // simulation: what the round would have taken on the simulated devices
   int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
   std::map<std::string, int64_t> rejections;
+  std::map<std::string, int64_t> refusals;  // members not asked, by what kept them out: battery_floor, client_budget, round_budget, ...
+  std::optional<double> deferred_seconds;   // that the round waited although enough members were there
+  std::string deferral_reason;
+  std::optional<Energy> budget_left;             // of budget.federation_joules, negative when it is overspent; null without one
+  std::optional<CarbonMass> budget_carbon_left;  // of budget.federation_grams, likewise
   int64_t train_examples = 0;
   std::optional<double> train_loss;
   std::optional<double> eval_accuracy, eval_loss;
@@ -116,7 +121,10 @@ struct RunTotals {
   int64_t rounds_committed = 0;  // distinct: a round repeated after a crash counts once
   double wall_seconds = 0, select_seconds = 0, collect_seconds = 0, aggregate_seconds = 0, evaluate_seconds = 0;
   int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
-  std::map<std::string, int64_t> rejections;
+  std::map<std::string, int64_t> rejections, refusals;
+  double deferred_seconds = 0;
+  std::optional<Energy> budget_left;             // after the last round
+  std::optional<CarbonMass> budget_carbon_left;
   int64_t train_examples = 0;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;

@@ -37,6 +37,7 @@ struct FleetOptions {
   std::vector<DeviceClass> devices;   // member i is of kind devices[i % size]; empty: server_core
   std::vector<size_t> sites;          // member i stands at engine.carbon's site sites[i % size]; empty: its grams are not known
   absl::Time start_time = absl::UnixEpoch();  // of virtual time
+  bool batteries = false;             // phones and laptops run on batteries that attempts drain and nights fill; otherwise on the mains
   std::function<double(int64_t round)> client_learning_rate_at;  // empty: the plan's
   // Hands the arrived updates of a round to the coordinator in another order; 0 = as virtual time says. For tests of order independence.
   uint64_t arrival_shuffle_seed = 0;
