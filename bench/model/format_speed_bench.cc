@@ -10,42 +10,17 @@
 #include <vector>
 
 #include "fedwatt/base/process.h"
-#include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/torch/torch_trainer.h"
+#include "speed.h"
 
 namespace fedwatt {
 namespace {
 
 constexpr double kSecondsEach = 0.3;  // of one measurement in float32
 
-Dataset Synthetic(const ArchitectureSpec& spec, int64_t count) {
-  Random random(1);
-  ExampleStore store;
-  store.input_shape = spec.input_shape;
-  store.output_count = spec.output_count;
-  if (spec.name == "char_lstm") {
-    std::vector<int32_t> tokens(static_cast<size_t>(count * store.input_size()));
-    for (int32_t& token : tokens) token = static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count)));
-    store.inputs = std::move(tokens);
-  } else {
-    std::vector<float> values(static_cast<size_t>(count * store.input_size()));
-    for (float& value : values) value = static_cast<float>(random.Normal());
-    store.inputs = std::move(values);
-  }
-  for (int64_t i = 0; i < count; ++i) store.labels.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count))));
-  return *Dataset::Create(std::move(store));
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 int Run(const std::string& architecture, int repeats, const std::vector<int32_t>& batches) {
-  ArchitectureSpec spec{.name = architecture, .input_shape = {1, 28, 28}, .output_count = 10};
-  if (architecture == "char_lstm") spec.input_shape = {80}, spec.output_count = 80;
-  if (architecture == "lenet" || architecture == "pfl_cnn") spec.input_shape = {3, 32, 32};
+  const ArchitectureSpec spec = bench::TypicalSpec(architecture);
   absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTorchTrainer(spec);
   if (!trainer.ok()) return std::fprintf(stderr, "%s\n", trainer.status().ToString().c_str()), 1;
   const std::vector<float> model = *(*trainer)->InitialModel(1);
@@ -54,7 +29,7 @@ int Run(const std::string& architecture, int repeats, const std::vector<int32_t>
   std::printf("bfloat16 instructions: %s\n%s, %d repeats\n%-6s %14s %14s %s\n", able.ok() ? "yes" : std::string(able.message()).c_str(), architecture.c_str(), repeats, "batch",
               "float32 ms/step", "bfloat16", "times faster, median (least to most)");
   for (int32_t batch : batches) {
-    const Dataset data = Synthetic(spec, std::max<int64_t>(batch, 512 / batch * batch));
+    const Dataset data = bench::Synthetic(spec, std::max<int64_t>(batch, 512 / batch * batch));
     const auto seconds_a_step = [&](const char* format, int32_t steps) {
       TrainingRecipe recipe{.local_steps = steps, .batch_size = batch, .client_learning_rate = 0.001, .number_format = format};
       const absl::Duration start = ThreadCpuTime();
@@ -70,8 +45,7 @@ int Run(const std::string& architecture, int repeats, const std::vector<int32_t>
       seconds[1].push_back(seconds_a_step("bfloat16", steps));
       ratios.push_back(seconds[0].back() / seconds[1].back());
     }
-    std::printf("%-6d %14.3f %14.3f %.2f (%.2f to %.2f)\n", batch, 1e3 * Median(seconds[0]), 1e3 * Median(seconds[1]), Median(ratios),
-                *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+    std::printf("%-6d %14.3f %14.3f %s\n", batch, 1e3 * bench::Median(seconds[0]), 1e3 * bench::Median(seconds[1]), bench::MedianAndSpread(ratios).c_str());
   }
   return 0;
 }
@@ -80,9 +54,6 @@ int Run(const std::string& architecture, int repeats, const std::vector<int32_t>
 }  // namespace fedwatt
 
 int main(int argc, char** argv) {
-  if (!fedwatt::ConfigureKernels(1).ok()) return 1;
-  for (const auto& [key, value] : fedwatt::KernelFacts()) std::printf("%s %s\n", key.c_str(), value.c_str());
-  std::vector<int32_t> batches;
-  for (int i = 3; i < argc; ++i) batches.push_back(std::max(1, std::atoi(argv[i])));
-  return fedwatt::Run(argc > 1 ? argv[1] : "fedavg_cnn", argc > 2 ? std::max(1, std::atoi(argv[2])) : 7, batches.empty() ? std::vector<int32_t>{10, 50, 128} : batches);
+  if (!fedwatt::bench::SetUp()) return 1;
+  return fedwatt::Run(argc > 1 ? argv[1] : "fedavg_cnn", argc > 2 ? std::max(1, std::atoi(argv[2])) : 7, fedwatt::bench::Numbers(argc, argv, 3, {10, 50, 128}));
 }
