@@ -11,6 +11,7 @@
 namespace fedwatt::internal {
 
 // Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback),
+// ledger-<partition> (its books of joules),
 // number_formats (measured speeds).
 // Locked for the object's lifetime.
 class StateDirectory {
@@ -25,6 +26,8 @@ class StateDirectory {
   std::string formats_path() const { return path_.empty() ? "" : path_ + "/number_formats"; }
   // Where a partition's residual lies; "" when nothing is kept.
   std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
+  // Where a partition's ledger lies; "" when nothing is kept.
+  std::string ledger_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/ledger-" + std::to_string(partition); }
 
  private:
   std::string path_;

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "fedwatt/base/digest.h"
 #include "fedwatt/report/run_record.h"
 
 namespace fedwatt {
@@ -57,6 +59,16 @@ void CarbonTotals::Add(const CarbonTotals& other) {
   AddIfKnown(water_l, other.water_l);
   clients += other.clients;
   if (other.kind) kind = other.kind;
+}
+
+std::string LedgerRoot(const std::vector<AttemptRecord>& attempts) {
+  std::vector<std::string> heads;
+  for (const AttemptRecord& attempt : attempts) {
+    if (attempt.ledger_sequence) heads.push_back(absl::StrCat(attempt.client, " ", attempt.attempt, " ", *attempt.ledger_sequence, " ", attempt.ledger_head, "\n"));
+  }
+  if (heads.empty()) return "";
+  std::sort(heads.begin(), heads.end());  // reports come in any order
+  return Sha256(absl::StrJoin(heads, "")).Hex();
 }
 
 std::optional<double> RunSci(const RunTotals& totals, double units) {
@@ -156,6 +168,10 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     for (const auto& [tier, energy] : r.client_energy_by_tier) t.client_energy_by_tier[tier] += energy;
     t.client_train_seconds += r.client_train_seconds;
     t.client_cpu_seconds += r.client_cpu_seconds;
+    AddIfKnown(t.client_energy_quarantined, r.client_energy_quarantined);
+    for (const auto& [reason, count] : r.quarantines) t.quarantines[reason] += count;
+    AddIfKnown(t.client_energy_suspect, r.client_energy_suspect);
+    t.clients_suspect += r.clients_suspect;
     t.client_carbon.Add(r.client_carbon);
     AddAll(first, t.server_operational, r.server_operational);
     AddAll(first, t.server_embodied, r.server_embodied);

@@ -86,6 +86,9 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  for (const auto& [reason, count] : totals.quarantines) line("", absl::StrCat("joules of ", count, " reports not believed: ", reason));
+  if (totals.client_energy_quarantined) line("", absl::StrCat(internal::Significant(totals.client_energy_quarantined->joules()), " J were claimed in them, and are in no sum"));
+  if (totals.clients_suspect > 0) line("", absl::StrCat("of the joules above, ", totals.client_energy_suspect ? internal::Significant(totals.client_energy_suspect->joules()) : "0", " J in ", totals.clients_suspect, " updates are of clients whose joules are unlike their class's"));
   for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {

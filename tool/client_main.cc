@@ -63,6 +63,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.state_directory = settings.client.state_directory;
   options.name = settings.client.name;
   options.site = settings.client.site;
+  FEDWATT_ASSIGN_OR_RETURN(options.carbon, MakeCarbonModel(settings));
 
   const PartitionRange range = *settings.client.partition;
   absl::StatusOr<DataSplit> data = ReadData(settings.data);

@@ -15,6 +15,7 @@
 #include "fedwatt/base/log.h"
 #include "fedwatt/client/conditions.h"
 #include "fedwatt/client/connection.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/local_trainer.h"
@@ -33,6 +34,8 @@ struct ClientOptions {
   std::string state_directory;
   std::string name;  // what people call this client; may be empty
   std::string site;  // where it stands, as the coordinator's configuration names it; "" = not known
+  // The grid there, for the grams in the client's own ledger; null: they are not known to it.
+  std::shared_ptr<const CarbonModel> carbon;
 
   // All partitions share one connection; each has its own session and counts as one member.
   std::vector<ClientPartition> partitions;
