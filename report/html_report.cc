@@ -232,6 +232,16 @@ std::string RenderHtmlReport(const RunRecord& run) {
     for (const auto& [reason, count] : totals.rejections) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
     out += "</table></div>\n";
   }
+  if (!totals.refusals.empty()) {
+    out += "<h2>Members that were not asked</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.refusals) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
+  if (!totals.quarantines.empty()) {
+    out += "<h2>Reports whose joules are not believed, and in no sum</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.quarantines) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
   if (run.summary) {
     out += "<details><summary>Machine</summary><div class=\"wide\"><table>\n";
     for (const auto& [name, value] : run.summary->machine_facts) absl::StrAppend(&out, Row(name, value), "\n");

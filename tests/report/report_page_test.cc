@@ -69,6 +69,33 @@ RunRecord MixedRun() {
   return run;
 }
 
+TEST(TextReportTest, ShowsGramsWhoWasNotAskedAndWhatIsNotBelieved) {
+  RunRecord run = MakeRun();
+  EXPECT_THAT(RenderTextReport(run, {}), AllOf(Not(HasSubstr("grams")), Not(HasSubstr("SCI")), Not(HasSubstr("not asked"))));
+  for (RoundRecord& round : run.rounds) {
+    round.client_carbon.kind = IntensityKind::kMarginal;
+    for (int i = 0; i < 2; ++i) {
+      round.client_carbon.Add({.operational = GramsOfCarbon(1), .embodied = GramsOfCarbon(0.5), .basis = IntensityBasis::kForecast, .source = "grid <1>", .age = absl::Hours(2)}, true);
+    }
+    round.client_carbon.Add({.operational = GramsOfCarbon(0.25), .basis = IntensityBasis::kObserved, .source = "grid <1>"}, false);
+    round.refusals = {{"battery_floor", 4}};
+    round.quarantines = {{"bytes_differ", 1}};
+    round.client_energy_quarantined = Joules(9);
+    round.deferred_seconds = 3600;
+    round.budget_left = Joules(-5);
+  }
+  const std::string text = RenderTextReport(run, {});
+  EXPECT_THAT(text, HasSubstr("~6.00 g operational; ~0.750 g wasted"));
+  EXPECT_THAT(text, HasSubstr("marginal intensity, partly forecast, from grid <1>, up to 2h old"));
+  EXPECT_THAT(text, HasSubstr("~3.00 g embodied"));
+  // (6 + 0.75 operational + 3 embodied) g over 3 rounds and over 6 updates.
+  EXPECT_THAT(text, HasSubstr("~3.25 g a round, ~1.62 g an update"));
+  EXPECT_THAT(text, AllOf(HasSubstr("not asked, battery_floor: 12"), HasSubstr("joules of 3 reports not believed: bytes_differ"), HasSubstr("27.0 J were claimed")));
+  EXPECT_THAT(text, AllOf(HasSubstr("3h for budgets, batteries or cleaner hours"), HasSubstr("-5.00 J")));
+  const std::string page = RenderHtmlReport(run);
+  EXPECT_THAT(page, AllOf(HasSubstr("grid &lt;1&gt;"), HasSubstr("battery_floor"), HasSubstr("bytes_differ"), Not(HasSubstr("grid <1>"))));
+}
+
 TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
   const std::vector<WidthTotals> widths = SumByWidth(MixedRun().attempts);
   ASSERT_EQ(widths.size(), 2u);
