@@ -202,6 +202,11 @@ std::string RenderHtmlReport(const RunRecord& run) {
     }
     out += "</table></div>\n";
   }
+  if (const std::vector<std::string> reasons = internal::FormatReasons(run.attempts); !reasons.empty()) {
+    out += "<h2>Number formats</h2>\n<ul>";
+    for (const std::string& reason : reasons) absl::StrAppend(&out, "<li>", EscapeHtml(reason), "</li>\n");
+    out += "</ul>\n";
+  }
 
   out +=
       "<h2>Rounds</h2>\n<div "

@@ -97,6 +97,8 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
     absl::StripTrailingAsciiWhitespace(&cells);
     line(std::exchange(title, ""), cells);
   }
+  title = "number formats";
+  for (const std::string& reason : internal::FormatReasons(run.attempts)) line(std::exchange(title, ""), reason);
   if (run.summary && run.summary->target_accuracy) {
     const double target = *run.summary->target_accuracy;
     const TargetFigures figures = FiguresToTarget(run.rounds, target);

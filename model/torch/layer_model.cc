@@ -4,11 +4,13 @@
 #include <cstring>
 #include <utility>
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "fedwatt/base/random.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "layer_ops.h"
 #include "quantized_network.h"
-#include "round_weights.h"
+#include "rounding.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -20,6 +22,22 @@ constexpr int64_t kMaxEvaluationBatch = 1000;
 
 // How far a training step takes the range of an activation back to what it sees. It widens at once: where the greatest logits are clipped, they don't learn.
 constexpr float kRangeRate = 0.1f;
+
+uint16_t* Bits(const at::Tensor& bfloat16) { return reinterpret_cast<uint16_t*>(bfloat16.data_ptr<at::BFloat16>()); }
+
+// Gradients pass as if nothing was rounded.
+struct Rounding : torch::autograd::Function<Rounding> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x, Affine affine) {
+    at::Tensor rounded = at::empty_like(x);
+    if (x.scalar_type() == at::kBFloat16) {
+      RoundValues(affine, x.numel(), Bits(x), Bits(rounded));
+    } else {
+      RoundValues(affine, x.numel(), x.data_ptr<float>(), rounded.data_ptr<float>());
+    }
+    return rounded;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) { return {gradients[0], at::Tensor()}; }
+};
 
 class LayerModel : public TrainableModel {
  public:
@@ -117,16 +135,15 @@ class LayerModel : public TrainableModel {
   std::vector<float> InitialValues(uint64_t seed) override { return internal::InitialValues(network_, seed); }
 
  private:
-  // Rounds to the 256 values that the site's range allows, after the range has followed what `x` holds. Gradients pass as if nothing was rounded.
+  // Rounds to the 256 values that the site's range allows, after the range has followed what `x` holds.
   at::Tensor RoundActivation(const at::Tensor& x, size_t site) {
-    const at::Tensor wide = x.to(at::kFloat);
+    // Any order of the values will do, as long as they lie side by side.
+    const at::Tensor dense = x.is_non_overlapping_and_dense() ? x : x.contiguous();
     ActivationRange& range = ranges_[site];
-    const auto [low, high] = at::aminmax(wide.detach());
-    const ActivationRange seen{std::min(low.item<float>(), 0.0f), std::max(high.item<float>(), 0.0f)};
+    const ActivationRange seen = dense.scalar_type() == at::kBFloat16 ? RangeOf(dense.numel(), Bits(dense)) : RangeOf(dense.numel(), dense.data_ptr<float>());
     range.low = std::min(seen.low, range.low + kRangeRate * (seen.low - range.low));
     range.high = std::max(seen.high, range.high + kRangeRate * (seen.high - range.high));
-    const Affine affine = AffineOf(range);
-    return at::fake_quantize_per_tensor_affine(wide, affine.scale, affine.zero_point, 0, 255).to(x.scalar_type());
+    return Rounding::apply(dense, AffineOf(range));
   }
 
   // Kernels for bfloat16 convolutions want the channels last.

@@ -139,10 +139,13 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
   if (static_cast<int64_t>(model.size()) != network.layout.value_count()) {
     return absl::InvalidArgumentError(absl::StrCat("model vector has ", model.size(), " values, the layout has ", network.layout.value_count()));
   }
-  if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
-  FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, calibration));
-  FEDWATT_ASSIGN_OR_RETURN(const Dataset sample, internal::Sample(calibration));
   const std::optional<std::vector<internal::ActivationRange>> trained = internal::TrainedRanges(network, model);
+  Dataset sample;
+  if (!trained.has_value()) {
+    if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
+    FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, calibration));
+    FEDWATT_ASSIGN_OR_RETURN(sample, internal::Sample(calibration));
+  }
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     FEDWATT_RETURN_IF_ERROR(internal::UseQuantizedEngine());
     at::NoGradGuard no_grad;

@@ -125,6 +125,24 @@ TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
   EXPECT_THAT(RenderHtmlReport(whole), Not(HasSubstr("By width")));
 }
 
+TEST(TextReportTest, SaysWhyNumberFormatsWereTakenOrDeclined) {
+  RunRecord run = MixedRun();
+  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), Not(HasSubstr("number formats")));
+  run.attempts[0].fit.number_format = "bfloat16";
+  run.attempts[0].fit_format_reason = "a step is 2.00 times as fast";
+  for (size_t i : {1, 3}) run.attempts[i].fit_format_reason = "no <b>\x1b[31m instructions";
+  run.attempts[2].fit_format_reason = "late, so not counted";
+  const std::string text = RenderTextReport(run, RoundTableOptions{.terminal = true});
+  EXPECT_THAT(text, HasSubstr("number formats     float32, 2 attempts: no <b> [31m instructions\n"));
+  EXPECT_THAT(text, HasSubstr("                   bfloat16, 1 attempt: a step is 2.00 times as fast\n"));
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("late, so")), HasSubstr("1.00           float32        199210"), HasSubstr("0.250          bfloat16       50000")));
+  EXPECT_THAT(RenderHtmlReport(run), AllOf(HasSubstr("<h2>Number formats</h2>"), HasSubstr("no &lt;b&gt;")));
+  // Words without end make no page without end.
+  run.attempts.clear();
+  for (int i = 0; i < 100; ++i) run.attempts.emplace_back(MakeAttempt(1)).fit_format_reason = std::to_string(i);
+  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), HasSubstr("and 95 other reasons"));
+}
+
 TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {
   const std::string page = RenderHtmlReport(MakeRun());
   EXPECT_THAT(page, ::testing::StartsWith("<!doctype html>"));

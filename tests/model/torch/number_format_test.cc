@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "fedwatt/model/torch/architecture.h"
-#include "model/torch/round_weights.h"
+#include "model/torch/rounding.h"
 #include "tests/model/torch/torch_testing.h"
 #include "tests/testing/status_matchers.h"
 
@@ -87,6 +87,29 @@ TEST(RoundRowsTest, RoundsEachRowToItsOwnScale) {
   internal::RoundRows(3, 4, weight, rounded);
   const float expected[] = {127, -63, 0, 2, 0.254f, -0.004f, 0, 0, 0, 0, 0, 0};  // halves go to the even neighbour; scales 1, 0.002 and none
   for (int i = 0; i < 12; ++i) EXPECT_NEAR(rounded[i], expected[i], 1e-6) << i;
+}
+
+TEST(RoundValuesTest, RoundsToTheCodesOfARangeAndClips) {
+  const internal::Affine affine{0.5, 100};  // values -50 to 77.5
+  const float values[] = {0, 0.2f, 0.25f, 0.75f, -0.3f, 77.5f, 90, -60};
+  float rounded[8];
+  internal::RoundValues(affine, 8, values, rounded);
+  const float expected[] = {0, 0, 0, 1, -0.5f, 77.5f, 77.5f, -50};  // halves go to the even code
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(rounded[i], expected[i]) << i;
+  const internal::ActivationRange range = internal::RangeOf(8, values);
+  EXPECT_EQ(range.low, -60);
+  EXPECT_EQ(range.high, 90);
+  EXPECT_EQ(internal::RangeOf(3, values + 1).low, 0) << "0 is always within";
+  const float no_number = NAN;
+  EXPECT_TRUE(std::isnan(internal::RangeOf(1, &no_number).high));
+
+  const uint16_t narrow[] = {0x3f80, 0xbf80, 0x4000, 0};  // 1, -1, 2, 0
+  uint16_t out[4];
+  EXPECT_EQ(internal::RangeOf(4, narrow).low, -1);
+  EXPECT_EQ(internal::RangeOf(4, narrow).high, 2);
+  internal::RoundValues({0.4, 10}, 4, narrow, out);
+  const uint16_t codes[] = {0x3f4d, 0xbf4d, 0x4000, 0};  // 0.8, -0.8 (half to even: 2.5 codes), 2.0 in bfloat16
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(out[i], codes[i]) << i;
 }
 
 class QuantizedTrainingTest : public ::testing::TestWithParam<std::string> {
