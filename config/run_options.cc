@@ -46,6 +46,7 @@ Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureS
   plan.run_id = run_id;
   plan.architecture = std::move(architecture);
   plan.recipe = settings.training.recipe;
+  plan.fit.number_format = settings.number_format;
   const absl::StatusOr<CompressionPreset> preset = FindCompressionPreset(settings.compression.preset);
   FEDWATT_CHECK(preset.ok());  // the schema has checked it
   plan.uplink_codec = settings.compression.uplink.empty() ? preset->uplink : settings.compression.uplink;

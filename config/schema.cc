@@ -452,6 +452,8 @@ std::vector<Key> MakeSchema() {
                  "passes over a client's data per round"));
   add(IntegerKey("training.local_steps", FIELD(int32_t, training.recipe.local_steps), Within(0, 1e9),
                  "steps per round instead of epochs; 0 = epochs"));
+  add(ChoiceKey<std::string>("training.quantization", FIELD(std::string, model.architecture.quantization), {{"none", std::string()}, {"int8", "int8"}},
+                             "int8: clients train the model for its delivery in 8-bit integers, rounding weights and activations as that will"));
   add(IntegerKey("training.batch_size", FIELD(int32_t, training.recipe.batch_size), Within(1, 1e6), "examples per step"));
   add(NumberKey("training.client_learning_rate", FIELD(double, training.recipe.client_learning_rate), MoreThan(0),
                 "the clients' SGD step size in round 1"));
@@ -538,6 +540,9 @@ std::vector<Key> MakeSchema() {
   add(NameKey("fit.channels", FIELD(std::string, fit.channels),
               absl::StrCat("which channels a width keeps: ", absl::StrJoin(ChannelPolicies().Names(), ", ")),
               [](const std::string& text) { return ChannelPolicies().Find(text).status(); }));
+  add(NameKey("fit.format", FIELD(std::string, number_format),
+              "number format of training: float32; bfloat16 wherever a client has instructions for it; auto, bfloat16 where a client measured it to be faster",
+              [](const std::string& text) { return CheckAskedNumberFormat(text); }));
   add(IntegerKey("fit.live", FIELD(int64_t, fit.live), Within(0, 64),
                  "narrow models that get a downlink chain of their own; others are sent whole each time"));
 
@@ -609,6 +614,7 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100),
                 "do not train below this charge; 0 = any"));
   add(BoolKey("client.require_charger", FIELD(bool, client.require_charger), "train only while charging"));
+  add(BoolKey("client.allow_bfloat16", FIELD(bool, client.allow_bfloat16), "train in bfloat16 where the run asks for it (fit.format); false = always in float32"));
   add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
   add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),
                 "do not train above this; 0 = any"));

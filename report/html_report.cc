@@ -236,11 +236,16 @@ std::string RenderHtmlReport(const RunRecord& run, const EnergyReport& report) {
     const char* tag = "th";
     for (const std::vector<std::string>& row : widths) {
       out += "<tr>";
-      for (const std::string& cell : row) absl::StrAppend(&out, "<", tag, ">", cell, "</", tag, ">");
+      for (const std::string& cell : row) absl::StrAppend(&out, "<", tag, ">", EscapeHtml(cell), "</", tag, ">");
       out += "</tr>\n";
       tag = "td";
     }
     out += "</table></div>\n";
+  }
+  if (const std::vector<std::string> reasons = internal::FormatReasons(run.attempts); !reasons.empty()) {
+    out += "<h2>Number formats</h2>\n<ul>";
+    for (const std::string& reason : reasons) absl::StrAppend(&out, "<li>", EscapeHtml(reason), "</li>\n");
+    out += "</ul>\n";
   }
 
   out +=
@@ -265,6 +270,16 @@ std::string RenderHtmlReport(const RunRecord& run, const EnergyReport& report) {
   if (!totals.rejections.empty()) {
     out += "<h2>Attempts that did not count</h2>\n<div class=\"wide\"><table>\n";
     for (const auto& [reason, count] : totals.rejections) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
+  if (!totals.refusals.empty()) {
+    out += "<h2>Members that were not asked</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.refusals) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
+  if (!totals.quarantines.empty()) {
+    out += "<h2>Reports whose joules are not believed, and in no sum</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.quarantines) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
     out += "</table></div>\n";
   }
   if (run.summary) {

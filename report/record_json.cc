@@ -400,6 +400,11 @@ void VisitRound(Fields& f, Record& r) {
   f("client_energy_by_tier_uj", r.client_energy_by_tier);
   f("client_train_seconds", r.client_train_seconds);
   f("client_cpu_seconds", r.client_cpu_seconds);
+  f("client_energy_quarantined_uj", r.client_energy_quarantined);
+  Lately(f, "quarantines", r.quarantines);
+  f("client_energy_suspect_uj", r.client_energy_suspect);
+  Lately(f, "clients_suspect", r.clients_suspect);
+  Lately(f, "ledger_root", r.ledger_root);
   VisitCarbon(f, r.client_carbon);
   f("server_operational_ug", r.server_operational);
   f("server_embodied_ug", r.server_embodied);
@@ -426,6 +431,7 @@ void VisitFit(Fields& f, Record& r) {
   f("width_fraction", r.fit.width_fraction);
   f("kept_parameters", r.fit_parameter_count);
   f("number_format", r.fit.number_format);
+  f("number_format_reason", r.fit_format_reason);
   f("macs_per_example", r.fit_macs);
 }
 
@@ -457,6 +463,11 @@ void VisitAttempt(Fields& f, Record& r) {
   f("codec_uplink", r.codec_uplink);
   f("codec_downlink", r.codec_downlink);
   f("site", r.site);
+  Lately(f, "energy_class", r.energy_class);
+  Lately(f, "quarantine", r.quarantine);
+  Lately(f, "suspicion", r.suspicion);
+  f("ledger_sequence", r.ledger_sequence);
+  Lately(f, "ledger_head", r.ledger_head);
   f("operational_ug", r.carbon.operational);
   f("embodied_ug", r.carbon.embodied);
   f("water_l", r.carbon.water_l);
@@ -501,6 +512,10 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("client_energy_by_tier_uj", t.client_energy_by_tier);
   f("client_train_seconds", t.client_train_seconds);
   f("client_cpu_seconds", t.client_cpu_seconds);
+  f("client_energy_quarantined_uj", t.client_energy_quarantined);
+  f("quarantines", t.quarantines);
+  f("client_energy_suspect_uj", t.client_energy_suspect);
+  f("clients_suspect", t.clients_suspect);
   VisitCarbon(f, t.client_carbon);
   f("server_operational_ug", t.server_operational);
   f("server_embodied_ug", t.server_embodied);

@@ -89,6 +89,9 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  for (const auto& [reason, count] : totals.quarantines) line("", absl::StrCat("joules of ", count, " reports not believed: ", reason));
+  if (totals.client_energy_quarantined) line("", absl::StrCat(internal::Significant(totals.client_energy_quarantined->joules()), " J were claimed in them, and are in no sum"));
+  if (totals.clients_suspect > 0) line("", absl::StrCat("of the joules above, ", totals.client_energy_suspect ? internal::Significant(totals.client_energy_suspect->joules()) : "0", " J in ", totals.clients_suspect, " updates are of clients whose joules are unlike their class's"));
   for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
   line("all joules", report.total.energy ? absl::StrCat(internal::SumText(report.total), report.total.complete ? "" : "; the rest was not metered")
                                          : "not measured");
@@ -100,6 +103,8 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
     absl::StripTrailingAsciiWhitespace(&cells);
     line(std::exchange(title, ""), cells);
   }
+  title = "number formats";
+  for (const std::string& reason : internal::FormatReasons(run.attempts)) line(std::exchange(title, ""), reason);
   if (run.summary && run.summary->target_accuracy) {
     const double target = *run.summary->target_accuracy;
     const TargetFigures figures = FiguresToTarget(run.rounds, target);

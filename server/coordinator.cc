@@ -49,6 +49,20 @@ int64_t FileBytes(const std::string& path) {
 
 std::string RoundsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/rounds.jsonl"); }
 
+// What of a stored or fresh attempt the statistical check looks at.
+ReportClaim ClaimOf(const AttemptRecord& record) {
+  ReportClaim claim;
+  claim.client = record.client;
+  claim.energy_class = record.energy_class;
+  claim.energy = AttemptEnergy(record).energy;
+  for (const PhaseSpan& span : record.phases) {
+    claim.wall += span.wall;
+    if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
+  }
+  claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
+  return claim;
+}
+
 }  // namespace
 
 v1::RoundSummary SummaryOf(const RoundRecord& record) {
@@ -123,6 +137,16 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
+  // What was anchored and learned before. A record that does not read is the report's trouble, not the run's: the checks then start anew.
+  if (absl::StatusOr<RunRecord> record = ReadRunRecord(options->out_directory); record.ok()) {
+    for (const AttemptRecord& attempt : record->attempts) {
+      if (attempt.quarantine.empty() && !attempt.energy_class.empty()) self->plausibility_.Learn(ClaimOf(attempt));
+      if (absl::StatusOr<Digest> head = Digest::FromHex(attempt.ledger_head); head.ok() && attempt.ledger_sequence) {
+        LedgerHead& newest = self->ledger_heads_[HistoryKey(attempt.client, attempt.partition)];
+        if (*attempt.ledger_sequence > newest.sequence) newest = LedgerHead{*attempt.ledger_sequence, {}, *head};
+      }
+    }
+  }
   // A crash between a round's line and its commit left a line of a round that will be run again.
   const int64_t keep = rounds.empty() ? 0 : rounds.back().rounds_file_bytes;
   if (FileBytes(RoundsFile(*options)) > keep) {
@@ -273,6 +297,7 @@ void Coordinator::Execute(const StartAttempt& effect) {
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
+  DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -281,6 +306,7 @@ void Coordinator::Execute(const StartAttempt& effect) {
   attempt.assigned = clock_->Monotonic();
   attempt.assigned_at = clock_->Now();
   attempt.site = session.site;
+  attempt.device_kind = session.device_kind;
   attempt.upload = std::make_shared<Upload>(absl::StrCat(store_->uploads_directory(), "/", effect.attempt, ".part"),
                                             model_->plan().limits.max_update_bytes);
   attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
@@ -311,6 +337,29 @@ void Coordinator::DescribeFit(const FittedPlan& fitted, AttemptRecord& record) {
   record.codec_downlink = fitted.plan.downlink_codec;
 }
 
+void Coordinator::Judge(OpenAttempt& attempt) {
+  AttemptRecord& record = attempt.record;
+  for (const PhaseSpan& span : record.phases) {
+    if (span.phase == Phase::kTrain && !span.energy.missing()) record.energy_class = absl::StrCat(span.energy.source, " ", span.energy.domain, " ", attempt.device_kind);
+  }
+  ReportClaim claim = ClaimOf(record);
+  claim.elapsed = *attempt.reported - attempt.assigned;
+  claim.max_power = options_->engine.budget.max_power;
+  // A client that gave up before its upload claims none, whatever had arrived.
+  claim.received_bytes = attempt.claimed_uplink_bytes == 0 && record.outcome != "accepted" ? 0 : attempt.upload->received_bytes();
+  claim.sent_bytes = attempt.downloaded_bytes->load();
+  claim.uplink_payload_bytes = attempt.claimed_uplink_bytes.value_or(claim.received_bytes);
+  claim.downlink_payload_bytes = attempt.claimed_downlink_bytes.value_or(claim.sent_bytes);
+  if (record.quarantine.empty()) record.quarantine = PlausibilityChecker::Impossible(claim);
+  if (record.quarantine.empty()) {
+    plausibility_.Learn(claim);
+    record.suspicion = plausibility_.Conspicuous(record.client);
+  }
+  if (!record.quarantine.empty() || !record.suspicion.empty()) {
+    Log(options_->log, LogLevel::kWarning, absl::StrCat("round ", record.round, ": joules of ", record.client, record.quarantine.empty() ? " are odd: " : " are not believed: ", record.quarantine, record.suspicion));
+  }
+}
+
 void Coordinator::Execute(const EndAttempt& effect) {
   auto node = open_.extract(effect.attempt);
   if (node.empty()) return;  // the member was gone before the attempt could start
@@ -325,7 +374,6 @@ void Coordinator::Execute(const EndAttempt& effect) {
   record.attempt = effect.attempt;
   record.outcome = effect.outcome;
   record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
-  DescribeFit(*attempt.fitted, record);
   // What moved is counted here; a client's own figures are only its view.
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;
@@ -334,6 +382,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
     record.site = options_->engine.carbon->sites()[*attempt.site].name;
     record.carbon = options_->engine.carbon->Account(*attempt.site, AttemptEnergy(record).energy, attempt.assigned_at, clock_->Now());
   }
+  if (attempt.reported) Judge(attempt);
   const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
   const double download_share =
       attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);

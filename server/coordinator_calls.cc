@@ -10,6 +10,7 @@
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/held_plan.h"
+#include "fedwatt/rpc/ledger_conversion.h"
 #include "fedwatt/rpc/status_conversion.h"
 
 namespace fedwatt::internal {
@@ -185,6 +186,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
         Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", partition, " stands at '", TruncateUtf8(site, kMaxIdBytes), "', which is not one of carbon.sites; its grams are not known"));
       }
     }
+    session.device_kind = TruncateUtf8(absl::StrCat(request.capabilities().core_count(), " cores ", request.capabilities().instruction_sets()), kMaxIdBytes);
     session.check_in_request = request.request_id();
     session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
     sessions_.emplace(id, std::move(session));
@@ -522,8 +524,31 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
       record.train_loss = request.completed().mean_loss();
     }
     record.completed_work = !request.completed().partial();
+    const std::string& format = request.completed().number_format();
+    const std::string& reason = request.completed().number_format_reason();
+    if (!format.empty() && !IsNumberFormat(format)) {
+      return absl::InvalidArgumentError(absl::StrCat("completed.number_format: expected float32 or bfloat16, got '", TruncateUtf8(format, 64), "'"));
+    }
+    if (reason.size() > 256) return absl::InvalidArgumentError(absl::StrCat("completed.number_format_reason: ", reason.size(), " bytes, expected at most 256"));
+    record.fit.number_format = format.empty() ? "float32" : format;
+    if (!reason.empty()) record.fit_format_reason = reason;
   }
   return absl::OkStatus();
+}
+
+std::string Coordinator::CheckLedger(const v1::ReportRequest& request, OpenAttempt& attempt) {
+  if (!request.has_ledger()) return "";  // a client that keeps none
+  absl::StatusOr<LedgerHead> position = PositionOf(request.ledger());
+  absl::StatusOr<LedgerRecord> record = LedgerRecordOf(request, run_id(), attempt.pseudonym, attempt.round);
+  if (!position.ok() || !record.ok()) return "ledger_malformed";
+  const LedgerHead expected = NextHead(LedgerHead{position->sequence - 1, {}, position->previous}, LedgerPayload(*record));
+  if (expected.head != position->head) return "ledger_head";
+  attempt.record.ledger_sequence = position->sequence;
+  attempt.record.ledger_head = position->head.Hex();
+  const LedgerHead last = std::exchange(ledger_heads_[HistoryKey(attempt.pseudonym, attempt.partition)], *position);
+  // Records of attempts that were cancelled lie between reports; what was anchored may not be rewritten or go back.
+  if (position->sequence <= last.sequence || (position->sequence == last.sequence + 1 && position->previous != last.head)) return "ledger_rewritten";
+  return "";
 }
 
 absl::Status Coordinator::TakeInlineUpdate(const std::string& update, Upload& upload) {
@@ -588,6 +613,12 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
   }
   if (absl::Status taken = TakeReport(request, *attempt); !taken.ok()) return done(taken);
   attempt->report_request = request.request_id();
+  attempt->reported = clock_->Monotonic();
+  if (request.has_transfer()) {
+    attempt->claimed_uplink_bytes = request.transfer().uplink_payload_bytes();
+    attempt->claimed_downlink_bytes = request.transfer().downlink_payload_bytes();
+  }
+  attempt->record.quarantine = CheckLedger(request, *attempt);
   attempt->held.emplace(HeldReport{call, response, std::move(done)});
   // From here on only Execute(EndAttempt) ends the call.
   if (request.has_completed()) {

@@ -13,6 +13,7 @@
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/round/number_format.h"
 #include "fedwatt/round/participant.h"
 #include "battery.h"
 #include "worker_pool.h"
@@ -50,6 +51,7 @@ struct FleetAttempt {
   int64_t update_bytes = 0;
   int64_t download_bytes = 0;
   Residual residual;
+  std::optional<FormatChoice> format;
 };
 
 struct FoldDone {
@@ -283,12 +285,17 @@ class FleetImpl final : public Fleet {
 
   absl::Status TrainAndFold(const DecodedModel& start, const Residual* residual, Worker& worker, FleetAttempt& attempt) {
     const FittedPlan& fitted = *attempt.fitted;
-    const absl::Duration cpu = ThreadCpuTime();
     absl::StatusOr<LocalTrainer*> trainer = TrainerFor(worker, fitted.plan.architecture);
     if (!trainer.ok()) return WithRejection(trainer.status(), Rejection::kClientError);
-    absl::StatusOr<AttemptResult> trained =
-        RunAttempt(fitted.plan, attempt.round, attempt.partition, start, members_[static_cast<size_t>(attempt.partition)].train, **trainer,
-                   TrainingControl{.stop = stop_}, residual, /*tracker=*/nullptr, worker.scratch);
+    const Dataset& data = members_[static_cast<size_t>(attempt.partition)].train;
+    const DeviceClass& device = DeviceOf(attempt.partition);
+    const std::string refusal = device.has_bfloat16 ? "" : absl::StrCat("device class ", device.name, " has no bfloat16 instructions");
+    Plan plan = fitted.plan;
+    attempt.format = formats_.Choose(plan, refusal, **trainer, start.values, data, TrainingControl{.stop = stop_});
+    plan.recipe.number_format = attempt.format->format;
+    const absl::Duration cpu = ThreadCpuTime();
+    absl::StatusOr<AttemptResult> trained = RunAttempt(plan, attempt.round, attempt.partition, start, data, **trainer, TrainingControl{.stop = stop_}, residual,
+                                                       /*tracker=*/nullptr, worker.scratch);
     attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
     attempt.ran = trained.ok();
     attempt.completed = false;
@@ -343,6 +350,10 @@ class FleetImpl final : public Fleet {
     record.outcome = end.outcome;
     if (end.reason.has_value()) record.reason = std::string(RejectionName(*end.reason));
     record.fit = attempt.fitted->plan.fit;
+    if (attempt.format.has_value()) {
+      record.fit.number_format = attempt.format->format;
+      if (!attempt.format->reason.empty()) record.fit_format_reason = attempt.format->reason;
+    }
     record.fit_parameter_count = attempt.fitted->layout.value_count();
     record.fit_macs = attempt.fitted->macs_per_example;
     record.completed_work = attempt.completed;
@@ -576,6 +587,7 @@ class FleetImpl final : public Fleet {
   std::map<std::string, FleetAttempt> attempts_;
   std::vector<std::map<Digest, Digest>> held_by_member_;  // the versions that each holds, by layout
   std::map<int64_t, Residual> residuals_;               // by partition
+  FormatChooser formats_{"", ""};                       // this process measures for all devices that have the format
   std::map<int64_t, internal::Battery> batteries_;      // likewise; of those that run on one
   double expected_bytes_per_value_ = 4, most_bytes_per_value_ = 0;
   std::stop_token stop_;

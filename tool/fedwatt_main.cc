@@ -71,6 +71,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddCarbon(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
+  AddLedger(app, chosen);
   AddMeters(app, chosen);
   AddReports(app, chosen);
   AddSelections(app, chosen);

@@ -44,7 +44,7 @@ int Run(int64_t members, int repeats) {
       history.example_count = 1 + static_cast<int64_t>(random.Below(500));
       for (int n = 0; n < 3; ++n) history.NoteCost(Joules(1 + 100 * random.Uniform()).microjoules());
       history.NoteSeconds(1 + 30 * random.Uniform());
-      options.memory[absl::StrCat("c-", i)] = history.Save();
+      options.memory[HistoryKey(absl::StrCat("c-", i), i)] = history.Save();
     }
     absl::StatusOr<Engine> engine = Engine::Create(options);
     FEDWATT_CHECK(engine.ok());

@@ -1,13 +1,14 @@
 #include "fedwatt/model/torch/quantization.h"
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 #include <utility>
 #include <vector>
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/frontend/resolver.h>
 #include <torch/csrc/jit/frontend/sugared_value.h>
+#include <torch/csrc/jit/runtime/operator.h>
 
 #include "absl/strings/str_cat.h"
 #include "dataset_cache.h"
@@ -36,7 +37,9 @@ absl::Status UseQuantizedEngine() {
 
 c10::IValue CallOperator(const char* name, std::vector<c10::IValue> arguments) {
   torch::jit::Stack stack(std::make_move_iterator(arguments.begin()), std::make_move_iterator(arguments.end()));
-  c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(&stack);
+  const std::shared_ptr<torch::jit::Operator> found = torch::jit::findOperatorFor(c10::OperatorName(name, ""));
+  TORCH_CHECK(found != nullptr, "this LibTorch has no operator ", name);
+  found->getOperation()(stack);
   return stack.at(0);
 }
 
@@ -72,6 +75,18 @@ std::vector<ActivationRange> Calibrate(const PlacedNetwork& network, const std::
       x = ApplyLayer(network.layers[i].layer, x, tensors.data() + network.layers[i].first_entry, /*training=*/false, unused);
       if (sites[i] > 0) see(sites[i], x);
     }
+  }
+  return ranges;
+}
+
+// What clients found in training; nothing where they did not look, or a range is still empty.
+std::optional<std::vector<ActivationRange>> TrainedRanges(const PlacedNetwork& network, absl::Span<const float> model) {
+  if (!network.first_range.has_value()) return std::nullopt;
+  std::vector<ActivationRange> ranges;
+  for (size_t i = *network.first_range; i < network.layout.entries().size(); ++i) {
+    const float* range = model.data() + network.layout.offset(i);
+    if (!(range[0] < range[1])) return std::nullopt;
+    ranges.push_back({range[0], range[1]});
   }
   return ranges;
 }
@@ -124,18 +139,25 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
   if (static_cast<int64_t>(model.size()) != network.layout.value_count()) {
     return absl::InvalidArgumentError(absl::StrCat("model vector has ", model.size(), " values, the layout has ", network.layout.value_count()));
   }
-  if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
-  FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, calibration));
-  FEDWATT_ASSIGN_OR_RETURN(const Dataset sample, internal::Sample(calibration));
+  const std::optional<std::vector<internal::ActivationRange>> trained = internal::TrainedRanges(network, model);
+  Dataset sample;
+  if (!trained.has_value()) {
+    if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
+    FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, calibration));
+    FEDWATT_ASSIGN_OR_RETURN(sample, internal::Sample(calibration));
+  }
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     FEDWATT_RETURN_IF_ERROR(internal::UseQuantizedEngine());
     at::NoGradGuard no_grad;
     const std::vector<at::Tensor> tensors = internal::Tensors(network.layout, model);
+    if (trained.has_value()) return internal::Archive(network, spec.name, tensors, *trained);
     const at::Tensor examples = internal::DatasetCache::Shared().Get(sample)->inputs;
     return internal::Archive(network, spec.name, tensors, internal::Calibrate(network, tensors, examples));
   }));
   FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(path, bytes));
-  return Int8Delivery{.path = path, .bytes = static_cast<int64_t>(bytes.size()), .calibration_examples = sample.size()};
+  Int8Delivery delivery{.path = path, .bytes = static_cast<int64_t>(bytes.size())};
+  if (!trained.has_value()) delivery.calibration_examples = sample.size();
+  return delivery;
 }
 
 absl::StatusOr<EvaluationResult> EvaluateArchive(const ArchitectureSpec& spec, const std::string& path, const Dataset& data, const std::string& loss) {

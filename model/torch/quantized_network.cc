@@ -12,10 +12,6 @@ namespace {
 
 bool HasWeights(const Layer& layer) { return std::holds_alternative<Linear>(layer) || std::holds_alternative<Conv2d>(layer); }
 
-const std::string& NameOf(const Layer& layer) {
-  return std::holds_alternative<Linear>(layer) ? std::get<Linear>(layer).name : std::get<Conv2d>(layer).name;
-}
-
 bool IsRelu(const PlacedNetwork& network, size_t layer) {
   return layer < network.layers.size() && std::holds_alternative<Relu>(network.layers[layer].layer);
 }
@@ -62,7 +58,11 @@ std::vector<const PlacedLayer*> WeightedLayers(const PlacedNetwork& network) {
   return weighted;
 }
 
-std::string PackedName(const PlacedLayer& layer) { return absl::StrCat(NameOf(layer.layer), "_packed"); }
+const std::string& NameOf(const PlacedLayer& layer) {
+  return std::holds_alternative<Linear>(layer.layer) ? std::get<Linear>(layer.layer).name : std::get<Conv2d>(layer.layer).name;
+}
+
+std::string PackedName(const PlacedLayer& layer) { return absl::StrCat(NameOf(layer), "_packed"); }
 
 std::string QuantizedForwardSource(const PlacedNetwork& network, absl::Span<const ActivationRange> ranges) {
   const std::vector<size_t> sites = RoundingSites(network);

@@ -35,6 +35,8 @@ size_t SiteCount(const PlacedNetwork& network);
 
 // Layers with weights, in order.
 std::vector<const PlacedLayer*> WeightedLayers(const PlacedNetwork& network);
+// Of a layer with weights.
+const std::string& NameOf(const PlacedLayer& layer);
 // The attribute that holds a layer's packed weight and bias.
 std::string PackedName(const PlacedLayer& layer);
 

@@ -84,6 +84,7 @@ class SgdTrainer : public LocalTrainer {
   explicit SgdTrainer(std::unique_ptr<TrainableModel> model) : model_(std::move(model)) {}
 
   const ParameterLayout& layout() const override { return model_->layout(); }
+  absl::Status CheckNumberFormat(std::string_view format) const override { return model_->CheckNumberFormat(format); }
   std::vector<ChannelGroup> channel_groups() const override { return model_->channel_groups(); }
   const Submodel* submodel() const override { return model_->submodel(); }
   std::vector<double> UsesPerExample() const override {
@@ -102,6 +103,7 @@ class SgdTrainer : public LocalTrainer {
       UseKernelThreads(recipe.threads);
       model_->Load(global);
       model_->Seed(seed);
+      FEDWATT_RETURN_IF_ERROR(model_->BeginTraining(recipe));
       FEDWATT_ASSIGN_OR_RETURN(TrainingResult result, RunSteps(global, *DatasetCache::Shared().Get(data), loss, recipe, seed, control));
       model_->Save(local);
       return result;
@@ -160,6 +162,7 @@ class SgdTrainer : public LocalTrainer {
       }
       const int64_t size = std::min<int64_t>(recipe.batch_size, count - begin);
       const absl::Span<const int64_t> batch = absl::MakeConstSpan(order).subspan(begin, size);
+      model_->RefreshLeaves();
       const at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
       const at::Tensor mean_loss = loss.mean(output, Gather(data.targets, batch));
       const float value = mean_loss.item<float>();
@@ -169,10 +172,10 @@ class SgdTrainer : public LocalTrainer {
       }
       // Not backward(): it would add each gradient into one kept from the step before, a pass over memory for nothing.
       const std::vector<at::Tensor> gradients =
-          torch::autograd::grad({mean_loss}, parameters, {}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+          torch::autograd::grad({mean_loss}, model_->leaves(), {}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
       for (size_t i = 0; i < parameters.size(); ++i) {
         if (!gradients[i].defined()) continue;  // a parameter that this forward pass did not touch
-        const at::Tensor gradient = gradients[i].contiguous();
+        const at::Tensor gradient = gradients[i].to(at::kFloat, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
         const int64_t offset = model_->parameter_offsets()[i];
         SgdUpdate(constants, parameters[i].numel(), gradient.data_ptr<float>(), global.data() + offset,
                   velocity_.empty() ? nullptr : velocity_.data() + offset, parameters[i].data_ptr<float>());

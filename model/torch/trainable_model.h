@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,6 +42,15 @@ class TrainableModel {
   virtual const std::vector<at::Tensor>& parameters() const = 0;
   // Offset of parameters()[i] in the flat vector.
   virtual const std::vector<int64_t>& parameter_offsets() const = 0;
+
+  // Whether BeginTraining knows a recipe's number format, and this machine computes in it. As LocalTrainer's.
+  virtual absl::Status CheckNumberFormat(std::string_view format) const { return CheckFloat32Only(format); }
+  // How passes in training mode compute from now on; after Load. INVALID_ARGUMENT  a number format that this model does not know
+  virtual absl::Status BeginTraining(const TrainingRecipe& recipe) { return CheckFloat32Only(recipe.number_format); }
+  // What gradients are taken of: parameters() themselves, or the copies of them that passes compute with.
+  virtual const std::vector<at::Tensor>& leaves() const { return parameters(); }
+  // Brings the leaves up to date after parameters() changed.
+  virtual void RefreshLeaves() {}
 
   // Restarts what the model draws at random (dropout).
   virtual void Seed(uint64_t seed) = 0;

@@ -70,6 +70,7 @@ OrderedJson WidthJson(const std::vector<AttemptRecord>& attempts) {
   OrderedJson json = OrderedJson::array();
   for (const WidthTotals& width : SumByWidth(attempts)) {
     json.push_back({{"width_fraction", width.width_fraction},
+                    {"number_format", width.number_format},
                     {"kept_parameters", width.parameter_count},
                     {"accepted", width.accepted},
                     {"train_examples", width.train_examples},

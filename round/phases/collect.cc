@@ -51,7 +51,7 @@ void End(EngineState& state, Attempt& attempt, std::string_view outcome, std::op
     attempt.state = Attempt::State::kAccepted;
     ++state.record.clients_completed;
     state.record.train_examples += attempt.example_count;
-    ClientHistory& history = state.histories[attempt.client];
+    ClientHistory& history = state.histories[HistoryKey(attempt.client, attempt.partition)];
     ++history.accepted_count;
     history.example_count = attempt.example_count;
     if (attempt.train_loss) history.train_loss = attempt.train_loss;
@@ -80,7 +80,7 @@ void OnUpdateArrived(EngineState& state, const UpdateArrived& event, absl::Time 
   if (attempt == nullptr || attempt->state != Attempt::State::kTraining) return;
   attempt->state = Attempt::State::kArrived;
   attempt->energy = event.energy;
-  state.histories[attempt->client].NoteSeconds(absl::ToDoubleSeconds(now - attempt->started));
+  state.histories[HistoryKey(attempt->client, attempt->partition)].NoteSeconds(absl::ToDoubleSeconds(now - attempt->started));
   state.arrival_order.push_back(attempt->id);
   FoldWaiting(state, effects);
   CloseIfComplete(state, now, effects);

@@ -27,7 +27,7 @@ void Wait(EngineState& state, absl::Time now, absl::Time until, std::string reas
 
 // What to do when too few may be asked for the round to commit.
 void WaitForBudget(EngineState& state, const Cohort& cohort, absl::Time now, Effects& effects) {
-  for (const auto& [partition, claim] : cohort.claims) state.budget.Settle(state.histories[state.members.at(partition).client], claim, 0, 0);
+  for (const auto& [partition, claim] : cohort.claims) state.budget.Settle(state.histories[HistoryKey(state.members.at(partition).client, partition)], claim, 0, 0);
   const auto refused = [&](const char* reason) { return cohort.refusals.contains(reason); };
   if (refused("federation_budget") || refused("carbon_budget")) {
     const bool joules = refused("federation_budget");
@@ -91,7 +91,7 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
     attempt.site = state.members.at(partition).site;
     attempt.max_power = state.members.at(partition).max_power;
     attempt.claim = claim;
-    ClientHistory& history = state.histories[attempt.client];
+    ClientHistory& history = state.histories[HistoryKey(attempt.client, partition)];
     history.last_selected_round = state.round;
     ++history.selected_count;
     starts.push_back(StartAttempt{attempt.id, state.round, partition, state.deadline});

@@ -33,10 +33,10 @@ absl::Status Recall(EngineState& state) {
     }
   }
   // Attempts that were under way when the coordinator died may have taken all that was reserved for them.
-  for (auto& [client, history] : state.histories) {
+  for (auto& [key, history] : state.histories) {
     if (history.open_uj == 0 && history.open_ug == 0) continue;
     state.budget.Forfeit(history);
-    state.forfeited.push_back(client);
+    state.forfeited.push_back(key);
   }
   return absl::OkStatus();
 }
@@ -46,10 +46,11 @@ Remember MemoryOf(EngineState& state) {
   remember.entries.emplace_back(kAccounts, state.budget.Save());
   remember.entries.emplace_back(kSchedule, absl::StrFormat("%.17g %.17g", absl::ToDoubleSeconds(state.deferred), state.round_seconds));
   for (const auto& [id, attempt] : state.attempts) {
-    if (auto history = state.histories.find(attempt.client); history != state.histories.end()) remember.entries.emplace_back(attempt.client, history->second.Save());
+    const std::string key = HistoryKey(attempt.client, attempt.partition);
+    if (auto history = state.histories.find(key); history != state.histories.end()) remember.entries.emplace_back(key, history->second.Save());
   }
   // With the accounts that hold their forfeits; otherwise a second restart would charge them again.
-  for (const std::string& client : std::exchange(state.forfeited, {})) remember.entries.emplace_back(client, state.histories.at(client).Save());
+  for (const std::string& key : std::exchange(state.forfeited, {})) remember.entries.emplace_back(key, state.histories.at(key).Save());
   return remember;
 }
 
@@ -60,7 +61,7 @@ void DescribeBudget(EngineState& state) {
 }
 
 void SettleAttempt(EngineState& state, const Attempt& attempt) {
-  ClientHistory& history = state.histories[attempt.client];
+  ClientHistory& history = state.histories[HistoryKey(attempt.client, attempt.partition)];
   const EngineOptions& options = state.options;
   // Where nothing was said: the longest that it can have run at the most that its device can draw.
   const absl::Duration elapsed = std::max(state.now - attempt.started, absl::ZeroDuration());

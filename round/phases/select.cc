@@ -29,7 +29,7 @@ Cohort SelectCohort(EngineState& state, absl::Time now) {
   std::vector<Member> members;
   members.reserve(state.members.size());
   for (const auto& [partition, member] : state.members) {  // a map: sorted by partition
-    ClientHistory& history = state.histories[member.client];
+    ClientHistory& history = state.histories[HistoryKey(member.client, partition)];
     if (const std::optional<std::string> reason = state.budget.Refuses(history, member.battery_fraction, member.charging, now)) {
       ++cohort.refusals[*reason];
     } else {
@@ -66,7 +66,7 @@ Cohort SelectCohort(EngineState& state, absl::Time now) {
   const absl::Duration longest = options.deadline + absl::Seconds(30);
   for (int64_t partition : selection.partitions) {
     const Member& member = state.members.at(partition);
-    ClientHistory& history = state.histories[member.client];
+    ClientHistory& history = state.histories[HistoryKey(member.client, partition)];
     std::optional<double> g_per_kwh;
     if (member.site && options.carbon != nullptr) {
       if (const std::optional<Intensity> intensity = options.carbon->IntensityAt(*member.site, now, now)) g_per_kwh = intensity->g_per_kwh;

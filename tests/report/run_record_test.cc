@@ -71,7 +71,8 @@ TEST_F(RunRecordTest, RoundLineHasExactlyTheseFields) {
                   "federated_eval_examples", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
                   "downlink_wire_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj", "client_energy_low_uj",
                   "client_energy_high_uj", "client_energy_clients", "client_energy_wasted_uj", "client_energy_tier",
-                  "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds", "client_operational_ug",
+                  "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds",
+                  "client_energy_quarantined_uj", "quarantines", "client_energy_suspect_uj", "clients_suspect", "ledger_root", "client_operational_ug",
                   "client_embodied_ug", "client_wasted_ug", "client_water_l", "client_carbon_clients", "carbon_kind", "carbon_basis",
                   "carbon_source", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug", "server_energy_uj",
                   "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes", "model_digest"));
@@ -115,10 +116,10 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
   EXPECT_THAT(Keys(json),
               ElementsAre("schema", "round", "client", "partition", "attempt", "outcome", "reason", "train_examples",
                           "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
-                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "site", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
+                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "site", "energy_class", "quarantine", "suspicion", "ledger_sequence", "ledger_head", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
                           "g_per_kwh", "carbon_source", "carbon_age_seconds", "fit", "phases"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
-  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "macs_per_example"));
+  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example"));
   EXPECT_THAT(Keys(json["phases"][0]), ElementsAre("phase", "seconds", "cpu_seconds", "energy_uj", "tier", "source"));
   EXPECT_EQ(json["phases"][0]["phase"], "train");
   EXPECT_EQ(json["phases"][0]["seconds"], 1.5);

@@ -142,7 +142,7 @@ TEST(EngineBudgetTest, ChargesASilentAttemptTheMostThatItCanHaveTaken) {
   driver.Join(1);
   driver.Send(AttemptFailed{driver.started.back().attempt, Rejection::kDisconnected}, absl::Seconds(7));
   EXPECT_EQ(driver.engine().state().budget.federation().spent(), 14'000'000);
-  EXPECT_EQ(driver.engine().state().histories.at("client-0").cost_count, 0);  // a bound is no measurement
+  EXPECT_EQ(driver.engine().state().histories.at("client-0/0").cost_count, 0);  // a bound is no measurement
 }
 
 TEST(EngineBudgetTest, WaitsForTheDayThatAClientHasSpent) {
@@ -216,7 +216,7 @@ TEST(EngineBudgetTest, ARestartNeitherForgetsNorSpendsTwice) {
   ASSERT_THAT(after.started, SizeIs(1));
   // Both have been asked once, in rounds 1 and 2: the one of round 1 waited longer.
   EXPECT_EQ(after.started[0].partition, first);
-  again.memory["client-0"] = "rubbish";
+  again.memory["client-0/0"] = "rubbish";
   EXPECT_THAT(Engine::Create(again), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rubbish")));
 }
 

@@ -104,6 +104,21 @@ TEST(FleetTest, CommitsTheSameBitsInAnyOrderOfArrival) {
   }
 }
 
+TEST(FleetTest, PoliciesDoNotDependOnTheOrderOfArrival) {
+  for (const std::string& policy : SelectionPolicies().Names()) {
+    if (policy == "oort") continue;  // it goes by the seconds that attempts take, which another order of arrival is made of
+    const auto options = [&policy](uint64_t shuffle) {
+      FleetOptions made = SmallFleet();
+      made.engine.selection.policy = policy;
+      made.engine.rounds = 8;
+      made.arrival_shuffle_seed = shuffle;
+      return made;
+    };
+    const Result plain = RunFleet(options(0));
+    for (uint64_t shuffle : {1, 2}) EXPECT_EQ(Digests(plain), Digests(RunFleet(options(shuffle)))) << policy;
+  }
+}
+
 TEST(FleetTest, CountsGramsBySiteAndVirtualTime) {
   FleetOptions options = SmallFleet();
   IntensityRow row{.start = absl::FromUnixSeconds(1'767'225'600), .end = absl::FromUnixSeconds(1'767'225'600) + absl::Hours(24), .zone = "T", .g_per_kwh = 360, .source = "test"};
@@ -247,6 +262,40 @@ FleetOptions MixedFleet(int64_t workers = 1) {
   options.model.fit.widths = {1, 0.5};
   options.model.fit.memory_mb = {2000, 0};
   return options;
+}
+
+// Computes in any format, and says in which.
+class FormatTrainer : public LogisticTrainer {
+ public:
+  using LogisticTrainer::LogisticTrainer;
+  absl::Status CheckNumberFormat(std::string_view) const override { return absl::OkStatus(); }
+  absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed, const TrainingControl& control,
+                                       absl::Span<float> local) override {
+    absl::StatusOr<TrainingResult> result = LogisticTrainer::Train(global, data, recipe, seed, control, local);
+    if (result.ok()) result->mean_loss = recipe.number_format == "bfloat16" ? 16 : 32;
+    return result;
+  }
+};
+
+TEST(FleetTest, MembersTrainInTheFormatThatTheirDeviceHasAndTheRecordSaysSo) {
+  AttemptLog log;
+  FleetOptions options = MixedFleet();
+  options.model.fit = {};
+  options.devices[0].has_bfloat16 = true;
+  options.devices[1].name = "old board";
+  options.model.plan.fit.number_format = "bfloat16";
+  options.trainer_factory = [](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    return std::make_unique<FormatTrainer>(spec.input_shape[0], spec.output_count, spec.kept);
+  };
+  options.record = &log;
+  RunFleet(std::move(options));
+  ASSERT_THAT(log.attempts, SizeIs(4 * kMembers));
+  for (const AttemptRecord& attempt : log.attempts) {
+    const bool old = attempt.partition % 2 == 1;
+    EXPECT_EQ(attempt.fit.number_format, old ? "float32" : "bfloat16");
+    EXPECT_EQ(attempt.train_loss, old ? 32 : 16) << "what is recorded is what was done";
+    EXPECT_EQ(attempt.fit_format_reason.value_or(""), old ? "device class old board has no bfloat16 instructions" : "");
+  }
 }
 
 TEST(FleetTest, MembersTrainWhatSuitsThemAndPayForThatOnly) {

@@ -109,6 +109,32 @@ TEST(QuantizedArchiveTest, RowsHaveTheirOwnScale) {
   EXPECT_EQ(small[3][0].item<float>(), 0);
 }
 
+// What training rounded is what the archive rounds: scored by both on the examples they were fitted to.
+TEST(QuantizedArchiveTest, TakesRangesThatClientsFound) {
+  ArchitectureSpec spec = TypicalSpec("mlp_2nn");
+  spec.quantization = "int8";
+  ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(spec));
+  const Dataset data = RandomDataset(spec, 64);
+  std::vector<float> model = *trainer->InitialModel(2);
+  ASSERT_OK_AND_ASSIGN(const Int8Delivery untrained, DeliverInt8(spec, model, data, true, "cross_entropy", Path("untrained")));
+  EXPECT_EQ(untrained.calibration_examples, 64) << "nobody has looked yet";
+  for (int round = 0; round < 3; ++round) {
+    std::vector<float> local(model.size());
+    const TrainingRecipe recipe{.local_epochs = 5, .batch_size = 16, .client_learning_rate = 0.05};
+    ASSERT_THAT(trainer->Train(model, data, recipe, static_cast<uint64_t>(round), {}, absl::MakeSpan(local)), IsOk());
+    model = local;
+  }
+  ASSERT_OK_AND_ASSIGN(const Int8Delivery delivery, DeliverInt8(spec, model, data, true, "cross_entropy", Path("trained")));
+  EXPECT_FALSE(delivery.calibration_examples.has_value());
+  EXPECT_THAT(WriteQuantizedTorchScript(spec, model, Dataset(), Path("alone")), IsOk()) << "nothing to calibrate";
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult whole, trainer->Evaluate(model, data, "cross_entropy"));
+  EXPECT_GT(whole.accuracy, 0.9);
+  EXPECT_NEAR(*delivery.accuracy, whole.accuracy, 0.05);
+  // The ranges are no parameters of the float32 archive.
+  ASSERT_THAT(WriteTorchScript(spec, model, Path("float32")), IsOk());
+  for (const auto& parameter : torch::jit::load(Path("float32")).named_parameters()) EXPECT_EQ(parameter.name.find("range"), std::string::npos);
+}
+
 TEST(QuantizedArchiveTest, IsAQuarterOfTheSize) {
   const ArchitectureSpec spec = TypicalSpec("fedavg_cnn");
   ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(spec));

@@ -122,6 +122,7 @@ struct ClientSettings {
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };
 
@@ -140,6 +141,7 @@ struct Settings {
   SelectionOptions selection;
   BudgetOptions budget;
   FitOptions fit;
+  std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
   CarbonSettings carbon;
   SecuritySettings security;

@@ -13,7 +13,7 @@ struct Int8Delivery {
   std::optional<std::string> path;              // unset when there is none
   std::optional<std::string> missing_reason;    // why there is none
   std::optional<int64_t> bytes;                 // of the file
-  std::optional<int64_t> calibration_examples;  // that its activation ranges come from
+  std::optional<int64_t> calibration_examples;  // that its activation ranges come from; null where clients found them in training
   std::optional<double> accuracy;               // fraction, of the integer model itself on the coordinator's test data; null when that is not used
 };
 

@@ -65,6 +65,11 @@ struct RoundRecord {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  std::optional<Energy> client_energy_quarantined;  // that clients said and that is not believed; in no other sum
+  std::map<std::string, int64_t> quarantines;       // attempts by reason
+  std::optional<Energy> client_energy_suspect;      // the part of client_energy whose clients are unlike their class
+  int64_t clients_suspect = 0;                      // accepted attempts of theirs
+  std::string ledger_root;  // SHA-256 over the heads of the clients' ledgers that this round's reports anchored; "" without any
   CarbonTotals client_carbon;
   EnergyReading server_energy;
   std::optional<CarbonMass> server_operational, server_embodied;
@@ -81,7 +86,8 @@ struct AttemptRecord {
   std::string attempt;
   std::string outcome;  // accepted, rejected, late, dropped, cancelled
   std::string reason;   // RejectionName(), "" when accepted
-  FitSpec fit;
+  FitSpec fit;  // number_format: in which it trained; what was asked for where the attempt never said
+  std::optional<std::string> fit_format_reason;  // why the number format asked for was declined, or what was measured
   int64_t fit_parameter_count = 0;
   std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
@@ -91,6 +97,11 @@ struct AttemptRecord {
   std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
   std::string codec_uplink, codec_downlink;
   std::optional<std::string> site;  // where the device stands
+  std::string energy_class;         // reports that may be compared; "" where nothing is compared
+  std::string quarantine;           // why the joules are not believed, and in no sum; "" = they are
+  std::string suspicion;            // why they look odd, though they are possible and in the sums; "" = they don't
+  std::optional<int64_t> ledger_sequence;  // of the client's ledger
+  std::string ledger_head;                 // hexadecimal
   CarbonReading carbon;
 };
 
@@ -134,6 +145,9 @@ struct RunTotals {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  std::optional<Energy> client_energy_quarantined, client_energy_suspect;
+  std::map<std::string, int64_t> quarantines;
+  int64_t clients_suspect = 0;
   CarbonTotals client_carbon;
   std::optional<Energy> server_energy;
   std::optional<CarbonMass> server_operational, server_embodied;  // null as soon as one round lacks them
@@ -144,13 +158,17 @@ struct RunTotals {
 };
 RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
 
+// What RoundRecord::ledger_root is of these attempts of one round; "" where none has a head.
+std::string LedgerRoot(const std::vector<AttemptRecord>& attempts);
+
 // Software Carbon Intensity (v1.1, location-based) of what clients did, wasted attempts included; nullopt unless every accepted attempt's grams, and
 // those of failed ones, are known. `units`: how much was done.
 std::optional<double> RunSci(const RunTotals& totals, double units);
 
-// What the accepted attempts of one width cost and learned.
+// What the accepted attempts of one width and number format cost and learned.
 struct WidthTotals {
   double width_fraction = 1;
+  std::string number_format;
   int64_t parameter_count = 0;  // the most that one of them trained
   int64_t accepted = 0;
   int64_t train_examples = 0;
@@ -160,7 +178,7 @@ struct WidthTotals {
   EnergyTier energy_tier = EnergyTier::kWall;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
 };
-// By width, widest first.
+// By width, widest first, then by number format.
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts);
 
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.

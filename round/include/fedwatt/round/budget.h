@@ -65,7 +65,7 @@ struct BudgetOptions {
 // Errors: INVALID_ARGUMENT, naming the option, its range and its value
 absl::Status ValidateBudgetOptions(const BudgetOptions& options);
 
-// What the coordinator remembers of a client beyond its sessions and its own restarts; by pseudonym.
+// What the coordinator remembers of a member, one partition of one client, beyond sessions and its own restarts.
 struct ClientHistory {
   int64_t last_selected_round = 0, selected_count = 0, accepted_count = 0;
   std::optional<double> train_loss;  // of its last accepted update

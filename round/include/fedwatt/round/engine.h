@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/rejection.h"
@@ -129,6 +130,9 @@ struct Attempt {
   std::optional<double> train_loss;
 };
 
+// A client takes part once a partition, and each part has a history of its own.
+inline std::string HistoryKey(const std::string& client, int64_t partition) { return absl::StrCat(client, "/", partition); }
+
 // Everything the engine knows; copyable, so tests can fork a history.
 struct EngineState {
   EngineOptions options;
@@ -145,8 +149,8 @@ struct EngineState {
   bool waited_for_clients = false;
   absl::Time now;                          // of the event that is being handled
   Budget budget;
-  std::map<std::string, ClientHistory> histories;  // by pseudonym; they outlive sessions
-  std::vector<std::string> forfeited;      // clients whose histories a restart changed, until they have been remembered
+  std::map<std::string, ClientHistory> histories;  // by HistoryKey(); they outlive sessions
+  std::vector<std::string> forfeited;      // keys of histories that a restart changed, until they have been remembered
   absl::Duration deferred;                 // slack used so far
   double round_seconds = 0;                // that committed rounds take, exponentially weighted; 0 = none yet
   std::optional<absl::Time> waiting_since; // the round under preparation could have opened then

@@ -16,7 +16,7 @@ namespace fedwatt {
 
 // Writes `model` as a TorchScript archive that computes in 8-bit integers (atomically): float32 in, float32 logits out, as WriteTorchScript's. Weights are
 // symmetric for each output channel, activations affine for each tensor, biases float32 (Jacob et al. 2018, arXiv 1712.05877). Activation ranges are the least and
-// the greatest values that at most 512 evenly spaced examples of `calibration` (inputs only) give. Runs on LibTorch's oneDNN engine, here and in Python.
+// the greatest values that at most 512 evenly spaced examples of `calibration` (inputs only) give, or those that clients found where the spec says quantization "int8"; `calibration` may then be empty. Runs on LibTorch's oneDNN engine, here and in Python.
 // Returns path, bytes and calibration examples.
 // Errors: UNIMPLEMENTED  a layer of this architecture has no int8 form, or this LibTorch no oneDNN engine; the message is for people
 //         INVALID_ARGUMENT  `model` has another length than the layout, or the examples do not suit; otherwise as MakeTorchTrainer and WriteFileAtomically
