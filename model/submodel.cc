@@ -80,10 +80,14 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
     FEDWATT_RETURN_IF_ERROR(CheckKept(*group, ranges));
     for (const ChannelAxis& axis : group->axes) {
       auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == axis.entry; });
-      const bool suits = entry != whole.entries().end() && axis.axis >= 0 && axis.axis < static_cast<int64_t>(entry->shape.size()) && axis.begin >= 0 &&
-                         axis.repeat >= 1 && axis.blocks >= 1 &&
-                         axis.begin + axis.blocks * group->size * axis.repeat <= entry->shape[static_cast<size_t>(axis.axis)];
-      if (!suits) return DoesNotSuit(name, axis);
+      const auto suits = [&] {
+        if (entry == whole.entries().end() || axis.axis < 0 || axis.axis >= static_cast<int64_t>(entry->shape.size())) return false;
+        const int64_t length = entry->shape[static_cast<size_t>(axis.axis)];
+        if (axis.begin < 0 || axis.begin > length || axis.repeat < 1 || axis.blocks < 1) return false;
+        // Divisions, not products: the numbers may come from a hostile process.
+        return group->size <= (length - axis.begin) / axis.repeat / axis.blocks;
+      };
+      if (!suits()) return DoesNotSuit(name, axis);
       parts[{axis.entry, axis.axis}].push_back({&axis, &*group, &ranges});
     }
   }
