@@ -101,7 +101,9 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
   torch::jit::setGraphExecutorOptimize(false);
   const torch::jit::Module module = torch::jit::load(absl::StrCat(folder, "/", name, ".pt"));
   const ParameterLayout layout = LayoutOf(module);
-  const std::vector<int64_t> shape{3, 64, 64};
+  // Depthwise convolutions are slow in double precision; batch norm in training mode wants more than one position.
+  const int64_t side = std::string(name).starts_with("mobilenet") ? 32 : 64;
+  const std::vector<int64_t> shape{3, side, side};
   ScriptChannels channels = ScriptChannels::Find(module, layout, shape);
   ASSERT_THAT(channels.groups(), SizeIs(group_count));
   channels.Prove();
