@@ -101,8 +101,8 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
   torch::jit::setGraphExecutorOptimize(false);
   const torch::jit::Module module = torch::jit::load(absl::StrCat(folder, "/", name, ".pt"));
   const ParameterLayout layout = LayoutOf(module);
-  // Depthwise convolutions are slow in double precision; batch norm in training mode wants more than one position.
-  const int64_t side = std::string(name).starts_with("mobilenet") ? 32 : 64;
+  // Small, for double precision is slow; but batch norm in training mode wants more than one position.
+  const int64_t side = std::string(name) == "resnet18" ? 64 : 32;
   const std::vector<int64_t> shape{3, side, side};
   ScriptChannels channels = ScriptChannels::Find(module, layout, shape);
   ASSERT_THAT(channels.groups(), SizeIs(group_count));
@@ -116,8 +116,8 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
   ASSERT_OK_AND_ASSIGN(const Submodel part, Submodel::Create(layout, channels.groups(), Leading(channels.groups())));
   EXPECT_LT(static_cast<double>(part.layout().value_count()), 0.35 * static_cast<double>(layout.value_count()));
   for (const bool training : {true, false}) {
-    // Dropout draws for each value that is there.
-    if (training && std::string(name) != "resnet18" && std::string(name) != "densenet121") continue;
+    // Dropout draws for each value that is there; the proof takes it out.
+    if (training && std::string(name) != "resnet18") continue;
     for (const int64_t batch : {3, 7}) {
       const Errors exact = HalfAgainstMasked(module, channels, shape, at::kDouble, training, batch);
       EXPECT_LT(exact.outputs, 1e-5) << name << training << batch;
