@@ -1,5 +1,7 @@
 #include "fedwatt/energy/meter.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -10,6 +12,13 @@ namespace fedwatt {
 namespace internal {
 void InstallMeters(MeterRegistry& registry);
 }  // namespace internal
+
+absl::Duration SuspendedTime() {
+  struct timespec boot = {}, monotonic = {};
+  clock_gettime(CLOCK_MONOTONIC, &monotonic);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  return absl::DurationFromTimespec(boot) - absl::DurationFromTimespec(monotonic);
+}
 
 MeterRegistry& Meters() {
   static auto* registry = [] {
