@@ -11,6 +11,7 @@
 #include "fedwatt/round/model_chain.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
+#include "fedwatt/rpc/ledger_conversion.h"
 #include "transfer.h"
 #include "wait.h"
 
@@ -126,7 +127,7 @@ bool CostsOnlyTheAttempt(const absl::Status& status) {
 
 bool SameArchitecture(const ArchitectureSpec& a, const ArchitectureSpec& b) {
   return a.name == b.name && a.input_shape == b.input_shape && a.output_count == b.output_count && a.options == b.options &&
-         a.archive_digest == b.archive_digest && a.kept == b.kept;
+         a.archive_digest == b.archive_digest && a.kept == b.kept && a.quantization == b.quantization;
 }
 
 absl::StatusOr<absl::Duration> TimeLeft(bool has_deadline, const google::protobuf::Duration& deadline) {
@@ -180,13 +181,14 @@ struct AttemptRunner::Work {
   Monitor& monitor;
 };
 
-AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, uint64_t seed)
+AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, Ledger* ledger, uint64_t seed)
     : shared_(shared),
       partition_(partition),
       retrier_(shared->link.get(), shared->retry, seed),
       counter_(SocketByteCounter::ToPeerPort(shared->link->port())),
       label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : ""),
-      residual_(std::move(residual_path)) {}
+      residual_(std::move(residual_path)),
+      ledger_(ledger) {}
 
 void AttemptRunner::FillWaitRequest(v1::WaitForWorkRequest& request) {
   wire_start_ = counter_.Read();
@@ -317,6 +319,15 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   control.stop = work.monitor.stop();
   control.deadline = deadline;
   control.clock = &clock;
+  FormatChoice format;
+  if (plan.fit.number_format != "float32") {
+    work.tracker.Enter(Phase::kFit);
+    format = shared_->formats->Choose(plan, shared_->options.allow_bfloat16 ? "" : "this client does not allow bfloat16", *work.bench->trainer, model->values, split_.train, control);
+    if (!format.reason.empty() && format.reason != std::exchange(format_told_, format.reason)) {
+      shared_->Say(LogLevel::kInfo, absl::StrCat(label_, "trains in ", format.format, ": ", format.reason));
+    }
+  }
+  plan.recipe.number_format = format.format;
   // Residuals are kept in the whole model's coordinates, whatever part of it is trained.
   const Submodel* part = work.bench->trainer->submodel();
   const Digest whole_layout = part != nullptr ? part->whole().digest() : plan.layout_digest;
@@ -348,6 +359,8 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   completed.set_step_count(trained.steps_done);
   completed.set_mean_loss(trained.train_loss);
   completed.set_partial(!trained.completed);
+  completed.set_number_format(format.format);
+  completed.set_number_format_reason(TruncateUtf8(format.reason, 256));
   return completed;
 }
 
@@ -366,6 +379,37 @@ absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v
   completed.set_mean_loss(result.mean_loss);
   if (result.has_accuracy) completed.set_accuracy(result.accuracy);
   return completed;
+}
+
+void AttemptRunner::NoteInLedger(const Work& work, int64_t round, v1::ReportRequest* request) {
+  if (ledger_ == nullptr) return;
+  const absl::Time now = shared_->options.clock->Now();
+  v1::LedgerAnchor& anchor = *request->mutable_ledger();
+  anchor.set_finished_us(absl::ToUnixMicros(now));
+  absl::StatusOr<LedgerRecord> record = LedgerRecordOf(*request, work.session.run_id, work.session.pseudonym, round);
+  const std::shared_ptr<const CarbonModel>& carbon = shared_->options.carbon;
+  if (const std::optional<size_t> site = carbon != nullptr ? carbon->FindSite(shared_->options.site) : std::nullopt; site && record.ok()) {
+    EnergyReading energy;
+    bool first = true;
+    for (const PhaseSpan& span : record->phases) {
+      if (span.wall <= absl::ZeroDuration() && span.energy.missing()) continue;
+      energy = first ? span.energy : AddWindows(energy, span.energy);
+      first = false;
+    }
+    const CarbonReading grams = carbon->Account(*site, energy.energy, work.received, now);
+    if (grams.operational) anchor.set_operational_ug(grams.operational->micrograms());
+    if (grams.embodied) anchor.set_embodied_ug(grams.embodied->micrograms());
+    record->operational = grams.operational;
+    record->embodied = grams.embodied;
+  }
+  absl::StatusOr<LedgerHead> position = record.ok() ? ledger_->Append(*record) : record.status();
+  if (position.ok()) {
+    SetPosition(*position, &anchor);
+  } else {
+    // A full disk must not end the training; the report then goes without an anchor.
+    shared_->Say(LogLevel::kError, absl::StrCat("ledger: ", position.status().ToString()));
+    request->clear_ledger();
+  }
 }
 
 template <typename Request>
@@ -418,6 +462,7 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     shared_->Say(work.monitor.cause() == Cause::kNone ? LogLevel::kError : LogLevel::kInfo, absl::StrCat(name, " not delivered: ", why));
     if (work.monitor.cause() != Cause::kNone) ++summary->cancelled_count;
   }
+  NoteInLedger(work, assignment.round(), &request);
   if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
   if (!completed.ok()) KeepResidual(residual_.Settle(ResidualStore::Verdict::kNotCounted));
   if (!report) return absl::OkStatus();

@@ -14,6 +14,8 @@
 #include "model_cache.h"
 #include "residual_store.h"
 #include "fedwatt/client/client.h"
+#include "fedwatt/energy/ledger.h"
+#include "fedwatt/round/number_format.h"
 #include "fedwatt/round/participant.h"
 #include "fedwatt/rpc/held_plan.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
@@ -63,7 +65,7 @@ class BenchPool {
 
 struct Session {
   std::string id;
-  std::string pseudonym;
+  std::string pseudonym, run_id;
   absl::Duration hold;
   absl::Duration watch_after;  // since the assignment
   int64_t max_inline_update_bytes = 0;
@@ -77,6 +79,7 @@ struct Shared {
   std::unique_ptr<Link> link;
   std::unique_ptr<ModelCache> models;
   std::unique_ptr<BenchPool> benches;
+  std::unique_ptr<FormatChooser> formats;
 
   DeviceState State() const { return options.device_state ? options.device_state() : ReadDeviceState(); }
   void Say(LogLevel level, const std::string& message) const { Log(options.log, level, message); }
@@ -86,8 +89,8 @@ v1::EnergyState ToProto(const DeviceState& state);
 // Works assignments off for one partition. Owned by one thread.
 class AttemptRunner {
  public:
-  // `residual_path`: where the partition's residual is kept; "" for nowhere.
-  AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, uint64_t seed);
+  // `residual_path`: where the partition's residual is kept; "" for nowhere. `ledger` may be null, and must outlive the runner.
+  AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, Ledger* ledger, uint64_t seed);
 
   // Both return OK when the attempt is over, whatever became of it.
   // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
@@ -115,6 +118,8 @@ class AttemptRunner {
   // Fills phases, bytes and, unless `result` is OK, the outcome; returns false when nothing is to be reported.
   template <typename Request>
   bool FillReport(Work& work, const absl::Status& result, Request* request);
+  // Enters the attempt into the ledger and its place there into the report.
+  void NoteInLedger(const Work& work, int64_t round, v1::ReportRequest* request);
   absl::Status UploadUpdate(Work& work, const std::string& update, const Digest& digest, std::stop_token stop);
   void KeepResidual(const absl::Status& status);
 
@@ -129,6 +134,8 @@ class AttemptRunner {
   HeldOutSplit split_;
   std::optional<v1::Finished> finished_;
   ResidualStore residual_;
+  Ledger* ledger_;
+  std::string format_told_;  // the last words on number formats that were logged
   int mismatches_ = 0;   // assignments in a row whose delta does not start from what we hold
   bool ask_anew_ = false;  // the work at hand is to be asked for again
 };

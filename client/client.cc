@@ -62,9 +62,9 @@ absl::Status Validate(const ClientOptions& options) {
 class Participant {
  public:
   Participant(Shared* shared, const ClientPartition* partition, const std::string* client_id, const MeterChoice* meters,
-              std::string residual_path, uint64_t seed)
+              std::string residual_path, Ledger* ledger, uint64_t seed)
       : shared_(*shared), partition_(*partition), client_id_(*client_id), meters_(*meters), retrier_(shared->link.get(), shared->retry, seed),
-        runner_(shared, partition, std::move(residual_path), seed + 1) {}
+        runner_(shared, partition, std::move(residual_path), ledger, seed + 1) {}
 
   absl::StatusOr<ClientSummary> Run(std::stop_token stop) {
     for (;;) {
@@ -117,6 +117,7 @@ class Participant {
         fraction > 0 && examples >= 2 ? std::clamp<int64_t>(std::llround(fraction * static_cast<double>(examples)), 1, examples - 1) : 0;
     capabilities.set_example_count(examples - held_out);
     if (held_out > 0) capabilities.set_evaluation_example_count(held_out);
+    capabilities.set_site(shared_.options.site);
     capabilities.set_client_version(kVersion);
     // Participants share one copy of the model; inside their assignments it would come once for each.
     capabilities.set_max_inline_model_bytes(shared_.options.partitions.size() == 1 ? std::min(kMaxInlineBytes, shared_.options.max_model_bytes) : 0);
@@ -145,7 +146,7 @@ class Participant {
     absl::StatusOr<absl::Duration> watch_after = FromProto(accepted.watch_after_duration());
     const absl::Duration watched = std::clamp(watch_after.value_or(absl::ZeroDuration()), absl::ZeroDuration(), absl::Minutes(1));
     const int64_t most_inside = std::clamp<int64_t>(accepted.max_inline_update_bytes(), 0, kMaxInlineBytes);
-    const Session session{accepted.session_id(), accepted.pseudonym(), held, watched, most_inside, retry};
+    const Session session{accepted.session_id(), accepted.pseudonym(), accepted.run_id(), held, watched, most_inside, retry};
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
     if (absl::Status settled = runner_.SettleResidual(session, stop); !settled.ok()) {
@@ -218,7 +219,16 @@ class ClientImpl : public Client {
           const ClientPartition& partition = shared_->options.partitions[i];
           // Waits need to differ between clients, not to repeat: the id seeds them.
           const uint64_t seed = DeriveSeed(absl::StrCat("client ", client_id_), {static_cast<uint64_t>(partition.index)});
-          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, state_.residual_path(partition.index), seed).Run(all.get_token());
+          std::unique_ptr<Ledger> ledger;
+          if (const std::string path = state_.ledger_path(partition.index); !path.empty()) {
+            absl::StatusOr<std::unique_ptr<Ledger>> opened = Ledger::Open(path);
+            if (!opened.ok()) {
+              results[i] = Annotate(opened.status(), "ledger");
+              return;
+            }
+            ledger = *std::move(opened);
+          }
+          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, state_.residual_path(partition.index), ledger.get(), seed).Run(all.get_token());
           if (!results[i].ok()) all.request_stop();
         });
       }
@@ -276,6 +286,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     benches.push_back(std::move(bench));
   }
   shared->benches = std::make_unique<internal::BenchPool>(std::move(benches));
+  shared->formats = std::make_unique<FormatChooser>(state.formats_path(), options.machine);
   shared->models = std::make_unique<internal::ModelCache>(state.model_path(), options.max_model_bytes, options.log);
   FEDWATT_ASSIGN_OR_RETURN(shared->link, internal::Link::Create(options.connection, options.log));
   // An enrolled device is known by its certificate.

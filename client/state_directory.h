@@ -10,7 +10,9 @@
 
 namespace fedwatt::internal {
 
-// Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback).
+// Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback),
+// ledger-<partition> (its books of joules),
+// number_formats (measured speeds).
 // Locked for the object's lifetime.
 class StateDirectory {
  public:
@@ -20,8 +22,12 @@ class StateDirectory {
   const std::string& client_id() const { return client_id_; }
   // How the files of the models held begin; "" when nothing is kept.
   std::string model_path() const { return path_.empty() ? "" : path_ + "/model"; }
+  // Where measured speeds of number formats lie; "" when nothing is kept.
+  std::string formats_path() const { return path_.empty() ? "" : path_ + "/number_formats"; }
   // Where a partition's residual lies; "" when nothing is kept.
   std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
+  // Where a partition's ledger lies; "" when nothing is kept.
+  std::string ledger_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/ledger-" + std::to_string(partition); }
 
  private:
   std::string path_;

@@ -16,8 +16,21 @@ inline constexpr size_t kPlacePadding = 64;
 // values.size() + kPlacePadding. NaN is never found, infinity always.
 size_t FindAtLeast(absl::Span<const float> values, float threshold, uint32_t* places);
 
-// The same with thresholds (rank(i) + offset) * step, computed in float32, where rank(i) = (multiplier * i + addend) mod 256.
-size_t FindAtLeastRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, float offset, float step, uint32_t* places);
+// Rounds at thresholds: symbol_i = sign(x_i) * floor(|x_i| / step + 1 - t_i), t_i = (rank_i + offset) / 256, rank_i = (multiplier * i + addend) mod 256, in
+// float64. Writes ranks and symbols of all places whose symbol is not zero, and of some others, by place; both have room for values.size() +
+// kPlacePadding. Returns how many there are, SIZE_MAX where a magnitude is beyond kMaxSymbol. Infinity is, NaN is not among them.
+inline constexpr uint32_t kRanks = 256;
+size_t RoundRanked(absl::Span<const float> values, uint32_t multiplier, uint32_t addend, double offset, float step, uint32_t* ranks, int32_t* symbols);
+
+// What the coder asks of symbols before it codes them, in one look.
+struct SymbolFacts {
+  bool good = true;    // indices ascend, and no symbol is 0 or beyond kMaxSymbol
+  bool units = true;   // all are +-1
+  size_t escapes = 0;  // of a magnitude of kEscapeMagnitude or more
+};
+inline constexpr int32_t kEscapeMagnitude = 5;
+// As many indices as symbols.
+SymbolFacts LookAtSymbols(absl::Span<const uint32_t> indices, absl::Span<const int32_t> symbols);
 
 // The largest magnitude as float bits, which order like magnitudes do: at least those of infinity where a value is not finite.
 uint32_t MaxMagnitudeBits(absl::Span<const float> values);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/varint.h"
 #include "fedwatt/model/rejection.h"
 #include "kernels.h"
 #include "stage_support.h"
@@ -90,13 +91,7 @@ struct Split {
 };
 
 absl::Status CheckFinite(absl::Span<const float> values) {
-  if (internal::AllFinite(values)) return absl::OkStatus();
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) {
-      return WithRejection(absl::InvalidArgumentError(absl::StrCat("value ", i, " is not finite")), Rejection::kNotFinite);
-    }
-  }
-  return absl::OkStatus();
+  return internal::AllFinite(values) ? absl::OkStatus() : internal::RefuseNotFinite("", values);
 }
 
 }  // namespace
@@ -158,8 +153,9 @@ bool Pipeline::sparse() const {
 
 absl::StatusOr<std::string> Pipeline::Encode(const ParameterLayout& layout, absl::Span<const float> values, uint64_t seed, int64_t round) const {
   FEDWATT_CHECK(static_cast<int64_t>(values.size()) == layout.value_count());
-  FEDWATT_RETURN_IF_ERROR(CheckFinite(values));
   const Split split(layout);
+  const bool codec_sees_all = split.buffer_count == 0 && transforms_.empty();
+  if (!codec_sees_all || !codec_->refuses_not_finite()) FEDWATT_RETURN_IF_ERROR(CheckFinite(values));
   std::string payload;
   for (const auto& [begin, end] : split.buffers) {
     payload.append(reinterpret_cast<const char*>(values.data() + begin), static_cast<size_t>(end - begin) * sizeof(float));
@@ -167,7 +163,7 @@ absl::StatusOr<std::string> Pipeline::Encode(const ParameterLayout& layout, absl
   SegmentedValues data;
   data.segments = split.segments;
   absl::Span<const float> parameters = values;
-  if (split.buffer_count > 0 || !transforms_.empty()) {
+  if (!codec_sees_all) {
     data.values.reserve(static_cast<size_t>(split.parameter_count));
     for (size_t i = 0; i < split.segments.size(); ++i) {
       const float* begin = values.data() + split.offsets[i];
@@ -179,7 +175,7 @@ absl::StatusOr<std::string> Pipeline::Encode(const ParameterLayout& layout, absl
     std::string side;
     const std::vector<Segment> outer = data.segments;
     FEDWATT_RETURN_IF_ERROR(transform->Forward(data, CodingContext{outer, seed, round}, side));
-    internal::PutVarint(side.size(), payload);
+    PutVarint(side.size(), payload);
     payload += side;
   }
   FEDWATT_ASSIGN_OR_RETURN(std::string coded, codec_->Encode(parameters.empty() ? absl::MakeConstSpan(data.values) : parameters,
@@ -202,7 +198,7 @@ absl::Status Pipeline::DecodeFrom(size_t stage, std::string_view bytes, absl::Sp
                                   DecodedValues& out) const {
   const CodingContext context{segments, seed, round};
   if (stage < transforms_.size()) {
-    FEDWATT_ASSIGN_OR_RETURN(uint64_t side_size, internal::TakeVarint(bytes));
+    FEDWATT_ASSIGN_OR_RETURN(uint64_t side_size, TakeVarint(bytes));
     if (side_size > bytes.size()) return absl::DataLossError(absl::StrCat("side information of ", side_size, " bytes, ", bytes.size(), " are left"));
     const std::string_view side = bytes.substr(0, side_size), rest = bytes.substr(side_size);
     return transforms_[stage]->Inverse(

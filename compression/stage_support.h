@@ -1,8 +1,9 @@
-// What stages share: options, lengths as LEB128, segments, vectors.
+// What stages share: options, segments, vectors.
 #ifndef FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 #define FEDWATT_COMPRESSION_STAGE_SUPPORT_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -16,29 +17,9 @@
 #include "absl/types/span.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/transform.h"
+#include "fedwatt/model/rejection.h"
 
 namespace fedwatt::internal {
-
-inline void PutVarint(uint64_t value, std::string& out) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-
-// Takes a varint off the front. Errors: DATA_LOSS  truncated, longer than 64 bits, or not the shortest spelling
-inline absl::StatusOr<uint64_t> TakeVarint(std::string_view& bytes) {
-  uint64_t value = 0;
-  for (int shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
-    const uint8_t byte = static_cast<uint8_t>(bytes.front());
-    bytes.remove_prefix(1);
-    if (shift == 63 && byte > 1) break;
-    value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-    if (byte < 0x80) {
-      if (byte == 0 && shift > 0) break;
-      return value;
-    }
-  }
-  return absl::DataLossError("a length is truncated or too long");
-}
 
 // The option's value, or `fallback`. Errors: INVALID_ARGUMENT  not a number in [low, high]
 inline absl::StatusOr<double> NumberOption(std::string_view stage, const CodecOptions& options, const char* key, double fallback, double low,
@@ -64,6 +45,13 @@ inline absl::StatusOr<int64_t> IntegerOption(std::string_view stage, const Codec
         absl::StrCat("stage '", std::string(stage), "': ", key, " = '", it->second, "', expected a whole number in [", low, ", ", high, "]"));
   }
   return value;
+}
+
+// Errors: INVALID_ARGUMENT  naming the first value that is not finite
+inline absl::Status RefuseNotFinite(std::string_view what, absl::Span<const float> values) {
+  const auto first = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  return WithRejection(absl::InvalidArgumentError(absl::StrCat(std::string(what), what.empty() ? "" : ": ", "value ", first - values.begin(), " is not finite")),
+                       Rejection::kNotFinite);
 }
 
 inline std::vector<int64_t> CountsOf(absl::Span<const Segment> segments) {

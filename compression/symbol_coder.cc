@@ -44,6 +44,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "kernels.h"
 
 namespace fedwatt {
 namespace {
@@ -69,7 +70,7 @@ constexpr int kSignAlphabet = 10;
 constexpr int kNears = 3;
 constexpr int kDensities = 3;
 constexpr int kSignTables = kDensities * kNears * 2;
-constexpr int kEscapeMagnitude = 5;
+using internal::kEscapeMagnitude;
 
 // Counts are in 32nds of a symbol, so that a prior can weigh less than one.
 constexpr uint32_t kOne = 32;
@@ -93,10 +94,11 @@ uint64_t HashCounts(absl::Span<const int64_t> counts, absl::Span<const int64_t> 
   return Mix(hash);
 }
 
-// A frequency table that learns. Slots map a state's low bits to a symbol. Aligned so that an index is a shift and an addition away.
-template <uint32_t kAlphabet>
-struct alignas(256) Table {
-  uint8_t slots[kScale];
+// A frequency table that learns. Slots, which a decoder alone has, map a state's low bits to a symbol. Aligned so that an index is a shift and an
+// addition away.
+template <uint32_t kAlphabet, bool kDecodes>
+struct alignas(kDecodes ? 256 : 32) Table {
+  uint8_t slots[kDecodes ? kScale : 1];
   uint32_t entries[kAlphabet];  // start << 16 | frequency
   uint32_t counts[kAlphabet];
   uint32_t due;  // sum of the counts that makes it worth building again
@@ -123,7 +125,7 @@ struct alignas(256) Table {
     uint32_t start = 0;
     for (uint32_t s = 0; s < kAlphabet; ++s) {
       entries[s] = start << 16 | frequencies[s];
-      std::memset(slots + start, static_cast<int>(s), frequencies[s]);
+      if constexpr (kDecodes) std::memset(slots + start, static_cast<int>(s), frequencies[s]);
       start += frequencies[s];
     }
     // Forget slowly: what is long past counts less, and counts stay far from overflow.
@@ -135,8 +137,10 @@ struct alignas(256) Table {
   }
 };
 
-using RunTable = Table<kRunAlphabet>;
-using SignTable = Table<kSignAlphabet>;
+template <bool kDecodes>
+using RunTable = Table<kRunAlphabet, kDecodes>;
+template <bool kDecodes>
+using SignTable = Table<kSignAlphabet, kDecodes>;
 
 // Bucket of a number of units: 0-15 alone, then four to an octave; kRunEscape holds the rest.
 uint32_t BucketOf(uint64_t units) {
@@ -184,10 +188,11 @@ constexpr std::array<uint8_t, kRunAlphabet> kNear = [] {
 constexpr int32_t kSymbols[kSignAlphabet] = {1, -1, 2, -2, 3, -3, 4, -4, kEscapeMagnitude, -kEscapeMagnitude};
 
 // What both ends learn.
+template <bool kDecodes>
 struct Model {
-  RunTable runs[kRunTables];
-  RunTable escapes[kRunTables];
-  SignTable signs[kSignTables];
+  RunTable<kDecodes> runs[kRunTables];
+  RunTable<kDecodes> escapes[kRunTables];
+  SignTable<kDecodes> signs[kSignTables];
   uint64_t escape_mean256 = 4 * 256;
   uint32_t previous_sign = 0;
   uint32_t near_mask = 0;  // 7 where nearness counts
@@ -195,7 +200,7 @@ struct Model {
   uint32_t next_check = 4;
 
   // Those of one density; kNear[] & near_mask and previous_sign choose among them.
-  SignTable* SignTables(const Scale& scale) { return signs + (scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2) * kNears * 2; }
+  SignTable<kDecodes>* SignTables(const Scale& scale) { return signs + (scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2) * kNears * 2; }
   void FollowEscape(uint64_t value) {
     escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) +
                                            ((static_cast<int64_t>(value << 8) - static_cast<int64_t>(escape_mean256)) >> 4));
@@ -222,7 +227,8 @@ constexpr uint32_t kRatios[kRunTables] = {1285, 6494, 14732, 22651, 30490, 37767
 // P(|symbol| > n) / P(|symbol| > n - 1), for dense, middling and sparse contexts.
 constexpr uint32_t kMagnitudeRatios[3] = {19661, 7864, 1966};
 
-void StartGeometric(uint32_t ratio, RunTable& table) {
+template <bool kDecodes>
+void StartGeometric(uint32_t ratio, RunTable<kDecodes>& table) {
   uint64_t share[kRunAlphabet] = {};
   uint64_t left = uint64_t{1} << 40;  // P(n >= units)
   for (uint64_t units = 0; units < kBuckets.base[kRunEscape]; ++units) {
@@ -235,7 +241,8 @@ void StartGeometric(uint32_t ratio, RunTable& table) {
   table.Build();
 }
 
-void StartSigns(uint32_t ratio, bool units, SignTable& table) {
+template <bool kDecodes>
+void StartSigns(uint32_t ratio, bool units, SignTable<kDecodes>& table) {
   if (units) {
     std::fill(std::begin(table.counts), std::end(table.counts), 0);
     table.counts[0] = table.counts[1] = kSignPrior / 2;
@@ -250,8 +257,9 @@ void StartSigns(uint32_t ratio, bool units, SignTable& table) {
   table.Build();
 }
 
-const Model* StartModel(bool units) {
-  auto* made = new Model();
+template <bool kDecodes>
+const Model<kDecodes>* StartModel(bool units) {
+  auto* made = new Model<kDecodes>();
   for (int t = 0; t < kRunTables; ++t) {
     StartGeometric(kRatios[t], made->runs[t]);
     StartGeometric(kRatios[t], made->escapes[t]);
@@ -267,10 +275,11 @@ struct Mode {
   bool units = false;     // whether all symbols are +-1
 };
 
-std::unique_ptr<Model> MakeModel(const Mode& mode) {
-  static const Model* const fresh[2] = {StartModel(false), StartModel(true)};
-  auto model = std::make_unique_for_overwrite<Model>();
-  std::memcpy(model.get(), fresh[mode.units], sizeof(Model));
+template <bool kDecodes>
+std::unique_ptr<Model<kDecodes>> MakeModel(const Mode& mode) {
+  static const Model<kDecodes>* const fresh[2] = {StartModel<kDecodes>(false), StartModel<kDecodes>(true)};
+  auto model = std::make_unique_for_overwrite<Model<kDecodes>>();
+  std::memcpy(model.get(), fresh[mode.units], sizeof(*model));
   model->near_mask = mode.nearness ? 7 : 0;
   return model;
 }
@@ -309,21 +318,23 @@ constexpr double kDenseGain = 0.98;
 
 constexpr int32_t kDenseEscapes[kExpectations] = {3, 3, 4, 5, 7, 10, 14, 16};
 
-struct DenseTable : Table<kDenseAlphabet> {
+template <bool kDecodes>
+struct DenseTable : Table<kDenseAlphabet, kDecodes> {
   uint32_t left;  // symbols until it is built again
   void Rebuild() {
-    Build();
-    left = std::clamp(Total() / (4 * kOne), 4u, 1024u);
+    this->Build();
+    left = std::clamp(this->Total() / (4 * kOne), 4u, 1024u);
   }
 };
 
+template <bool kDecodes>
 struct DenseModel {
-  DenseTable tables[kExpectations][kBefore];
-  RunTable escapes[kRunTables];
+  DenseTable<kDecodes> tables[kExpectations][kBefore];
+  RunTable<kDecodes> escapes[kRunTables];
   uint64_t escape_mean256 = 4 * 256;
 
-  RunTable& EscapeTable() { return escapes[ScaleOf(escape_mean256).table]; }
-  void EndEscape(RunTable& table, uint64_t value) {
+  RunTable<kDecodes>& EscapeTable() { return escapes[ScaleOf(escape_mean256).table]; }
+  void EndEscape(RunTable<kDecodes>& table, uint64_t value) {
     if (table.Total() >= table.due) table.Build();
     escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) +
                                            ((static_cast<int64_t>(value << 8) - static_cast<int64_t>(escape_mean256)) >> 4));
@@ -333,7 +344,8 @@ struct DenseModel {
 // P(|symbol| > n) / P(|symbol| > n - 1), n > 0, of the two-sided geometric law in the middle of each class of expectation, in 2^-16.
 constexpr uint32_t kDenseRatios[kExpectations] = {1964, 5851, 11137, 20658, 33726, 46184, 55039, 60688};
 
-void StartDense(uint32_t expectation, DenseTable& table) {
+template <bool kDecodes>
+void StartDense(uint32_t expectation, DenseTable<kDecodes>& table) {
   const uint64_t ratio = kDenseRatios[expectation];
   const int32_t escape = kDenseEscapes[expectation];
   std::fill(std::begin(table.counts), std::end(table.counts), 0);
@@ -347,11 +359,12 @@ void StartDense(uint32_t expectation, DenseTable& table) {
   table.Rebuild();
 }
 
-const DenseModel& FreshDenseModel() {
-  static const DenseModel* const fresh = [] {
-    auto* made = new DenseModel();
+template <bool kDecodes>
+const DenseModel<kDecodes>& FreshDenseModel() {
+  static const DenseModel<kDecodes>* const fresh = [] {
+    auto* made = new DenseModel<kDecodes>();
     for (uint32_t e = 0; e < kExpectations; ++e) {
-      for (DenseTable& table : made->tables[e]) StartDense(e, table);
+      for (DenseTable<kDecodes>& table : made->tables[e]) StartDense(e, table);
     }
     for (int t = 0; t < kRunTables; ++t) StartGeometric(kRatios[t], made->escapes[t]);
     return made;
@@ -360,8 +373,9 @@ const DenseModel& FreshDenseModel() {
 }
 
 // The statistics of a large segment are its own.
-void StartSegment(int64_t positions, DenseModel& model) {
-  if (positions >= kDensePositions) std::memcpy(&model, &FreshDenseModel(), sizeof(DenseModel));
+template <bool kDecodes>
+void StartSegment(int64_t positions, DenseModel<kDecodes>& model) {
+  if (positions >= kDensePositions) std::memcpy(&model, &FreshDenseModel<kDecodes>(), sizeof(model));
 }
 
 // How a segment is walked: at each step one position of each strip, `length` apart, and all of one column.
@@ -489,22 +503,27 @@ struct SegmentSymbols {
 // What the range coder is to write, in the order of reading.
 class OperationSink {
  public:
-  OperationSink(size_t operations, BitWriter& bits) : bits_(bits) { operations_.reserve(operations); }
+  // At most `operations` calls of Symbol().
+  OperationSink(size_t operations, BitWriter& bits)
+      : operations_(std::make_unique_for_overwrite<uint32_t[]>(operations)), next_(operations_.get()), end_(next_ + operations), bits_(bits) {}
   template <typename Table>
   void Symbol(const Table& table, uint32_t symbol, uint32_t state) {
-    operations_.push_back(table.entries[symbol] | state << kStateShift);
+    *next_++ = table.entries[symbol] | state << kStateShift;
   }
   void Bits(uint64_t value, int count) { bits_.Put(value, count); }
 
   // The states, then the words in the order of reading.
   std::string Finish(uint64_t check, int state_count) const {
+    FEDWATT_CHECK(next_ <= end_);
     uint32_t states[kMaxStates];
     for (int i = 0; i < state_count; ++i) states[i] = StartOf(check, i);
-    const auto words = std::make_unique_for_overwrite<uint16_t[]>(operations_.size() + 2 * kMaxStates + 1);
-    uint16_t* const end = words.get() + operations_.size() + 2 * kMaxStates + 1;
+    const size_t most = static_cast<size_t>(next_ - operations_.get()) + 2 * kMaxStates + 1;
+    const auto words = std::make_unique_for_overwrite<uint16_t[]>(most);
+    uint16_t* const end = words.get() + most;
     uint16_t* word = end;
-    for (size_t i = operations_.size(); i-- > 0;) {
-      const uint32_t operation = operations_[i];
+    const std::array<uint64_t, kScale + 1>& reciprocals = Reciprocals();
+    for (const uint32_t* next = next_; next != operations_.get();) {
+      const uint32_t operation = *--next;
       const uint32_t frequency = operation & 0xffff, start = operation >> 16 & (kScale - 1);
       uint32_t& state = states[operation >> kStateShift];
       // No branch, as in the decoder.
@@ -512,7 +531,8 @@ class OperationSink {
       word[-1] = static_cast<uint16_t>(state);
       word -= spill;
       const uint32_t x = state >> (16 * spill);
-      state = (x / frequency << kPrecision) + x % frequency + start;
+      const uint32_t quotient = static_cast<uint32_t>((static_cast<unsigned __int128>(reciprocals[frequency]) * (uint64_t{x} + 1)) >> 64);
+      state = x + quotient * (kScale - frequency) + start;  // quotient * kScale + x mod frequency + start
     }
     for (int i = state_count; i-- > 0;) {
       *--word = static_cast<uint16_t>(states[i] >> 16);
@@ -522,8 +542,21 @@ class OperationSink {
   }
 
  private:
+  // r = floor((2^64 - 1) / frequency), so that floor(x / frequency) = floor((x + 1) * r / 2^64) for all x < 2^32: the product falls short of
+  // (x + 1) / frequency by less than 2^-20, and that is where floor needs it to be.
+  static const std::array<uint64_t, kScale + 1>& Reciprocals() {
+    static const auto reciprocals = [] {
+      std::array<uint64_t, kScale + 1> made{};
+      for (uint64_t f = 1; f <= kScale; ++f) made[f] = ~uint64_t{0} / f;
+      return made;
+    }();
+    return reciprocals;
+  }
+
   static constexpr int kStateShift = 16 + kPrecision;
-  std::vector<uint32_t> operations_;
+  const std::unique_ptr<uint32_t[]> operations_;
+  uint32_t* next_;
+  const uint32_t* const end_;
   BitWriter& bits_;
 };
 
@@ -562,22 +595,27 @@ class CostSink {
   uint64_t cost_ = 0;
 };
 
+// Returns the bucket.
 template <typename Sink>
-void PutNumber(RunTable* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
-  RunTable& table = tables[scale.table];
+[[gnu::always_inline]] inline uint32_t PutNumber(RunTable<false>* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
+  RunTable<false>& table = tables[scale.table];
   const uint32_t bucket = BucketOf(number >> scale.shift);
   sink.Symbol(table, bucket, state);
   table.counts[bucket] += kOne;
-  if (bucket == kRunEscape) return sink.Bits(number, 32);
+  if (bucket == kRunEscape) [[unlikely]] {
+    sink.Bits(number, 32);
+    return bucket;
+  }
   const int extra = kBuckets.extra[bucket] + scale.shift;
   if (extra > 0) sink.Bits(number & ((uint64_t{1} << extra) - 1), extra);
+  return bucket;
 }
 
 // Codes the first `fraction` / 2^16 of each segment.
 template <typename Sink>
 void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, const Mode& mode, int state_count, uint64_t fraction,
                 Sink& sink) {
-  const std::unique_ptr<Model> model = MakeModel(mode);
+  const std::unique_ptr<Model<false>> model = MakeModel<false>(mode);
   const uint32_t half = static_cast<uint32_t>(state_count / 2);
   for (const SegmentSymbols& segment : segments) {
     if (segment.count == 0) continue;
@@ -593,8 +631,8 @@ void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& 
         position = symbols.indices[i];
         runs += run;
         const uint32_t turn = place & (half - 1);
-        PutNumber(model->runs, density.scale, run, turn, sink);
-        SignTable& table = model->SignTables(density.scale)[(kNear[BucketOf(run >> density.scale.shift)] & model->near_mask) + model->previous_sign];
+        const uint32_t bucket = PutNumber(model->runs, density.scale, run, turn, sink);
+        SignTable<false>& table = model->SignTables(density.scale)[(kNear[bucket] & model->near_mask) + model->previous_sign];
         const int32_t symbol = symbols.symbols[i];
         const uint32_t magnitude = static_cast<uint32_t>(symbol < 0 ? -symbol : symbol), sign = symbol < 0;
         const uint32_t code = 2 * (std::min<uint32_t>(magnitude, kEscapeMagnitude) - 1) + sign;
@@ -613,7 +651,7 @@ void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& 
 }
 
 void PutDense(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, OperationSink& sink) {
-  const auto model = std::make_unique<DenseModel>(FreshDenseModel());
+  const auto model = std::make_unique<DenseModel<false>>(FreshDenseModel<false>());
   std::vector<int32_t> values;
   for (const SegmentSymbols& segment : segments) {
     if (segment.count == 0) continue;
@@ -627,13 +665,13 @@ void PutDense(absl::Span<const SegmentSymbols> segments, const SparseSymbols& sy
         const int32_t symbol = values[static_cast<size_t>(strips.position(strip, step))], magnitude = std::abs(symbol);
         const uint32_t expectation = strips.Expectation(strip, column);
         const int32_t escape = kDenseEscapes[expectation], coded = std::min(magnitude, escape);
-        DenseTable& table = model->tables[expectation][strips.before(strip)];
+        DenseTable<false>& table = model->tables[expectation][strips.before(strip)];
         const uint32_t code = static_cast<uint32_t>(2 * coded - (symbol > 0));
         sink.Symbol(table, code, static_cast<uint32_t>(strip));
         table.counts[code] += kOne;
         if (--table.left == 0) table.Rebuild();
         if (coded == escape) {
-          RunTable& escapes = model->EscapeTable();
+          RunTable<false>& escapes = model->EscapeTable();
           const uint64_t beyond = static_cast<uint64_t>(magnitude - escape);
           PutNumber(model->escapes, ScaleOf(model->escape_mean256), beyond, static_cast<uint32_t>(kStrips + strip), sink);
           model->EndEscape(escapes, beyond);
@@ -743,7 +781,7 @@ class SegmentReader {
 
   // Reads `count` symbols: all that are left, or a multiple of kGroup. Returns whether all is well; gives up where the bytes end.
   template <int kHalf>
-  bool Read(int64_t count, const char* bytes_end, Model& model, Cursor& shared, uint32_t* indices, int32_t* symbols) {
+  bool Read(int64_t count, const char* bytes_end, Model<true>& model, Cursor& shared, uint32_t* indices, int32_t* symbols) {
     Cursor cursor = shared;
     int64_t position = position_;
     uint32_t previous_sign = model.previous_sign;
@@ -752,13 +790,13 @@ class SegmentReader {
     while (count > 0) {
       const int64_t group_begin = position;
       const int shift = density_.scale.shift;
-      RunTable& run_table = model.runs[density_.scale.table];
-      SignTable* const sign_tables = model.SignTables(density_.scale);
+      RunTable<true>& run_table = model.runs[density_.scale.table];
+      SignTable<true>* const sign_tables = model.SignTables(density_.scale);
       uint64_t window = cursor.bits.Peek();
       const auto one = [&]<int kPlace>() __attribute__((always_inline)) {
         constexpr int kTurn = kPlace % kHalf;
         const uint32_t bucket = cursor.Symbol<kTurn>(run_table);
-        SignTable& sign_table = sign_tables[(kNear[bucket] & near_mask) + previous_sign];
+        SignTable<true>& sign_table = sign_tables[(kNear[bucket] & near_mask) + previous_sign];
         const uint32_t code = cursor.Symbol<kHalf + kTurn>(sign_table);
         uint64_t run = static_cast<uint64_t>(kBuckets.base[bucket]) << shift;
         if (bucket != kRunEscape && shift <= kNarrowShift) [[likely]] {
@@ -775,7 +813,7 @@ class SegmentReader {
         int32_t symbol = kSymbols[code];
         if (code >= kSignAlphabet - 2) [[unlikely]] {
           const Scale scale = ScaleOf(model.escape_mean256);
-          RunTable& escapes = model.escapes[scale.table];
+          RunTable<true>& escapes = model.escapes[scale.table];
           const uint32_t part = cursor.Symbol<kHalf + kTurn>(escapes);
           uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
                                                      : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
@@ -832,7 +870,7 @@ absl::Status ReadDense(absl::Span<const int64_t> segment_counts, absl::Span<cons
     most = std::max(most, positions);
   }
   if (coded / kMostDensePositionsPerByte > static_cast<int64_t>(byte_count)) return Damaged(absl::StrCat(coded, " positions in ", byte_count, " bytes"));
-  const auto model = std::make_unique<DenseModel>(FreshDenseModel());
+  const auto model = std::make_unique<DenseModel<true>>(FreshDenseModel<true>());
   const auto values = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(most));
   out.indices.resize(static_cast<size_t>(total) + 1);
   out.symbols.resize(static_cast<size_t>(total) + 1);
@@ -852,13 +890,13 @@ absl::Status ReadDense(absl::Span<const int64_t> segment_counts, absl::Span<cons
     Strips strips(positions, row_lengths.empty() ? 0 : row_lengths[segment]);
     const auto one = [&]<int kStrip>(int64_t step, int32_t column) __attribute__((always_inline)) {
       const uint32_t expectation = strips.Expectation(kStrip, column);
-      DenseTable& table = model->tables[expectation][strips.before(kStrip)];
+      DenseTable<true>& table = model->tables[expectation][strips.before(kStrip)];
       const uint32_t code = cursor.Symbol<kStrip>(table);
       if (--table.left == 0) [[unlikely]] table.Rebuild();
       int32_t magnitude = static_cast<int32_t>(code + 1) >> 1;
       if (magnitude == kDenseEscapes[expectation]) [[unlikely]] {
         const Scale scale = ScaleOf(model->escape_mean256);
-        RunTable& escapes = model->escapes[scale.table];
+        RunTable<true>& escapes = model->escapes[scale.table];
         const uint32_t part = cursor.Symbol<kStrips + kStrip>(escapes);
         uint64_t beyond = part == kRunEscape ? cursor.bits.Get(32)
                                              : (static_cast<uint64_t>(kBuckets.base[part]) << scale.shift) +
@@ -933,13 +971,10 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
     }
     begin += positions;
   }
-  bool ascending = true, in_range = true;
-  for (size_t i = 0; i < count; ++i) {
-    ascending &= i == 0 || symbols.indices[i] > symbols.indices[i - 1];
-    in_range &= symbols.symbols[i] != 0 && symbols.symbols[i] <= kMaxSymbol && symbols.symbols[i] >= -kMaxSymbol;
+  const internal::SymbolFacts facts = internal::LookAtSymbols(symbols.indices, symbols.symbols);
+  if (!facts.good || next != count) {
+    return absl::InvalidArgumentError(absl::StrCat("indices are not ascending below ", begin, ", or a symbol is 0 or beyond ", kMaxSymbol));
   }
-  if (!ascending || next != count) return absl::InvalidArgumentError(absl::StrCat("indices are not ascending below ", begin));
-  if (!in_range) return absl::InvalidArgumentError(absl::StrCat("a symbol is 0 or beyond ", kMaxSymbol));
   if (count == 0) return std::string();
 
   // The mode that suits a sample best.
@@ -947,7 +982,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   const uint64_t fraction = count <= kSample ? 1 << 16 : (uint64_t{kSample} << 16) / count;
   const int state_count = StateCount(static_cast<int64_t>(count));
   Mode mode;
-  mode.units = std::all_of(symbols.symbols.begin(), symbols.symbols.end(), [](int32_t symbol) { return symbol == 1 || symbol == -1; });
+  mode.units = facts.units;
   uint64_t least = UINT64_MAX;
   const auto attempt = [&](Mode candidate) {
     CostSink cost;
@@ -973,7 +1008,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   bits.Put(mode.nearness, 1);
   bits.Put(mode.units, 1);
   put_counts(bits);
-  OperationSink operations(2 * count + count / 8 + 8, bits);
+  OperationSink operations(2 * count + facts.escapes, bits);  // a run, a symbol, and perhaps how far it escapes
   PutSymbols(segments, symbols, mode, state_count, 1 << 16, operations);
   std::string bytes = operations.Finish(check, state_count);
   bits.Append(bytes);
@@ -982,7 +1017,7 @@ absl::StatusOr<std::string> EncodeSymbols(absl::Span<const int64_t> segment_coun
   BitWriter dense_bits;
   dense_bits.Put(1, 1);
   put_counts(dense_bits);
-  OperationSink dense_operations(static_cast<size_t>(begin) + count / 8 + 8, dense_bits);
+  OperationSink dense_operations(static_cast<size_t>(begin) + count, dense_bits);
   PutDense(segments, symbols, dense_operations);
   std::string dense = dense_operations.Finish(check, kMaxStates);
   dense_bits.Append(dense);
@@ -1042,7 +1077,7 @@ absl::Status DecodeSymbols(std::string_view bytes, absl::Span<const int64_t> seg
 
   // Grows with what was read: a symbol may cost next to nothing, but a claim alone holds no memory.
   const size_t step = std::max<size_t>(bytes.size() * 8, 4096);
-  const std::unique_ptr<Model> model = MakeModel(mode);
+  const std::unique_ptr<Model<true>> model = MakeModel<true>(mode);
   int64_t segment_begin = 0;
   size_t written = 0, room = 0, next_segment = 0;
   for (int64_t positions : segment_counts) {

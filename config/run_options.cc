@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/digest.h"
+#include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/round/compression_settings.h"
@@ -45,6 +46,7 @@ Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureS
   plan.run_id = run_id;
   plan.architecture = std::move(architecture);
   plan.recipe = settings.training.recipe;
+  plan.fit.number_format = settings.number_format;
   const absl::StatusOr<CompressionPreset> preset = FindCompressionPreset(settings.compression.preset);
   FEDWATT_CHECK(preset.ok());  // the schema has checked it
   plan.uplink_codec = settings.compression.uplink.empty() ? preset->uplink : settings.compression.uplink;
@@ -53,6 +55,31 @@ Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureS
   plan.clip_norm = settings.privacy.clip_norm;
   plan.seed = settings.seed;
   return plan;
+}
+
+absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Settings& settings) {
+  const CarbonSettings& carbon = settings.carbon;
+  if (carbon.sites.empty()) {
+    if (carbon.server_site.empty()) return nullptr;
+    return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", carbon.server_site, "' is not one of carbon.sites, which is empty"));
+  }
+  std::vector<CarbonSite> sites;
+  for (const std::string& text : carbon.sites) {
+    FEDWATT_ASSIGN_OR_RETURN(CarbonSite site, ParseCarbonSite(text));
+    sites.push_back(std::move(site));
+  }
+  std::vector<IntensityRow> rows;
+  for (const std::string& path : carbon.series) {
+    absl::StatusOr<std::string> text = ReadFile(path);
+    if (!text.ok()) return Annotate(text.status(), "carbon.series");
+    FEDWATT_ASSIGN_OR_RETURN(std::vector<IntensityRow> more, ReadIntensityCsv(*text, path));
+    rows.insert(rows.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(CarbonModel model, CarbonModel::Create(std::move(sites), rows, carbon.kind, carbon.factor));
+  if (!carbon.server_site.empty() && !model.FindSite(carbon.server_site)) {
+    return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", carbon.server_site, "' is not one of carbon.sites"));
+  }
+  return std::make_shared<const CarbonModel>(std::move(model));
 }
 
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id) {
@@ -69,7 +96,8 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.target_accuracy = federation.target_accuracy;
   options.evaluate_every = federation.evaluate_every;
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
-  options.selection_policy = settings.selection_policy;
+  options.selection = settings.selection;
+  options.budget = settings.budget;
   return options;
 }
 

@@ -15,6 +15,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/round/compression_settings.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/device_class.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/round/fitting.h"
@@ -212,6 +213,51 @@ Key DurationKey(std::string name, Access<absl::Duration> access, std::string hel
       [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
 }
 
+Key SpanKey(std::string name, Access<absl::Duration> access, std::string help) {
+  return TextKey(
+      std::move(name), "duration >= 0 with a unit, such as \"24h\", or \"0\"", std::move(help),
+      [=](Settings& settings, const std::string& text) {
+        return absl::ParseDuration(text, &access(settings)) && access(settings) >= absl::ZeroDuration() && access(settings) < absl::InfiniteDuration();
+      },
+      [=](const Settings& settings) { return absl::FormatDuration(Get(access, settings)); });
+}
+
+Energy AmountOf(double value, Energy) { return Joules(value); }
+CarbonMass AmountOf(double value, CarbonMass) { return GramsOfCarbon(value); }
+double ValueOf(Energy energy) { return energy.joules(); }
+double ValueOf(CarbonMass mass) { return mass.grams(); }
+
+// Joules or grams; unset where nothing is said.
+template <typename Amount>
+Key AmountKey(std::string name, std::optional<Amount>& (*access)(Settings&), std::string help) {
+  const Range range = {.low = 0, .high = 1e12, .low_open = true};
+  const std::string type = absl::StrCat("number ", range.Text());
+  return {std::move(name), type, std::move(help), false,
+          [=](Settings& settings, const toml::node& node) {
+            double value = 0;
+            std::string problem = SetNumber(node, range, type, value);
+            if (problem.empty()) access(settings) = AmountOf(value, Amount());
+            return problem;
+          },
+          [=](const Settings& settings) {
+            const std::optional<Amount>& amount = access(const_cast<Settings&>(settings));
+            return amount ? NumberText(ValueOf(*amount)) : std::string();
+          }};
+}
+
+Key PowerKey(std::string name, Access<Power> access, std::string help) {
+  const Range range = Within(0, 1e6);
+  const std::string type = absl::StrCat("number ", range.Text());
+  return {std::move(name), type, std::move(help), false,
+          [=](Settings& settings, const toml::node& node) {
+            double value = 0;
+            std::string problem = SetNumber(node, range, type, value);
+            if (problem.empty()) access(settings) = Watts(value);
+            return problem;
+          },
+          [=](const Settings& settings) { return NumberText(Get(access, settings).watts()); }};
+}
+
 // `parse` takes a node to an item, or to nothing; `format` appends an item to a string.
 template <typename Item, typename Parse, typename Format>
 Key ListKey(std::string name, Access<std::vector<Item>> access, std::string type, std::string help, Parse parse, Format format, size_t most = SIZE_MAX) {
@@ -406,6 +452,8 @@ std::vector<Key> MakeSchema() {
                  "passes over a client's data per round"));
   add(IntegerKey("training.local_steps", FIELD(int32_t, training.recipe.local_steps), Within(0, 1e9),
                  "steps per round instead of epochs; 0 = epochs"));
+  add(ChoiceKey<std::string>("training.quantization", FIELD(std::string, model.architecture.quantization), {{"none", std::string()}, {"int8", "int8"}},
+                             "int8: clients train the model for its delivery in 8-bit integers, rounding weights and activations as that will"));
   add(IntegerKey("training.batch_size", FIELD(int32_t, training.recipe.batch_size), Within(1, 1e6), "examples per step"));
   add(NumberKey("training.client_learning_rate", FIELD(double, training.recipe.client_learning_rate), MoreThan(0),
                 "the clients' SGD step size in round 1"));
@@ -459,9 +507,27 @@ std::vector<Key> MakeSchema() {
   add(IntegerKey("privacy.max_update_bytes", FIELD(int64_t, privacy.limits.max_update_bytes), Within(1024, 1099511627776),
                  "greatest size of one encoded update"));
 
-  add(NameKey("selection.policy", FIELD(std::string, selection_policy),
+  add(NameKey("selection.policy", FIELD(std::string, selection.policy),
               absl::StrCat("how a round's clients are chosen: ", absl::StrJoin(SelectionPolicies().Names(), ", ")),
               [](const std::string& text) { return SelectionPolicies().Find(text).status(); }));
+  add(NumberKey("selection.fairness", FIELD(double, selection.fairness), Within(0, 1),
+                "energy_aware, carbon_aware: nobody is asked less often than this share of the mean"));
+  add(SpanKey("selection.slack", FIELD(absl::Duration, selection.slack),
+              "carbon_aware: by how much the end of the run may be put off to wait for cleaner electricity"));
+  add(AmountKey<Energy>("budget.client_joules_per_day", [](Settings& s) -> std::optional<Energy>& { return s.budget.client_per_day; },
+                "joules that one client may spend in a UTC day; unset = no bound"));
+  add(AmountKey<Energy>("budget.round_joules", [](Settings& s) -> std::optional<Energy>& { return s.budget.per_round; },
+                "joules that the clients of one round may spend; unset = no bound"));
+  add(AmountKey<Energy>("budget.federation_joules", [](Settings& s) -> std::optional<Energy>& { return s.budget.federation; },
+                "joules that all clients may spend in the run, which ends when they are spent; unset = no bound"));
+  add(AmountKey<CarbonMass>("budget.federation_grams", [](Settings& s) -> std::optional<CarbonMass>& { return s.budget.federation_carbon; },
+                "grams of CO2-equivalent that all clients may emit in the run; unset = no bound"));
+  add(NumberKey("budget.battery_floor", FIELD(double, budget.battery_floor), Within(0, 1),
+                "who runs on a battery with less charge than this fraction is not asked"));
+  add(PowerKey("budget.max_watts", FIELD(Power, budget.max_power),
+               "the most that a device can draw: what an attempt may cost at worst; needed with any budget"));
+  add(NumberKey("budget.max_g_per_kwh", FIELD(double, budget.max_g_per_kwh), MoreThan(0),
+                "the most that a grid emits: what a joule may cost at worst where its site is not known or forecasts fail"));
   add(NameKey("fit.policy", FIELD(std::string, fit.policy),
               absl::StrCat("how much of the model a client trains: ", absl::StrJoin(FitPolicies().Names(), ", ")),
               [](const std::string& text) { return FitPolicies().Find(text).status(); }));
@@ -474,6 +540,9 @@ std::vector<Key> MakeSchema() {
   add(NameKey("fit.channels", FIELD(std::string, fit.channels),
               absl::StrCat("which channels a width keeps: ", absl::StrJoin(ChannelPolicies().Names(), ", ")),
               [](const std::string& text) { return ChannelPolicies().Find(text).status(); }));
+  add(NameKey("fit.format", FIELD(std::string, number_format),
+              "number format of training: float32; bfloat16 wherever a client has instructions for it; auto, bfloat16 where a client measured it to be faster",
+              [](const std::string& text) { return CheckAskedNumberFormat(text); }));
   add(IntegerKey("fit.live", FIELD(int64_t, fit.live), Within(0, 64),
                  "narrow models that get a downlink chain of their own; others are sent whole each time"));
 
@@ -492,6 +561,27 @@ std::vector<Key> MakeSchema() {
     return absl::OkStatus();
   };
   add(std::move(device_class));
+
+  add(StringListKey("carbon.series", FIELD(std::vector<std::string>, carbon.series),
+                    "CSV files of grid intensities over time; fedwatt carbon import makes them"));
+  Key sites = StringListKey("carbon.sites", FIELD(std::vector<std::string>, carbon.sites),
+                            "where devices stand: \"NAME zone=UK:13 g_per_kwh=475 pue=1 wue= embodied_kg= lifetime_years= share=1\"; empty = grams are not counted");
+  sites.check = [](const Settings& settings) {
+    for (const std::string& site : settings.carbon.sites) FEDWATT_RETURN_IF_ERROR(ParseCarbonSite(site).status());
+    return absl::OkStatus();
+  };
+  add(std::move(sites));
+  add(ChoiceKey<IntensityKind>("carbon.kind", FIELD(IntensityKind, carbon.kind),
+                               {{"average", IntensityKind::kAverage}, {"marginal", IntensityKind::kMarginal}},
+                               "which intensities count; the others are never looked at"));
+  add(ChoiceKey<std::optional<EmissionFactor>>("carbon.factor", FIELD(std::optional<EmissionFactor>, carbon.factor),
+                                               {{"any", std::nullopt},
+                                                {"lifecycle", EmissionFactor::kLifecycle},
+                                                {"direct", EmissionFactor::kDirect},
+                                                {"unknown", EmissionFactor::kUnknown}},
+                                               "which emission factors count; any = the only ones that a zone has"));
+  add(StringKey("carbon.server_site", FIELD(std::string, carbon.server_site),
+                "the coordinator's own site, one of carbon.sites; empty = its grams are not counted"));
 
   add(NonEmptyKey("security.directory", FIELD(std::string, security.directory),
                   "certificates and tokens; default = \"security\" beside the configuration file, or in the working folder"));
@@ -519,10 +609,12 @@ std::vector<Key> MakeSchema() {
         return range.first == range.last ? absl::StrCat(range.first, "/", range.total)
                                          : absl::StrCat(range.first, "-", range.last, "/", range.total);
       }));
+  add(StringKey("client.site", FIELD(std::string, client.site), "where this device stands, one of the coordinator's carbon.sites; empty = not known"));
   add(BoolKey("client.stay", FIELD(bool, client.stay), "wait for the next run when one has finished"));
   add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100),
                 "do not train below this charge; 0 = any"));
   add(BoolKey("client.require_charger", FIELD(bool, client.require_charger), "train only while charging"));
+  add(BoolKey("client.allow_bfloat16", FIELD(bool, client.allow_bfloat16), "train in bfloat16 where the run asks for it (fit.format); false = always in float32"));
   add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
   add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),
                 "do not train above this; 0 = any"));
@@ -534,6 +626,12 @@ std::vector<Key> MakeSchema() {
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
   add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),
                  "fleet: training threads; 0 = one per core"));
+  add(BoolKey("simulation.batteries", FIELD(bool, simulation_batteries),
+              "fleet: phones and laptops run on batteries that attempts drain and nights fill"));
+  add(TextKey(
+      "simulation.start", "time such as \"2026-03-01T00:00:00Z\"", "fleet: when its virtual time starts, which decides the intensities it meets",
+      [](Settings& settings, const std::string& text) { return absl::ParseTime(absl::RFC3339_full, text, &settings.simulation_start, nullptr); },
+      [](const Settings& settings) { return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", settings.simulation_start, absl::UTCTimeZone()); }));
   return keys;
 }
 #undef FIELD

@@ -220,6 +220,10 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
     const std::string key(message.substr(0, message.find_first_of(" :")));
     return absl::InvalidArgumentError(absl::StrCat(merger.origin(key), ": ", message));
   }
+  if (absl::Status budget = ValidateBudgetOptions(settings.budget); !budget.ok()) {
+    const absl::string_view message = budget.message();
+    return absl::InvalidArgumentError(absl::StrCat(merger.origin(std::string(message.substr(0, message.find(':')))), ": ", message));
+  }
   // A client that was told "3/8" cuts the data into 8 parts, whatever a configuration shared with others says.
   if (settings.client.partition && settings.partition.clients != settings.client.partition->total) {
     settings.partition.clients = settings.client.partition->total;

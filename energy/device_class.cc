@@ -17,7 +17,7 @@ constexpr int64_t kGigabyte = 1'000'000'000;
 const std::vector<DeviceClass>& DeviceClasses() {
   static const auto* classes = new std::vector<DeviceClass>{
       // Zen 4 server core: measured FMA peak 58e9; data-sheet TDP 360 W / 96 cores, idle about a third of that.
-      {"server_core", 17e9, Watts(3.75), Watts(1.25), 1000 * kMegabit, 1000 * kMegabit, 4 * kGigabyte, 0.001},
+      {"server_core", 17e9, Watts(3.75), Watts(1.25), 1000 * kMegabit, 1000 * kMegabit, 4 * kGigabyte, 0.001, /*has_bfloat16=*/true},
       // AVX2 at 3 GHz, 16 a cycle: 48e9; one turbo core of a 28 W processor with its memory; screen off.
       {"laptop", 14e9, Watts(12), Watts(5), 20 * kMegabit, 100 * kMegabit, 16 * kGigabyte, 0.05},
       // Cortex-A57 at 1.43 GHz, 4 a cycle: 5.7e9, the GPU unused; 10 W mode over 4 cores less board and GPU.

@@ -1,10 +1,13 @@
 #include "fedwatt/model/container.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/bytes.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/varint.h"
 #include "fedwatt/model/rejection.h"
 #include "layout_bytes.h"
 
@@ -13,11 +16,18 @@ namespace {
 
 // docs/container.md gives these bytes one by one.
 constexpr std::string_view kMagic("\x89" "FWT", 4);
-constexpr uint16_t kVersion = 1;
-constexpr size_t kPrefixBytes = 20;  // magic, version, kind, zero, header length, payload length: the same in every version
+constexpr uint8_t kVersion = 2;
+constexpr size_t kPrefixBytes = 6;  // magic, version, kind
+constexpr size_t kTagBytes = 6;     // of layout and codec
 constexpr size_t kCrcBytes = 4;
-constexpr size_t kMinHeaderBytes = kPrefixBytes + kCrcBytes;
 constexpr size_t kMaxCodecBytes = 1024;
+
+uint32_t LayoutTag(const Digest& digest) {
+  uint32_t tag;
+  std::memcpy(&tag, digest.bytes.data(), sizeof(tag));
+  return tag;
+}
+uint16_t CodecTag(std::string_view codec) { return static_cast<uint16_t>(Crc32c(codec)); }
 
 absl::Status Garbage(absl::Status status) { return WithRejection(std::move(status), Rejection::kGarbage); }
 absl::Status Truncated(uint64_t expected, size_t got) {
@@ -31,12 +41,6 @@ bool IsCodecSpelling(std::string_view codec) {
     if (c < 0x21 || c > 0x7e) return false;
   }
   return true;
-}
-
-uint32_t LoadCrc(std::string_view bytes, size_t offset) {
-  uint32_t crc;
-  std::memcpy(&crc, bytes.data() + offset, sizeof(crc));
-  return crc;
 }
 
 absl::StatusOr<LayoutEntry> ReadEntry(ByteReader& reader) {
@@ -56,8 +60,8 @@ absl::StatusOr<LayoutEntry> ReadEntry(ByteReader& reader) {
   return entry;
 }
 
-// The fields between the prefix and the checksum, which has been verified.
-absl::Status ReadHeaderFields(ByteReader& reader, ContainerHeader& header) {
+// A model's fields before its payload.
+absl::Status ReadModelFields(ByteReader& reader, ContainerHeader& header) {
   FEDWATT_ASSIGN_OR_RETURN(std::string_view digest, reader.GetBytes(32, "layout digest"));
   FEDWATT_ASSIGN_OR_RETURN(header.layout_digest, Digest::FromRaw(digest));
   FEDWATT_ASSIGN_OR_RETURN(uint16_t codec_bytes, reader.Get<uint16_t>("codec length"));
@@ -66,56 +70,63 @@ absl::Status ReadHeaderFields(ByteReader& reader, ContainerHeader& header) {
     return absl::InvalidArgumentError("container: codec is not [1, 1024] printable ASCII characters without spaces");
   }
   header.codec = std::string(codec);
-  if (header.kind == ContainerKind::kModel) {
-    FEDWATT_ASSIGN_OR_RETURN(uint32_t entry_count, reader.Get<uint32_t>("entry count"));
-    std::vector<LayoutEntry> entries;  // grows with the bytes read; a hostile count reserves nothing
-    for (uint32_t i = 0; i < entry_count; ++i) {
-      FEDWATT_ASSIGN_OR_RETURN(LayoutEntry entry, ReadEntry(reader));
-      entries.push_back(std::move(entry));
-    }
-    FEDWATT_ASSIGN_OR_RETURN(header.layout, ParameterLayout::Create(std::move(entries)));
-    if (header.layout.digest() != header.layout_digest) {
-      return absl::InvalidArgumentError("container: layout digest does not match the layout entries");
-    }
+  FEDWATT_ASSIGN_OR_RETURN(uint32_t entry_count, reader.Get<uint32_t>("entry count"));
+  std::vector<LayoutEntry> entries;  // grows with the bytes read; a hostile count reserves nothing
+  for (uint32_t i = 0; i < entry_count; ++i) {
+    FEDWATT_ASSIGN_OR_RETURN(LayoutEntry entry, ReadEntry(reader));
+    entries.push_back(std::move(entry));
   }
-  if (reader.remaining() != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("container: ", reader.remaining(), " unread bytes at the end of the header"));
+  FEDWATT_ASSIGN_OR_RETURN(header.layout, ParameterLayout::Create(std::move(entries)));
+  if (header.layout.digest() != header.layout_digest) {
+    return absl::InvalidArgumentError("container: layout digest does not match the layout entries");
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
+bool ContainerView::IsFor(const Digest& digest) const {
+  return header.kind == ContainerKind::kModel ? header.layout_digest == digest : layout_tag == LayoutTag(digest);
+}
+
+bool ContainerView::IsBy(std::string_view codec) const {
+  return header.kind == ContainerKind::kModel ? header.codec == codec : codec_tag == CodecTag(codec);
+}
+
 std::string WriteContainer(const ContainerHeader& header, std::string_view payload) {
   FEDWATT_CHECK(IsCodecSpelling(header.codec));
   ByteWriter fields;
-  const bool is_model = header.kind == ContainerKind::kModel;
-  fields.PutBytes((is_model ? header.layout.digest() : header.layout_digest).Raw());
-  fields.Put(static_cast<uint16_t>(header.codec.size()));
-  fields.PutBytes(header.codec);
-  if (is_model) {
+  if (header.kind == ContainerKind::kModel) {
     FEDWATT_CHECK(header.layout.value_count() > 0);
+    fields.PutBytes(header.layout.digest().Raw());
+    fields.Put(static_cast<uint16_t>(header.codec.size()));
+    fields.PutBytes(header.codec);
     fields.Put(static_cast<uint32_t>(header.layout.entries().size()));
     internal::PutLayoutEntries(header.layout.entries(), fields);
+  } else {
+    fields.Put(LayoutTag(header.layout_digest));
+    fields.Put(CodecTag(header.codec));
   }
-  ByteWriter prefix;
-  prefix.PutBytes(kMagic);
-  prefix.Put(kVersion);
-  prefix.Put(static_cast<uint8_t>(header.kind));
-  prefix.Put<uint8_t>(0);
-  prefix.Put(static_cast<uint32_t>(kPrefixBytes + fields.size() + kCrcBytes));
-  prefix.Put(static_cast<uint64_t>(payload.size()));
-  FEDWATT_CHECK(prefix.size() == kPrefixBytes);
-
-  const uint32_t header_crc = Crc32c(fields.str(), Crc32c(prefix.str()));
-  const uint32_t payload_crc = Crc32c(payload);
-  std::string out;
-  out.reserve(kPrefixBytes + fields.size() + kCrcBytes + payload.size() + kCrcBytes);
-  out.append(prefix.str()).append(fields.str());
-  out.append(reinterpret_cast<const char*>(&header_crc), kCrcBytes);
-  out.append(payload);
-  out.append(reinterpret_cast<const char*>(&payload_crc), kCrcBytes);
+  std::string out(kMagic);
+  out.push_back(static_cast<char>(kVersion));
+  out.push_back(static_cast<char>(header.kind));
+  PutVarint(fields.size() + payload.size(), out);
+  out.reserve(out.size() + fields.size() + payload.size() + kCrcBytes);
+  out.append(fields.str()).append(payload);
+  const uint32_t crc = Crc32c(out);
+  out.append(reinterpret_cast<const char*>(&crc), kCrcBytes);
   return out;
+}
+
+int64_t PayloadBytes(int64_t container_bytes) {
+  // Length and payload share what is left; the length's own bytes depend on it.
+  const int64_t left = container_bytes - static_cast<int64_t>(kPrefixBytes + kCrcBytes);
+  for (int64_t length_bytes = 1; length_bytes <= 9 && left - length_bytes >= static_cast<int64_t>(kTagBytes); ++length_bytes) {
+    std::string length;
+    PutVarint(static_cast<uint64_t>(left - length_bytes), length);
+    if (static_cast<int64_t>(length.size()) == length_bytes) return left - length_bytes - static_cast<int64_t>(kTagBytes);
+  }
+  return 0;
 }
 
 absl::StatusOr<ContainerView> ParseContainer(std::string_view bytes, int64_t max_bytes) {
@@ -127,46 +138,43 @@ absl::StatusOr<ContainerView> ParseContainer(std::string_view bytes, int64_t max
   if (bytes.substr(0, kMagic.size()) != kMagic.substr(0, bytes.size())) {
     return Garbage(absl::DataLossError("container: wrong magic at offset 0"));
   }
-  if (bytes.size() < kMinHeaderBytes) return Truncated(kMinHeaderBytes, bytes.size());
-
-  ByteReader prefix(bytes.substr(kMagic.size()), "container");
-  FEDWATT_ASSIGN_OR_RETURN(uint16_t version, prefix.Get<uint16_t>("version"));
-  FEDWATT_ASSIGN_OR_RETURN(uint8_t kind, prefix.Get<uint8_t>("kind"));
-  FEDWATT_ASSIGN_OR_RETURN(uint8_t zero, prefix.Get<uint8_t>("zero"));
-  FEDWATT_ASSIGN_OR_RETURN(uint32_t header_bytes, prefix.Get<uint32_t>("header length"));
-  FEDWATT_ASSIGN_OR_RETURN(uint64_t payload_bytes, prefix.Get<uint64_t>("payload length"));
-  if (header_bytes < kMinHeaderBytes) {
-    return Garbage(absl::DataLossError(absl::StrCat("container: header length ", header_bytes, ", expected >= ", kMinHeaderBytes)));
+  std::string_view rest = bytes.substr(std::min(bytes.size(), kPrefixBytes));
+  const absl::StatusOr<uint64_t> length = TakeVarint(rest);
+  // Without an end it may go on; with one it is damaged.
+  if (!length.ok() && rest.empty()) return Truncated(kPrefixBytes + 1 + kTagBytes + kCrcBytes, bytes.size());
+  if (!length.ok()) return Garbage(absl::DataLossError("container: the length is damaged"));
+  // Subtractions, not sums: the length may be anything.
+  if (rest.size() < kCrcBytes || *length > rest.size() - kCrcBytes) {
+    return WithRejection(
+        absl::DataLossError(absl::StrCat("container: ", *length, " bytes and a checksum expected after the length, ", rest.size(), " are there")),
+        Rejection::kTruncated);
   }
-  if (bytes.size() < header_bytes) return Truncated(header_bytes, bytes.size());
-  const size_t fields_end = header_bytes - kCrcBytes;
-  if (Crc32c(bytes.substr(0, fields_end)) != LoadCrc(bytes, fields_end)) {
-    return Garbage(absl::DataLossError("container: the header's checksum does not match"));
+  if (*length < rest.size() - kCrcBytes) {
+    return Garbage(absl::DataLossError(absl::StrCat("container: ", rest.size() - kCrcBytes - *length, " trailing bytes")));
   }
-  if (version != kVersion || zero != 0) {
-    return Garbage(absl::InvalidArgumentError(absl::StrCat("container: version ", version, ", expected ", kVersion)));
+  uint32_t crc;
+  std::memcpy(&crc, bytes.data() + bytes.size() - kCrcBytes, kCrcBytes);
+  if (Crc32c(bytes.substr(0, bytes.size() - kCrcBytes)) != crc) {
+    return Garbage(absl::DataLossError("container: the checksum does not match"));
   }
+  const uint8_t version = static_cast<uint8_t>(bytes[4]), kind = static_cast<uint8_t>(bytes[5]);
+  if (version != kVersion) return Garbage(absl::InvalidArgumentError(absl::StrCat("container: version ", version, ", expected ", kVersion)));
   if (kind < static_cast<uint8_t>(ContainerKind::kModel) || kind > static_cast<uint8_t>(ContainerKind::kModelDelta)) {
     return Garbage(absl::InvalidArgumentError(absl::StrCat("container: unknown kind ", static_cast<int>(kind))));
   }
-  // Subtractions, not sums: the lengths may be anything.
-  const uint64_t rest = bytes.size() - header_bytes;
-  if (rest < kCrcBytes || payload_bytes > rest - kCrcBytes) {
-    return WithRejection(absl::DataLossError(absl::StrCat("container: ", payload_bytes, " payload bytes and a checksum expected after the header, ",
-                                                          rest, " bytes are there")),
-                         Rejection::kTruncated);
-  }
-  if (payload_bytes < rest - kCrcBytes) {
-    return Garbage(absl::DataLossError(absl::StrCat("container: ", rest - kCrcBytes - payload_bytes, " trailing bytes")));
-  }
   ContainerView view;
   view.header.kind = static_cast<ContainerKind>(kind);
-  view.payload = bytes.substr(header_bytes, payload_bytes);
-  if (Crc32c(view.payload) != LoadCrc(bytes, header_bytes + payload_bytes)) {
-    return Garbage(absl::DataLossError("container: the payload's checksum does not match"));
+  ByteReader reader(rest.substr(0, *length), "container");
+  if (view.header.kind == ContainerKind::kModel) {
+    if (absl::Status status = ReadModelFields(reader, view.header); !status.ok()) return Garbage(std::move(status));
+  } else {
+    const absl::StatusOr<uint32_t> layout_tag = reader.Get<uint32_t>("layout tag");
+    const absl::StatusOr<uint16_t> codec_tag = reader.Get<uint16_t>("codec tag");
+    if (!layout_tag.ok() || !codec_tag.ok()) return Garbage(absl::DataLossError("container: too short for its tags"));
+    view.layout_tag = *layout_tag;
+    view.codec_tag = *codec_tag;
   }
-  ByteReader fields(bytes.substr(kPrefixBytes, fields_end - kPrefixBytes), "container header");
-  if (absl::Status status = ReadHeaderFields(fields, view.header); !status.ok()) return Garbage(std::move(status));
+  view.payload = rest.substr(reader.offset(), *length - reader.offset());
   return view;
 }
 

@@ -1,8 +1,14 @@
 #include "fedwatt/model/local_trainer.h"
 
+#include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
+
+absl::Status CheckFloat32Only(std::string_view format) {
+  if (format == "float32") return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat("this model's trainer knows float32 only, not ", std::string(format)));
+}
 
 std::vector<double> LocalTrainer::UsesPerExample() const {
   std::vector<double> uses;

@@ -31,6 +31,7 @@ absl::Status ValidateArchitecture(const ArchitectureSpec& spec) {
     }
     count *= dimension;
   }
+  if (!spec.quantization.empty() && spec.quantization != "int8") return Refuse("architecture.quantization", "int8 or nothing", absl::StrCat("'", spec.quantization.substr(0, 64), "'"));
   if (spec.output_count < 1) return Refuse("architecture.output_count", ">= 1", spec.output_count);
   for (const auto& [group, ranges] : spec.kept) {
     if (ranges.empty()) return Refuse("architecture.kept", "at least one range a group", absl::StrCat("none of '", group, "'"));
@@ -76,13 +77,20 @@ absl::Status ValidateLimits(const UpdateLimits& limits) {
 
 }  // namespace
 
+bool IsNumberFormat(std::string_view name) { return name == "float32" || name == "bfloat16"; }
+
+absl::Status CheckAskedNumberFormat(std::string_view name) {
+  if (IsNumberFormat(name) || name == "auto") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("expected float32, bfloat16 or auto, got '", std::string(name.substr(0, 64)), "'"));
+}
+
 absl::Status ValidatePlan(const Plan& plan) {
   FEDWATT_RETURN_IF_ERROR(ValidateArchitecture(plan.architecture));
   FEDWATT_RETURN_IF_ERROR(ValidateRecipe(plan.recipe));
   if (!(plan.fit.width_fraction > 0 && plan.fit.width_fraction <= 1)) {
     return Refuse("fit.width_fraction", "(0, 1]", plan.fit.width_fraction);
   }
-  if (plan.fit.number_format.empty()) return Refuse("fit.number_format", "a name", "''");
+  if (!CheckAskedNumberFormat(plan.fit.number_format).ok()) return Refuse("fit.number_format", "float32, bfloat16 or auto", absl::StrCat("'", plan.fit.number_format.substr(0, 64), "'"));
   FEDWATT_RETURN_IF_ERROR(CheckCodec("uplink_codec", plan.uplink_codec));
   FEDWATT_RETURN_IF_ERROR(CheckCodec("downlink_codec", plan.downlink_codec));
   FEDWATT_RETURN_IF_ERROR(ValidateLimits(plan.limits));

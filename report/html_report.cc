@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "carbon_lines.h"
 #include "chart.h"
 #include "fedwatt/report/report.h"
 #include "format.h"
@@ -184,6 +185,12 @@ std::string RenderHtmlReport(const RunRecord& run) {
                     Significant(totals.client_energy_high->joules()), " J by the methods' own error bounds.</p>\n");
   }
 
+  if (const auto lines = internal::CarbonLines(totals); !lines.empty()) {
+    out += "<h2>Grams of CO2-equivalent</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [name, value] : lines) absl::StrAppend(&out, Row(name, value), "\n");
+    out += "</table></div>\n";
+  }
+
   if (const auto widths = internal::WidthTable(run.attempts); !widths.empty()) {
     out += "<h2>By width</h2>\n<div class=\"wide\"><table>";
     const char* tag = "th";
@@ -194,6 +201,11 @@ std::string RenderHtmlReport(const RunRecord& run) {
       tag = "td";
     }
     out += "</table></div>\n";
+  }
+  if (const std::vector<std::string> reasons = internal::FormatReasons(run.attempts); !reasons.empty()) {
+    out += "<h2>Number formats</h2>\n<ul>";
+    for (const std::string& reason : reasons) absl::StrAppend(&out, "<li>", EscapeHtml(reason), "</li>\n");
+    out += "</ul>\n";
   }
 
   out +=
@@ -218,6 +230,16 @@ std::string RenderHtmlReport(const RunRecord& run) {
   if (!totals.rejections.empty()) {
     out += "<h2>Attempts that did not count</h2>\n<div class=\"wide\"><table>\n";
     for (const auto& [reason, count] : totals.rejections) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
+  if (!totals.refusals.empty()) {
+    out += "<h2>Members that were not asked</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.refusals) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
+    out += "</table></div>\n";
+  }
+  if (!totals.quarantines.empty()) {
+    out += "<h2>Reports whose joules are not believed, and in no sum</h2>\n<div class=\"wide\"><table>\n";
+    for (const auto& [reason, count] : totals.quarantines) absl::StrAppend(&out, Row(reason, absl::StrCat(count)), "\n");
     out += "</table></div>\n";
   }
   if (run.summary) {

@@ -85,6 +85,38 @@ struct Form<Energy> {
   }
 };
 template <>
+struct Form<CarbonMass> {
+  static Json Put(CarbonMass value) { return value.micrograms(); }
+  static std::string Take(const Json& json, CarbonMass& value) {
+    int64_t micrograms = 0;
+    std::string problem = Form<int64_t>::Take(json, micrograms);
+    if (problem.empty()) value = Micrograms(micrograms);
+    return problem;
+  }
+};
+template <>
+struct Form<IntensityBasis> {
+  static Json Put(IntensityBasis value) { return std::string(IntensityBasisName(value)); }
+  static std::string Take(const Json& json, IntensityBasis& value) {
+    for (int i = 0; i <= static_cast<int>(IntensityBasis::kMissing); ++i) {
+      value = static_cast<IntensityBasis>(i);
+      if (json.is_string() && json.get<std::string>() == IntensityBasisName(value)) return "";
+    }
+    return "a basis of intensities";
+  }
+};
+template <>
+struct Form<IntensityKind> {
+  static Json Put(IntensityKind value) { return std::string(IntensityKindName(value)); }
+  static std::string Take(const Json& json, IntensityKind& value) {
+    for (IntensityKind kind : {IntensityKind::kAverage, IntensityKind::kMarginal}) {
+      value = kind;
+      if (json.is_string() && json.get<std::string>() == IntensityKindName(kind)) return "";
+    }
+    return "average or marginal";
+  }
+};
+template <>
 struct Form<EnergyTier> {
   static Json Put(EnergyTier value) { return std::string(EnergyTierName(value)); }
   static std::string Take(const Json& json, EnergyTier& value) {
@@ -233,6 +265,30 @@ class Reading {
   std::string problem_;
 };
 
+// A value that has a default where a record of an earlier release lacks it.
+template <typename Fields, typename T>
+void Lately(Fields& f, const char* name, T& value) {
+  std::optional<std::remove_const_t<T>> field;
+  if constexpr (!Fields::kReads) field = value;
+  f(name, field);
+  if constexpr (Fields::kReads) {
+    if (field) value = *field;
+  }
+}
+
+template <typename Fields, typename Totals>
+void VisitCarbon(Fields& f, Totals& t) {
+  f("client_operational_ug", t.operational);
+  f("client_embodied_ug", t.embodied);
+  f("client_wasted_ug", t.wasted);
+  f("client_water_l", t.water_l);
+  Lately(f, "client_carbon_clients", t.clients);
+  f("carbon_kind", t.kind);
+  Lately(f, "carbon_basis", t.basis);
+  Lately(f, "carbon_source", t.source);
+  f("carbon_age_seconds", t.age);
+}
+
 // `Record` is const when writing.
 template <typename Fields, typename Record>
 void VisitRound(Fields& f, Record& r) {
@@ -259,6 +315,11 @@ void VisitRound(Fields& f, Record& r) {
   f("clients_late", r.clients_late);
   f("clients_dropped", r.clients_dropped);
   f("rejections", r.rejections);
+  Lately(f, "refusals", r.refusals);
+  f("deferred_seconds", r.deferred_seconds);
+  Lately(f, "deferral_reason", r.deferral_reason);
+  f("budget_left_uj", r.budget_left);
+  f("budget_carbon_left_ug", r.budget_carbon_left);
   f("train_examples", r.train_examples);
   f("train_loss", r.train_loss);
   f("eval_accuracy", r.eval_accuracy);
@@ -282,6 +343,14 @@ void VisitRound(Fields& f, Record& r) {
   f("client_energy_by_tier_uj", r.client_energy_by_tier);
   f("client_train_seconds", r.client_train_seconds);
   f("client_cpu_seconds", r.client_cpu_seconds);
+  f("client_energy_quarantined_uj", r.client_energy_quarantined);
+  Lately(f, "quarantines", r.quarantines);
+  f("client_energy_suspect_uj", r.client_energy_suspect);
+  Lately(f, "clients_suspect", r.clients_suspect);
+  Lately(f, "ledger_root", r.ledger_root);
+  VisitCarbon(f, r.client_carbon);
+  f("server_operational_ug", r.server_operational);
+  f("server_embodied_ug", r.server_embodied);
   f("server_energy_uj", r.server_energy.energy);
   f("server_energy_tier", r.server_energy.tier);
   f("server_energy_source", r.server_energy.source);
@@ -305,7 +374,17 @@ void VisitFit(Fields& f, Record& r) {
   f("width_fraction", r.fit.width_fraction);
   f("kept_parameters", r.fit_parameter_count);
   f("number_format", r.fit.number_format);
+  f("number_format_reason", r.fit_format_reason);
   f("macs_per_example", r.fit_macs);
+}
+
+template <typename Fields, typename Delivery>
+void VisitInt8(Fields& f, Delivery& d) {
+  f("int8_model_path", d.path);
+  f("int8_missing_reason", d.missing_reason);
+  f("int8_model_bytes", d.bytes);
+  f("int8_calibration_examples", d.calibration_examples);
+  f("int8_accuracy", d.accuracy);
 }
 
 // `fit` and `phases` are nested and handled by the callers.
@@ -326,6 +405,19 @@ void VisitAttempt(Fields& f, Record& r) {
   f("downlink_wire_bytes", r.downlink_wire_bytes);
   f("codec_uplink", r.codec_uplink);
   f("codec_downlink", r.codec_downlink);
+  f("site", r.site);
+  Lately(f, "energy_class", r.energy_class);
+  Lately(f, "quarantine", r.quarantine);
+  Lately(f, "suspicion", r.suspicion);
+  f("ledger_sequence", r.ledger_sequence);
+  Lately(f, "ledger_head", r.ledger_head);
+  f("operational_ug", r.carbon.operational);
+  f("embodied_ug", r.carbon.embodied);
+  f("water_l", r.carbon.water_l);
+  Lately(f, "carbon_basis", r.carbon.basis);
+  f("g_per_kwh", r.carbon.g_per_kwh);
+  Lately(f, "carbon_source", r.carbon.source);
+  f("carbon_age_seconds", r.carbon.age);
 }
 
 template <typename Fields>
@@ -343,6 +435,10 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("clients_late", t.clients_late);
   f("clients_dropped", t.clients_dropped);
   f("rejections", t.rejections);
+  f("refusals", t.refusals);
+  f("deferred_seconds", t.deferred_seconds);
+  f("budget_left_uj", t.budget_left);
+  f("budget_carbon_left_ug", t.budget_carbon_left);
   f("train_examples", t.train_examples);
   f("uplink_payload_bytes", t.uplink_payload_bytes);
   f("downlink_payload_bytes", t.downlink_payload_bytes);
@@ -359,6 +455,13 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("client_energy_by_tier_uj", t.client_energy_by_tier);
   f("client_train_seconds", t.client_train_seconds);
   f("client_cpu_seconds", t.client_cpu_seconds);
+  f("client_energy_quarantined_uj", t.client_energy_quarantined);
+  f("quarantines", t.quarantines);
+  f("client_energy_suspect_uj", t.client_energy_suspect);
+  f("clients_suspect", t.clients_suspect);
+  VisitCarbon(f, t.client_carbon);
+  f("server_operational_ug", t.server_operational);
+  f("server_embodied_ug", t.server_embodied);
   f("server_energy_uj", t.server_energy);
   f("server_energy_tier", t.server_energy_tier);
   f("server_cpu_seconds", t.server_cpu_seconds);
@@ -453,6 +556,7 @@ std::string SummaryToJson(const RunSummary& summary, const std::vector<RoundReco
   fields("simulated", summary.simulated);
   VisitTotals(fields, SumRounds(rounds));
   fields("model_path", summary.model_path);
+  VisitInt8(fields, summary.int8);
   if (summary.target_accuracy) {
     const TargetFigures figures = FiguresToTarget(rounds, *summary.target_accuracy);
     fields("target_accuracy", summary.target_accuracy);
@@ -484,6 +588,7 @@ absl::StatusOr<RunSummary> SummaryFromJson(std::string_view text, const std::str
   fields("seed", summary.seed);
   fields("simulated", summary.simulated);
   fields("model_path", summary.model_path);
+  VisitInt8(fields, summary.int8);
   fields("target_accuracy", summary.target_accuracy);
   if (!fields.problem().empty()) return Damaged(where, fields.problem());
   for (const char* name : {"machine", "config"}) {

@@ -1,6 +1,11 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+#include "fedwatt/base/digest.h"
 #include "fedwatt/report/run_record.h"
 
 namespace fedwatt {
@@ -20,20 +25,75 @@ void AddAll(bool first, std::optional<T>& sum, const std::optional<T>& value) {
     sum = sum && value ? std::optional<T>(*sum + *value) : std::nullopt;
 }
 
+std::string JoinNames(const std::string& a, const std::string& b) {
+  std::set<std::string> names;
+  for (const std::string& list : {a, b}) {
+    for (absl::string_view name : absl::StrSplit(list, '+', absl::SkipEmpty())) names.insert(std::string(name));
+  }
+  return absl::StrJoin(names, "+");
+}
+
 }  // namespace
 
+void CarbonTotals::Add(const CarbonReading& reading, bool accepted) {
+  if (accepted) AddIfKnown(embodied, reading.embodied);
+  if (!reading.operational) return;
+  const bool first = !operational && !wasted;
+  AddIfKnown(accepted ? operational : wasted, reading.operational);
+  if (accepted) AddIfKnown(water_l, reading.water_l);
+  clients += accepted;
+  basis = first ? reading.basis : std::max(basis, reading.basis);
+  source = JoinNames(source, reading.source);
+  if (reading.age) age = std::max(age.value_or(absl::ZeroDuration()), *reading.age);
+}
+
+void CarbonTotals::Add(const CarbonTotals& other) {
+  if (other.operational || other.wasted) {
+    basis = operational || wasted ? std::max(basis, other.basis) : other.basis;
+    source = JoinNames(source, other.source);
+    if (other.age) age = std::max(age.value_or(absl::ZeroDuration()), *other.age);
+  }
+  AddIfKnown(operational, other.operational);
+  AddIfKnown(embodied, other.embodied);
+  AddIfKnown(wasted, other.wasted);
+  AddIfKnown(water_l, other.water_l);
+  clients += other.clients;
+  if (other.kind) kind = other.kind;
+}
+
+std::string LedgerRoot(const std::vector<AttemptRecord>& attempts) {
+  std::vector<std::string> heads;
+  for (const AttemptRecord& attempt : attempts) {
+    if (attempt.ledger_sequence) heads.push_back(absl::StrCat(attempt.client, " ", attempt.attempt, " ", *attempt.ledger_sequence, " ", attempt.ledger_head, "\n"));
+  }
+  if (heads.empty()) return "";
+  std::sort(heads.begin(), heads.end());  // reports come in any order
+  return Sha256(absl::StrJoin(heads, "")).Hex();
+}
+
+std::optional<double> RunSci(const RunTotals& totals, double units) {
+  const CarbonTotals& carbon = totals.client_carbon;
+  const bool failures = totals.clients_rejected + totals.clients_late + totals.clients_dropped > 0;
+  if (carbon.clients < totals.clients_completed || (failures && !carbon.wasted)) return std::nullopt;
+  if (!carbon.operational) return std::nullopt;
+  return SciScore(*carbon.operational + carbon.wasted.value_or(CarbonMass()), carbon.embodied, units);
+}
+
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) {
-  std::map<double, WidthTotals, std::greater<>> widths;
-  std::map<double, double> loss_sums;
+  using Kind = std::pair<double, std::string>;  // minus the width, number format
+  std::map<Kind, WidthTotals> widths;
+  std::map<Kind, double> loss_sums;
   for (const AttemptRecord& attempt : attempts) {
     if (attempt.outcome != "accepted") continue;
-    WidthTotals& sum = widths[attempt.fit.width_fraction];
+    const Kind kind{-attempt.fit.width_fraction, attempt.fit.number_format};
+    WidthTotals& sum = widths[kind];
     if (sum.accepted++ == 0) sum.energy = Energy();
     sum.width_fraction = attempt.fit.width_fraction;
+    sum.number_format = attempt.fit.number_format;
     sum.parameter_count = std::max(sum.parameter_count, attempt.fit_parameter_count);
     if (attempt.train_examples && attempt.train_loss) {
       sum.train_examples += *attempt.train_examples;
-      double& loss_sum = loss_sums[attempt.fit.width_fraction];
+      double& loss_sum = loss_sums[kind];
       loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
       sum.train_loss = loss_sum / static_cast<double>(sum.train_examples);
     }
@@ -50,7 +110,7 @@ std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) 
     sum.downlink_payload_bytes += attempt.downlink_payload_bytes.value_or(0);
   }
   std::vector<WidthTotals> totals;
-  for (auto& [width, sum] : widths) totals.push_back(sum);
+  for (auto& [kind, sum] : widths) totals.push_back(sum);
   return totals;
 }
 
@@ -85,6 +145,10 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     t.clients_late += r.clients_late;
     t.clients_dropped += r.clients_dropped;
     for (const auto& [reason, count] : r.rejections) t.rejections[reason] += count;
+    for (const auto& [reason, count] : r.refusals) t.refusals[reason] += count;
+    t.deferred_seconds += r.deferred_seconds.value_or(0);
+    t.budget_left = r.budget_left;
+    t.budget_carbon_left = r.budget_carbon_left;
     t.train_examples += r.train_examples;
     t.uplink_payload_bytes += r.uplink_payload_bytes;
     t.downlink_payload_bytes += r.downlink_payload_bytes;
@@ -104,6 +168,13 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     for (const auto& [tier, energy] : r.client_energy_by_tier) t.client_energy_by_tier[tier] += energy;
     t.client_train_seconds += r.client_train_seconds;
     t.client_cpu_seconds += r.client_cpu_seconds;
+    AddIfKnown(t.client_energy_quarantined, r.client_energy_quarantined);
+    for (const auto& [reason, count] : r.quarantines) t.quarantines[reason] += count;
+    AddIfKnown(t.client_energy_suspect, r.client_energy_suspect);
+    t.clients_suspect += r.clients_suspect;
+    t.client_carbon.Add(r.client_carbon);
+    AddAll(first, t.server_operational, r.server_operational);
+    AddAll(first, t.server_embodied, r.server_embodied);
     AddAll(first, t.server_energy, r.server_energy.energy);
     t.server_energy_tier = first ? r.server_energy.tier : WorseTier(t.server_energy_tier, r.server_energy.tier);
     t.server_cpu_seconds += r.server_cpu_seconds;

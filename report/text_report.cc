@@ -1,9 +1,11 @@
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fedwatt/report/report.h"
+#include "carbon_lines.h"
 #include "format.h"
 #include "width_table.h"
 
@@ -47,6 +49,10 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   const int64_t failed = totals.clients_rejected + totals.clients_dropped;
   line("client attempts", absl::StrCat(totals.clients_completed, " ok, ", totals.clients_late, " late, ", failed, " failed"));
   for (const auto& [reason, count] : totals.rejections) line("", absl::StrCat(reason, ": ", count));
+  for (const auto& [reason, count] : totals.refusals) line("", absl::StrCat("not asked, ", reason, ": ", count));
+  if (totals.deferred_seconds > 0) line("waited", absl::StrCat(absl::FormatDuration(absl::Seconds(std::round(totals.deferred_seconds))), " for budgets, batteries or cleaner hours"));
+  if (totals.budget_left) line("budget left", absl::StrCat(internal::Significant(totals.budget_left->joules()), " J"));
+  if (totals.budget_carbon_left) line("budget left", absl::StrCat(internal::Significant(totals.budget_carbon_left->grams()), " g"));
   line("bytes up",
        absl::StrCat(Megabytes(totals.uplink_payload_bytes), " MB, ",
                     SavingPhrase(totals.uplink_dense_bytes, totals.uplink_payload_bytes),
@@ -80,6 +86,10 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
                                                : "not measured");
+  for (const auto& [reason, count] : totals.quarantines) line("", absl::StrCat("joules of ", count, " reports not believed: ", reason));
+  if (totals.client_energy_quarantined) line("", absl::StrCat(internal::Significant(totals.client_energy_quarantined->joules()), " J were claimed in them, and are in no sum"));
+  if (totals.clients_suspect > 0) line("", absl::StrCat("of the joules above, ", totals.client_energy_suspect ? internal::Significant(totals.client_energy_suspect->joules()) : "0", " J in ", totals.clients_suspect, " updates are of clients whose joules are unlike their class's"));
+  for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
     std::string cells;
@@ -87,6 +97,8 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
     absl::StripTrailingAsciiWhitespace(&cells);
     line(std::exchange(title, ""), cells);
   }
+  title = "number formats";
+  for (const std::string& reason : internal::FormatReasons(run.attempts)) line(std::exchange(title, ""), reason);
   if (run.summary && run.summary->target_accuracy) {
     const double target = *run.summary->target_accuracy;
     const TargetFigures figures = FiguresToTarget(run.rounds, target);
@@ -104,6 +116,12 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
     for (const auto& [name, value] : run.summary->machine_facts) line(name, value);
     for (const auto& [name, reason] : run.summary->meters_refused) line("no meter", absl::StrCat(name, ": ", reason));
     if (!run.summary->model_path.empty()) line("model", run.summary->model_path);
+    const Int8Delivery& int8 = run.summary->int8;
+    if (int8.path) {
+      line("int8 model", absl::StrCat(*int8.path, int8.bytes ? absl::StrCat(", ", Megabytes(*int8.bytes), " MB") : "",
+                                      int8.accuracy ? absl::StrCat(", accuracy ", FixedOrDash(int8.accuracy, 4)) : ""));
+    }
+    if (int8.missing_reason) line("int8 model", *int8.missing_reason);
   }
   return out;
 }

@@ -1,4 +1,4 @@
-// What clients of each width learned and cost, as cells; private to the room.
+// What clients of each width and number format learned and cost, as cells; private to the room.
 #ifndef FEDWATT_REPORT_WIDTH_TABLE_H_
 #define FEDWATT_REPORT_WIDTH_TABLE_H_
 
@@ -9,8 +9,12 @@
 
 namespace fedwatt::internal {
 
-// A header and a row a width, all of the same length. Empty when everybody trained the whole model.
+// A header and a row for each width and number format, all of the same length. Empty when everybody trained the whole model in float32.
 std::vector<std::vector<std::string>> WidthTable(const std::vector<AttemptRecord>& attempts);
+
+// Why accepted attempts trained in their number formats: "float32, 12 attempts: this processor has no bfloat16 instructions", the most frequent first, at most
+// five. Empty where nobody gave a reason. What clients said is stripped of control characters.
+std::vector<std::string> FormatReasons(const std::vector<AttemptRecord>& attempts);
 
 }  // namespace fedwatt::internal
 

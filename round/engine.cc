@@ -40,7 +40,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   if (options.target_accuracy.has_value() && !(*options.target_accuracy > 0 && *options.target_accuracy <= 1)) {
     return OutOfRange("target_accuracy", "(0, 1]", *options.target_accuracy);
   }
-  return SelectionPolicies().Find(options.selection_policy).status();
+  FEDWATT_RETURN_IF_ERROR(ValidateBudgetOptions(options.budget));
+  return ValidateSelectionOptions(options.selection);
 }
 
 std::string_view RoundPhaseName(RoundPhase phase) {
@@ -67,24 +68,32 @@ int64_t EngineState::QuorumCount() const {
 
 Engine::Engine(EngineOptions options) {
   state_.round = options.next_round;
+  state_.budget = Budget(options.budget);
   state_.options = std::move(options);
 }
 
 absl::StatusOr<Engine> Engine::Create(EngineOptions options) {
   FEDWATT_RETURN_IF_ERROR(ValidateEngineOptions(options));
-  return Engine(std::move(options));
+  Engine engine(std::move(options));
+  FEDWATT_RETURN_IF_ERROR(internal::Recall(engine.state_));
+  return engine;
 }
 
 Effects Engine::Handle(const Event& event, absl::Time now) {
   using namespace internal;  // NOLINT: the phases' entry points
   Effects effects;
   if (finished()) return effects;
+  state_.now = now;
   std::visit(
       Overloaded{
           [&](const MemberJoined& joined) {
             Member& member = state_.members[joined.partition];
             member.partition = joined.partition;
             member.client = joined.client;
+            member.site = joined.site;
+            member.max_power = joined.max_power;
+            member.battery_fraction = joined.battery_fraction;
+            member.charging = joined.charging;
             OnMembersChanged(state_, now, effects);
           },
           [&](const MemberLeft& left) {
@@ -96,6 +105,14 @@ Effects Engine::Handle(const Event& event, absl::Time now) {
                 return;
               }
             }
+          },
+          [&](const MemberSupply& supply) {
+            auto member = state_.members.find(supply.partition);
+            if (member == state_.members.end()) return;
+            member->second.battery_fraction = supply.battery_fraction;
+            member->second.charging = supply.charging;
+            // It may be the one that a round has waited for.
+            if (state_.waiting_since.has_value()) OnMembersChanged(state_, now, effects);
           },
           [&](const UpdateArrived& arrived) {
             if (state_.phase == RoundPhase::kCollect) OnUpdateArrived(state_, arrived, now, effects);

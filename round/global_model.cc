@@ -30,14 +30,12 @@ absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::st
                          Rejection::kOversize);
   }
   FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, plan.limits.max_update_bytes));
-  if (view.header.kind != ContainerKind::kUpdate || view.header.layout_digest != plan.layout_digest) {
-    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: made for layout ", view.header.layout_digest.Hex().substr(0, 12),
-                                                                 ", the plan names ", plan.layout_digest.Hex().substr(0, 12))),
+  if (view.header.kind != ContainerKind::kUpdate || !view.IsFor(plan.layout_digest)) {
+    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: not one for the layout that the plan names, ", plan.layout_digest.Hex().substr(0, 12))),
                          Rejection::kWrongLayout);
   }
-  if (view.header.codec != plan.uplink_codec) {
-    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: encoded by '", view.header.codec, "', the plan asks for '",
-                                                                 plan.uplink_codec, "'")),
+  if (!view.IsBy(plan.uplink_codec)) {
+    return WithRejection(absl::InvalidArgumentError(absl::StrCat("update: not encoded by '", plan.uplink_codec, "' as the plan asks")),
                          Rejection::kWrongCodec);
   }
   FEDWATT_ASSIGN_OR_RETURN(Pipeline pipeline, Pipeline::Create(plan.uplink_codec));
@@ -185,12 +183,7 @@ absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
   return absl::OkStatus();
 }
 
-void GlobalModel::NoteUpdate(int64_t bytes, int64_t parameter_count) {
-  ContainerHeader header;
-  header.kind = ContainerKind::kUpdate;
-  header.codec = options_.plan.uplink_codec;
-  rate_.NoteUpdate(bytes - static_cast<int64_t>(WriteContainer(header, "").size()), parameter_count);
-}
+void GlobalModel::NoteUpdate(int64_t bytes, int64_t parameter_count) { rate_.NoteUpdate(PayloadBytes(bytes), parameter_count); }
 
 std::vector<std::string> GlobalModel::downlinks() const {
   std::vector<std::string> specs{options_.plan.downlink_codec};

@@ -1,6 +1,7 @@
 #include "fedwatt/round/model_chain.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -23,6 +24,8 @@ constexpr int kLeastExponent = 3;
 constexpr int kGrowthExponent = 5;
 constexpr int kGreatestExponent = 60;
 constexpr double kLeastStep = 0x1p-18, kGreatestStep = 0x1p3;
+// In a delta's 16 bits of step, where a sign would be.
+constexpr uint16_t kHasBasis = 0x8000;
 // Increments that are summed may share no step but a small one.
 constexpr double kLeastCommonStep = kLeastStep / 32;
 // How strongly one round's rate moves the dead zone, and where the step takes over.
@@ -254,15 +257,18 @@ absl::StatusOr<ChainPosition> ReadChainPosition(const ParameterLayout& layout, s
 absl::Status ApplyChainDelta(const ParameterLayout& layout, std::string_view payload, ChainPosition& position) {
   FEDWATT_CHECK(static_cast<int64_t>(position.coefficients.size()) == layout.value_count());
   ByteReader reader(payload, "chain delta");
-  FEDWATT_ASSIGN_OR_RETURN(float step, reader.Get<float>("step"));
+  FEDWATT_ASSIGN_OR_RETURN(uint16_t step_bits, reader.Get<uint16_t>("step"));
+  const bool has_basis = (step_bits & kHasBasis) != 0;
+  const float step = std::bit_cast<float>(static_cast<uint32_t>(step_bits & ~kHasBasis) << 16);
   if (!(step >= kLeastCommonStep && step <= kGreatestStep)) return absl::DataLossError(absl::StrCat("chain delta: step ", step, " is out of range"));
-  FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(BasisBytes(layout), "basis"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view basis, reader.GetBytes(has_basis ? BasisBytes(layout) : 0, "basis"));
   if (position.basis.empty()) {
+    if (!has_basis) return absl::DataLossError("chain delta: from version 0, but without a basis");
     FEDWATT_RETURN_IF_ERROR(CheckBasis(layout, basis, "chain delta"));
     position.basis = std::string(basis);
     position.coefficients = StartIn(layout, basis, std::move(position.coefficients));
     position.moved.assign(position.coefficients.size(), 0);
-  } else if (position.basis != basis) {
+  } else if (has_basis && position.basis != basis) {
     return absl::DataLossError("chain delta: in another basis than the version held");
   }
   FEDWATT_CHECK(position.moved.size() == position.coefficients.size());
@@ -459,8 +465,12 @@ absl::StatusOr<ChainDelta> ModelChain::DeltaFrom(const Digest& held) const {
     symbols.symbols.push_back(static_cast<int32_t>(moved.empty() ? increment[at] : Onwards(moved[at], increment[at])));
   }
   ByteWriter writer;
-  writer.Put<float>(static_cast<float>(step));
-  writer.PutBytes(position_.basis.empty() ? std::string(BasisBytes(layout_), '\0') : position_.basis);
+  const uint32_t step_bits = std::bit_cast<uint32_t>(static_cast<float>(step));
+  FEDWATT_CHECK((step_bits & 0xffff) == 0);  // a step has at most kStepBits significant bits, as has what steps have in common
+  // Whoever is past version 0 knows the basis.
+  const bool has_basis = held == initial_digest_;
+  writer.Put<uint16_t>(static_cast<uint16_t>(step_bits >> 16 | (has_basis ? kHasBasis : 0)));
+  if (has_basis) writer.PutBytes(position_.basis.empty() ? std::string(BasisBytes(layout_), '\0') : position_.basis);
   ForEachEntry(layout_, EntryKind::kAveragedBuffer, [&](size_t offset, size_t count) {
     writer.PutBytes({reinterpret_cast<const char*>(position_.coefficients.data() + offset), count * sizeof(float)});
   });

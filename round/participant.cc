@@ -49,8 +49,8 @@ absl::StatusOr<DecodedModel> DecodeModel(std::string_view container, int64_t max
 absl::Status ApplyModelDelta(std::string_view container, int64_t max_bytes, DecodedModel& model) {
   FEDWATT_ASSIGN_OR_RETURN(ContainerView view, ParseContainer(container, max_bytes));
   if (view.header.kind != ContainerKind::kModelDelta) return absl::InvalidArgumentError("model delta: another kind of container");
-  if (view.header.layout_digest != model.layout.digest()) return absl::InvalidArgumentError("model delta: of another layout than the model held");
-  if (view.header.codec != kChainStage) return absl::InvalidArgumentError(absl::StrCat("model delta: coded by '", view.header.codec, "', expected 'chain'"));
+  if (!view.IsFor(model.layout.digest())) return absl::InvalidArgumentError("model delta: of another layout than the model held");
+  if (!view.IsBy(kChainStage)) return absl::InvalidArgumentError(absl::StrCat("model delta: not coded by '", std::string(kChainStage), "'"));
   if (!model.position.has_value()) model.position = ChainPosition{"", std::move(model.values)};
   FEDWATT_RETURN_IF_ERROR(ApplyChainDelta(model.layout, view.payload, *model.position));
   model.values = ChainValues(model.layout, *model.position);

@@ -172,6 +172,7 @@ v1::Plan ToProto(const Plan& plan) {
       one.set_end(range.end);
     }
   }
+  architecture.set_quantization(plan.architecture.quantization);
   if (plan.architecture.archive_digest != Digest()) architecture.set_archive_digest(plan.architecture.archive_digest.Raw());
   proto.set_layout_digest(plan.layout_digest.Raw());
   v1::TrainingRecipe& recipe = *proto.mutable_recipe();
@@ -213,6 +214,7 @@ absl::StatusOr<Plan> FromProto(const v1::Plan& proto) {
   if (!architecture.archive_digest().empty()) {
     FEDWATT_ASSIGN_OR_RETURN(plan.architecture.archive_digest, DigestFromProto(architecture.archive_digest(), "plan.architecture.archive_digest"));
   }
+  plan.architecture.quantization = architecture.quantization();
   FEDWATT_ASSIGN_OR_RETURN(plan.layout_digest, DigestFromProto(proto.layout_digest(), "plan.layout_digest"));
   const v1::TrainingRecipe& recipe = proto.recipe();
   plan.recipe.local_epochs = recipe.local_epochs();

@@ -49,6 +49,20 @@ int64_t FileBytes(const std::string& path) {
 
 std::string RoundsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/rounds.jsonl"); }
 
+// What of a stored or fresh attempt the statistical check looks at.
+ReportClaim ClaimOf(const AttemptRecord& record) {
+  ReportClaim claim;
+  claim.client = record.client;
+  claim.energy_class = record.energy_class;
+  claim.energy = AttemptEnergy(record).energy;
+  for (const PhaseSpan& span : record.phases) {
+    claim.wall += span.wall;
+    if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
+  }
+  claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
+  return claim;
+}
+
 }  // namespace
 
 v1::RoundSummary SummaryOf(const RoundRecord& record) {
@@ -95,6 +109,9 @@ Coordinator::~Coordinator() {
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* options, Loop* loop, SecurityDirectory* security) {
   std::unique_ptr<Coordinator> self(new Coordinator(options, loop, security));
   if (options->out_directory.empty()) return absl::InvalidArgumentError("out: the coordinator needs a folder for its record and its state");
+  if (options->carbon_site && (options->engine.carbon == nullptr || !options->engine.carbon->FindSite(*options->carbon_site))) {
+    return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", *options->carbon_site, "' is not one of carbon.sites"));
+  }
   if (options->archive != nullptr) {
     self->archive_digest_ = Sha256(*options->archive);
     options->model.plan.architecture.archive_digest = *self->archive_digest_;
@@ -107,6 +124,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
 
   options->engine.run_id = self->store_->run_id();
   options->engine.incarnation = self->store_->incarnation();
+  options->engine.memory = self->store_->memory();
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
   options->engine.evaluates = options->engine.evaluates &&
                               (options->federated_evaluation || (options->evaluation_trainer != nullptr && options->evaluation_data.has_value()));
@@ -119,6 +137,16 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
+  // What was anchored and learned before. A record that does not read is the report's trouble, not the run's: the checks then start anew.
+  if (absl::StatusOr<RunRecord> record = ReadRunRecord(options->out_directory); record.ok()) {
+    for (const AttemptRecord& attempt : record->attempts) {
+      if (attempt.quarantine.empty() && !attempt.energy_class.empty()) self->plausibility_.Learn(ClaimOf(attempt));
+      if (absl::StatusOr<Digest> head = Digest::FromHex(attempt.ledger_head); head.ok() && attempt.ledger_sequence) {
+        LedgerHead& newest = self->ledger_heads_[HistoryKey(attempt.client, attempt.partition)];
+        if (*attempt.ledger_sequence > newest.sequence) newest = LedgerHead{*attempt.ledger_sequence, {}, *head};
+      }
+    }
+  }
   // A crash between a round's line and its commit left a line of a round that will be run again.
   const int64_t keep = rounds.empty() ? 0 : rounds.back().rounds_file_bytes;
   if (FileBytes(RoundsFile(*options)) > keep) {
@@ -163,6 +191,7 @@ void Coordinator::Start() {
     }
   }
   cpu_at_round_start_ = ProcessCpuTime();
+  server_energy_from_ = clock_->Now();
   if (store_->incarnation() > 0) {
     Log(options_->log, LogLevel::kInfo, absl::StrCat("run ", run_id(), " continues with round ", engine_->state().round));
   }
@@ -193,12 +222,9 @@ RunOutcome Coordinator::Close() {
   summary.run_id = run_id();
   summary.model_path = archive_->last_path();
   if (options_->on_finish) {
-    absl::StatusOr<std::string> path = options_->on_finish(*model_->published());
-    if (path.ok()) {
-      summary.model_path = *path;
-    } else {
-      Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", path.status().ToString()));
-      if (outcome.status.ok()) outcome.status = path.status();
+    if (absl::Status written = options_->on_finish(*model_->published(), summary); !written.ok()) {
+      Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", written.ToString()));
+      if (outcome.status.ok()) outcome.status = written;
     }
   }
   if (absl::Status written = writer_->WriteSummary(summary); !written.ok() && outcome.status.ok()) outcome.status = written;
@@ -250,6 +276,11 @@ void Coordinator::Feed(Event event) {
   UpdateSnapshot();
 }
 
+void Coordinator::Execute(const Remember& effect) {
+  // A reservation that is not on disk could be spent twice.
+  if (absl::Status kept = store_->Remember(effect.entries); !kept.ok()) FailRun(kept);
+}
+
 void Coordinator::Execute(const StartAttempt& effect) {
   if (std::exchange(selected_round_, effect.round) != effect.round) {
     if (options_->client_learning_rate_at) model_->SetLearningRate(options_->client_learning_rate_at(effect.round));
@@ -266,12 +297,16 @@ void Coordinator::Execute(const StartAttempt& effect) {
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
+  DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
   attempt.session = session.id;
   attempt.deadline = effect.deadline;
   attempt.assigned = clock_->Monotonic();
+  attempt.assigned_at = clock_->Now();
+  attempt.site = session.site;
+  attempt.device_kind = session.device_kind;
   attempt.upload = std::make_shared<Upload>(absl::StrCat(store_->uploads_directory(), "/", effect.attempt, ".part"),
                                             model_->plan().limits.max_update_bytes);
   attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
@@ -283,12 +318,13 @@ void Coordinator::Execute(const StartAttempt& effect) {
 void Coordinator::Execute(const Fold& effect) {
   const OpenAttempt& attempt = open_.at(effect.attempt);
   const int64_t example_count = attempt.record.train_examples.value_or(0);
+  const std::optional<double> train_loss = attempt.record.train_loss;
   pool_->Fold({attempt.fitted, attempt.upload->path(), example_count, attempt.round, attempt.partition,
-               [this, id = effect.attempt, example_count, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
-                 loop_->Post([this, id, example_count, status = std::move(status), bytes = keep->total_bytes(), values] {
+               [this, id = effect.attempt, example_count, train_loss, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
+                 loop_->Post([this, id, example_count, train_loss, status = std::move(status), bytes = keep->total_bytes(), values] {
                    if (status.ok()) model_->NoteUpdate(bytes, values);
                    if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
-                   Feed(FoldFinished{id, status, example_count});
+                   Feed(FoldFinished{id, status, example_count, train_loss});
                  });
                }});
 }
@@ -299,6 +335,29 @@ void Coordinator::DescribeFit(const FittedPlan& fitted, AttemptRecord& record) {
   record.fit_macs = fitted.macs_per_example;
   record.codec_uplink = fitted.plan.uplink_codec;
   record.codec_downlink = fitted.plan.downlink_codec;
+}
+
+void Coordinator::Judge(OpenAttempt& attempt) {
+  AttemptRecord& record = attempt.record;
+  for (const PhaseSpan& span : record.phases) {
+    if (span.phase == Phase::kTrain && !span.energy.missing()) record.energy_class = absl::StrCat(span.energy.source, " ", span.energy.domain, " ", attempt.device_kind);
+  }
+  ReportClaim claim = ClaimOf(record);
+  claim.elapsed = *attempt.reported - attempt.assigned;
+  claim.max_power = options_->engine.budget.max_power;
+  // A client that gave up before its upload claims none, whatever had arrived.
+  claim.received_bytes = attempt.claimed_uplink_bytes == 0 && record.outcome != "accepted" ? 0 : attempt.upload->received_bytes();
+  claim.sent_bytes = attempt.downloaded_bytes->load();
+  claim.uplink_payload_bytes = attempt.claimed_uplink_bytes.value_or(claim.received_bytes);
+  claim.downlink_payload_bytes = attempt.claimed_downlink_bytes.value_or(claim.sent_bytes);
+  if (record.quarantine.empty()) record.quarantine = PlausibilityChecker::Impossible(claim);
+  if (record.quarantine.empty()) {
+    plausibility_.Learn(claim);
+    record.suspicion = plausibility_.Conspicuous(record.client);
+  }
+  if (!record.quarantine.empty() || !record.suspicion.empty()) {
+    Log(options_->log, LogLevel::kWarning, absl::StrCat("round ", record.round, ": joules of ", record.client, record.quarantine.empty() ? " are odd: " : " are not believed: ", record.quarantine, record.suspicion));
+  }
 }
 
 void Coordinator::Execute(const EndAttempt& effect) {
@@ -315,11 +374,15 @@ void Coordinator::Execute(const EndAttempt& effect) {
   record.attempt = effect.attempt;
   record.outcome = effect.outcome;
   record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
-  DescribeFit(*attempt.fitted, record);
   // What moved is counted here; a client's own figures are only its view.
   const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
   record.uplink_payload_bytes = uploaded;
   record.downlink_payload_bytes = downloaded;
+  if (attempt.site.has_value()) {
+    record.site = options_->engine.carbon->sites()[*attempt.site].name;
+    record.carbon = options_->engine.carbon->Account(*attempt.site, AttemptEnergy(record).energy, attempt.assigned_at, clock_->Now());
+  }
+  if (attempt.reported) Judge(attempt);
   const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
   const double download_share =
       attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
@@ -461,6 +524,16 @@ void Coordinator::FillRecord(RoundRecord& record) {
     }
   }
   if (options_->meter != nullptr) record.server_energy = options_->meter->Read();
+  const absl::Time from = std::exchange(server_energy_from_, clock_->Now());
+  if (options_->engine.carbon != nullptr) {
+    record.client_carbon.kind = options_->engine.carbon->kind();
+    if (options_->carbon_site) {
+      const size_t site = *options_->engine.carbon->FindSite(*options_->carbon_site);
+      const CarbonReading carbon = options_->engine.carbon->Account(site, record.server_energy.energy, from, server_energy_from_);
+      record.server_operational = carbon.operational;
+      record.server_embodied = carbon.embodied;
+    }
+  }
   const absl::Duration cpu = ProcessCpuTime();
   record.server_cpu_seconds = absl::ToDoubleSeconds(cpu - cpu_at_round_start_);
   cpu_at_round_start_ = cpu;

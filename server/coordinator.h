@@ -17,6 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "fedwatt/energy/ledger.h"
+#include "fedwatt/energy/plausibility.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/engine.h"
 #include "fedwatt/round/global_model.h"
@@ -128,6 +130,9 @@ class Coordinator {
     int64_t stream_count = 0;       // uploads under way
     Loop::TimerId grace = 0;
     DeviceReport device;               // as the client checked in
+    std::string device_kind;           // likewise: devices whose joules may be compared
+    std::optional<size_t> site;        // likewise, of engine.carbon
+    MemberSupply supply;               // as the engine was told
     std::vector<Digest> held_models;   // as the client said last
     bool whole_model = false;
     std::string held_plan_id;  // likewise
@@ -148,12 +153,17 @@ class Coordinator {
     std::shared_ptr<const FittedPlan> fitted;  // what is to be trained
     absl::Time deadline;
     absl::Duration assigned;
+    absl::Time assigned_at;
+    std::optional<size_t> site;
     std::shared_ptr<Upload> upload;
     std::shared_ptr<std::atomic<int64_t>> downloaded_bytes;
     bool told = false;              // the client has heard of its work
     int64_t offered_bytes = 0;      // of the container that leads to the model
-    AttemptRecord record;           // filled by the report
+    AttemptRecord record;           // what is to be trained; the report fills in the rest
     std::string report_request;     // request_id; "" before the report
+    std::optional<absl::Duration> reported;  // when
+    std::optional<int64_t> claimed_uplink_bytes, claimed_downlink_bytes;  // unset: the client says nothing of bytes
+    std::string device_kind;
     std::optional<HeldReport> held;
     std::string message;            // why it was refused, for people
     bool duplicate_noted = false;
@@ -183,6 +193,7 @@ class Coordinator {
 
   // coordinator.cc: the engine's effects.
   void Feed(Event event);
+  void Execute(const Remember& effect);
   void Execute(const StartAttempt& effect);
   void Execute(const Fold& effect);
   void Execute(const EndAttempt& effect);
@@ -210,6 +221,8 @@ class Coordinator {
   absl::StatusOr<Session*> FindSession(const std::string& id);
   std::optional<v1::CheckInResponse::Refused> CheckInRefusal(const v1::CheckInRequest& request) const;
   void EndSession(const std::string& id, std::string_view why);
+  // Tells the engine of a supply that has changed.
+  void NoteSupply(Session& session, const v1::EnergyState& state);
   void StartGrace(Session& session);
   // A call of the session is held or streaming.
   bool Busy(const Session& session) const;
@@ -224,6 +237,10 @@ class Coordinator {
   // Why nothing is wanted of an attempt that is not open.
   Rejection UnwantedReason(const Session& session, const std::string& attempt);
   absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
+  // Whether the report is what its client's ledger says, and goes on from what that said before: "" or why its joules are not believed.
+  std::string CheckLedger(const v1::ReportRequest& request, OpenAttempt& attempt);
+  // Whether the reported joules can be believed; fills record.quarantine, suspicion and energy_class.
+  void Judge(OpenAttempt& attempt);
   // The update inside a report, as if it had been uploaded.
   static absl::Status TakeInlineUpdate(const std::string& update, Upload& upload);
   // Of an OpenAttempt or an EndedAttempt.
@@ -255,6 +272,7 @@ class Coordinator {
   std::optional<SocketByteCounter> wire_counter_;
   WireBytes wire_at_round_start_;
   absl::Duration cpu_at_round_start_;
+  absl::Time server_energy_from_;  // when the coordinator's meter was read last
   absl::Duration handled_at_;  // when the engine was given the event whose effects are executed
   int64_t selected_round_ = 0;
   double select_seconds_ = 0;
@@ -267,6 +285,8 @@ class Coordinator {
   Loop::TimerId round_timer_ = 0;
   std::map<std::string, Session> sessions_;
   std::map<int64_t, std::string> session_of_partition_;
+  std::map<std::string, LedgerHead> ledger_heads_;  // by HistoryKey(): the newest anchored one
+  PlausibilityChecker plausibility_;
   std::map<CallId, std::string> session_of_wait_;  // held WaitForWork calls
   std::map<std::string, OpenAttempt> open_;
   std::map<std::string, EndedAttempt> ended_;

@@ -10,6 +10,7 @@
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/held_plan.h"
+#include "fedwatt/rpc/ledger_conversion.h"
 #include "fedwatt/rpc/status_conversion.h"
 
 namespace fedwatt::internal {
@@ -46,6 +47,13 @@ std::vector<std::string> NeededStages(const GlobalModel& model) {
     }
   }
   return names;
+}
+
+// What is no fraction is not known.
+MemberSupply SupplyOf(int64_t partition, const v1::EnergyState& state) {
+  MemberSupply supply{partition, std::nullopt, state.charging()};
+  if (state.has_battery_fraction() && state.battery_fraction() >= 0 && state.battery_fraction() <= 1) supply.battery_fraction = state.battery_fraction();
+  return supply;
 }
 
 template <typename List>
@@ -172,6 +180,13 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
     session.evaluation_example_count = request.capabilities().evaluation_example_count();
     if (request.capabilities().has_memory_bytes()) session.device.memory_bytes = request.capabilities().memory_bytes();
+    if (const std::string& site = request.capabilities().site(); options_->engine.carbon != nullptr) {
+      session.site = options_->engine.carbon->FindSite(site);
+      if (!session.site && !site.empty()) {
+        Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", partition, " stands at '", TruncateUtf8(site, kMaxIdBytes), "', which is not one of carbon.sites; its grams are not known"));
+      }
+    }
+    session.device_kind = TruncateUtf8(absl::StrCat(request.capabilities().core_count(), " cores ", request.capabilities().instruction_sets()), kMaxIdBytes);
     session.check_in_request = request.request_id();
     session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
     sessions_.emplace(id, std::move(session));
@@ -191,8 +206,10 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   *accepted->mutable_watch_after_duration() = ToProto(options_->watch_after);
   accepted->set_max_inline_update_bytes(kMaxInlineBytes);
   const std::string pseudonym = session.pseudonym;
+  if (!repeated) session.supply = SupplyOf(partition, request.energy_state());
+  const MemberJoined joined{partition, pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging};
   done(absl::OkStatus());
-  if (!repeated) Feed(MemberJoined{partition, pseudonym});
+  if (!repeated) Feed(joined);
 }
 
 void Coordinator::EndSession(const std::string& id, std::string_view why) {
@@ -206,6 +223,13 @@ void Coordinator::EndSession(const std::string& id, std::string_view why) {
   if (auto open = open_.find(session.attempt); open != open_.end()) open->second.message = std::string(why);
   if (evaluation_.has_value() && evaluation_->pending.erase(session.evaluation) > 0) FinishEvaluationIfComplete();
   Feed(MemberLeft{session.partition});
+}
+
+void Coordinator::NoteSupply(Session& session, const v1::EnergyState& state) {
+  const MemberSupply supply = SupplyOf(session.partition, state);
+  if (supply.battery_fraction == session.supply.battery_fraction && supply.charging == session.supply.charging) return;
+  session.supply = supply;
+  Feed(supply);
 }
 
 void Coordinator::StartGrace(Session& session) {
@@ -343,6 +367,7 @@ void Coordinator::WaitForWork(CallId call, const v1::WaitForWorkRequest& request
     it->second.wait->response->mutable_wait();
     EndWait(it->second, absl::OkStatus());
   });
+  NoteSupply(session, request.energy_state());
 }
 
 // ---- Attempts.
@@ -499,8 +524,31 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
       record.train_loss = request.completed().mean_loss();
     }
     record.completed_work = !request.completed().partial();
+    const std::string& format = request.completed().number_format();
+    const std::string& reason = request.completed().number_format_reason();
+    if (!format.empty() && !IsNumberFormat(format)) {
+      return absl::InvalidArgumentError(absl::StrCat("completed.number_format: expected float32 or bfloat16, got '", TruncateUtf8(format, 64), "'"));
+    }
+    if (reason.size() > 256) return absl::InvalidArgumentError(absl::StrCat("completed.number_format_reason: ", reason.size(), " bytes, expected at most 256"));
+    record.fit.number_format = format.empty() ? "float32" : format;
+    if (!reason.empty()) record.fit_format_reason = reason;
   }
   return absl::OkStatus();
+}
+
+std::string Coordinator::CheckLedger(const v1::ReportRequest& request, OpenAttempt& attempt) {
+  if (!request.has_ledger()) return "";  // a client that keeps none
+  absl::StatusOr<LedgerHead> position = PositionOf(request.ledger());
+  absl::StatusOr<LedgerRecord> record = LedgerRecordOf(request, run_id(), attempt.pseudonym, attempt.round);
+  if (!position.ok() || !record.ok()) return "ledger_malformed";
+  const LedgerHead expected = NextHead(LedgerHead{position->sequence - 1, {}, position->previous}, LedgerPayload(*record));
+  if (expected.head != position->head) return "ledger_head";
+  attempt.record.ledger_sequence = position->sequence;
+  attempt.record.ledger_head = position->head.Hex();
+  const LedgerHead last = std::exchange(ledger_heads_[HistoryKey(attempt.pseudonym, attempt.partition)], *position);
+  // Records of attempts that were cancelled lie between reports; what was anchored may not be rewritten or go back.
+  if (position->sequence <= last.sequence || (position->sequence == last.sequence + 1 && position->previous != last.head)) return "ledger_rewritten";
+  return "";
 }
 
 absl::Status Coordinator::TakeInlineUpdate(const std::string& update, Upload& upload) {
@@ -565,22 +613,28 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
   }
   if (absl::Status taken = TakeReport(request, *attempt); !taken.ok()) return done(taken);
   attempt->report_request = request.request_id();
+  attempt->reported = clock_->Monotonic();
+  if (request.has_transfer()) {
+    attempt->claimed_uplink_bytes = request.transfer().uplink_payload_bytes();
+    attempt->claimed_downlink_bytes = request.transfer().downlink_payload_bytes();
+  }
+  attempt->record.quarantine = CheckLedger(request, *attempt);
   attempt->held.emplace(HeldReport{call, response, std::move(done)});
   // From here on only Execute(EndAttempt) ends the call.
   if (request.has_completed()) {
     if (update.empty() && request.completed().payload_sha256() != attempt->upload->digest().Raw()) {
       attempt->message = "the bytes received are not those that the report names";
-      return Feed(AttemptFailed{id, Rejection::kDigestMismatch});
+      return Feed(AttemptFailed{id, Rejection::kDigestMismatch, AttemptEnergy(attempt->record).energy});
     }
-    return Feed(UpdateArrived{id});
+    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy});
   }
   if (request.has_failed()) {
     attempt->message = TruncateUtf8(request.failed().message(), 1024);
     Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
-    return Feed(AttemptFailed{id, Rejection::kClientError});
+    return Feed(AttemptFailed{id, Rejection::kClientError, AttemptEnergy(attempt->record).energy});
   }
   attempt->message = TruncateUtf8(request.withdrawn().condition(), 1024);
-  Feed(AttemptFailed{id, Rejection::kWithdrawn});
+  Feed(AttemptFailed{id, Rejection::kWithdrawn, AttemptEnergy(attempt->record).energy});
 }
 
 void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v1::ReportEvaluationResponse* response, const Done& done) {

@@ -18,7 +18,19 @@ void RoundLedger::Add(const AttemptRecord& attempt, absl::Duration elapsed, int6
   downlink_payload_bytes_ += attempt.downlink_payload_bytes.value_or(0);
   uplink_dense_bytes_ += uplink_dense_bytes;
   downlink_dense_bytes_ += downlink_dense_bytes;
-  const EnergyReading energy = AttemptEnergy(attempt);
+  EnergyReading energy = AttemptEnergy(attempt);
+  if (attempt.ledger_sequence) heads_.push_back({.client = attempt.client, .attempt = attempt.attempt, .ledger_sequence = attempt.ledger_sequence, .ledger_head = attempt.ledger_head});
+  if (!attempt.quarantine.empty()) {
+    // Neither its joules nor a guess in their place: the attempt is then one that did not meter.
+    ++quarantines_[attempt.quarantine];
+    if (energy.energy) quarantined_ = quarantined_.value_or(Energy()) + *energy.energy;
+    energy = EnergyReading{};
+  }
+  if (!attempt.suspicion.empty() && attempt.outcome == "accepted" && energy.energy) {
+    suspect_ = suspect_.value_or(Energy()) + *energy.energy;
+    ++suspects_;
+  }
+  carbon_.Add(attempt.carbon, attempt.outcome == "accepted");
   if (attempt.outcome != "accepted") {
     if (!energy.missing()) {
       wasted_ += *energy.energy;
@@ -70,9 +82,19 @@ void RoundLedger::Fill(RoundRecord& record) {
     if (unmetered_waste_ > absl::ZeroDuration() && metered_wall_ > absl::ZeroDuration()) {
       wasted_ += (energy_ / metered_wall_) * unmetered_waste_;
       any_wasted_ = true;
+      // The same holds for its grams, where all the others' are known.
+      if (carbon_.operational && carbon_.clients == metered_count_) {
+        carbon_.wasted = carbon_.wasted.value_or(CarbonMass()) + GramsOfCarbon(carbon_.operational->grams() * absl::FDivDuration(unmetered_waste_, metered_wall_));
+      }
     }
   }
   if (any_wasted_) record.client_energy_wasted = wasted_;
+  record.client_carbon = carbon_;
+  record.client_energy_quarantined = quarantined_;
+  record.quarantines = quarantines_;
+  record.client_energy_suspect = suspect_;
+  record.clients_suspect = suspects_;
+  record.ledger_root = LedgerRoot(heads_);
   *this = RoundLedger();
 }
 

@@ -37,6 +37,12 @@ class RoundLedger {
   bool any_wasted_ = false;
   absl::Duration unmetered_waste_;
   absl::Duration train_, cpu_;
+  CarbonTotals carbon_;
+  std::optional<Energy> quarantined_;
+  std::map<std::string, int64_t> quarantines_;
+  std::optional<Energy> suspect_;
+  int64_t suspects_ = 0;
+  std::vector<AttemptRecord> heads_;  // only what LedgerRoot() looks at
 };
 
 }  // namespace fedwatt::internal

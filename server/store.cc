@@ -134,7 +134,8 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
   FEDWATT_RETURN_IF_ERROR(
       Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
               "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
-              " accuracy REAL, rounds_file_bytes INTEGER NOT NULL, summary BLOB NOT NULL)"));
+              " accuracy REAL, rounds_file_bytes INTEGER NOT NULL, summary BLOB NOT NULL);"
+              "CREATE TABLE IF NOT EXISTS memory (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"));
   std::map<std::string, std::string> meta;
   {
     FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "SELECT key, value FROM meta"));
@@ -164,6 +165,14 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
   FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
   std::move(rollback).Cancel();
 
+  {
+    FEDWATT_ASSIGN_OR_RETURN(Statement remembered, Statement::Prepare(database_, "SELECT key, value FROM memory"));
+    for (;;) {
+      FEDWATT_ASSIGN_OR_RETURN(bool row, remembered.Step());
+      if (!row) break;
+      memory_[remembered.Text(0)] = remembered.Text(1);
+    }
+  }
   FEDWATT_ASSIGN_OR_RETURN(Statement statement,
                            Statement::Prepare(database_, "SELECT round, committed, model_digest, accuracy, rounds_file_bytes, summary"
                                                          " FROM rounds ORDER BY round"));
@@ -172,6 +181,20 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
     if (!row) return absl::OkStatus();
     rounds_.push_back({statement.Int(0), statement.Int(1) != 0, statement.Text(2), statement.Double(3), statement.Int(4), statement.Text(5)});
   }
+}
+
+absl::Status Store::Remember(const std::vector<std::pair<std::string, std::string>>& entries) {
+  FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
+  absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
+  for (const auto& [key, value] : entries) {
+    FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO memory VALUES (?, ?)"));
+    statement.Bind(0, key);
+    statement.Bind(1, value);
+    FEDWATT_RETURN_IF_ERROR(statement.Step().status());
+  }
+  FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
+  std::move(rollback).Cancel();
+  return absl::OkStatus();
 }
 
 absl::Status Store::SetMeta(const std::string& key, const std::string& value) {

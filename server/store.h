@@ -3,6 +3,7 @@
 #define FEDWATT_SERVER_STORE_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,11 @@ class Store {
   absl::Status Commit(const StoredRound& round, const std::string& model_state);
   absl::Status Abandon(const StoredRound& round);
 
+  // What the engine remembered (Remember), by key.
+  const std::map<std::string, std::string>& memory() const { return memory_; }
+  // Replaces these entries, all or none, durably.
+  absl::Status Remember(const std::vector<std::pair<std::string, std::string>>& entries);
+
   std::string uploads_directory() const { return directory_ + "/uploads"; }
 
  private:
@@ -69,6 +75,7 @@ class Store {
   std::string run_id_;
   int64_t incarnation_ = 0;
   std::vector<StoredRound> rounds_;
+  std::map<std::string, std::string> memory_;
 };
 
 }  // namespace fedwatt::internal

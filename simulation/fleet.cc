@@ -13,7 +13,9 @@
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/round/number_format.h"
 #include "fedwatt/round/participant.h"
+#include "battery.h"
 #include "worker_pool.h"
 
 namespace fedwatt {
@@ -37,6 +39,7 @@ struct Later {
 struct FleetAttempt {
   int64_t round = 0;
   int64_t partition = 0;
+  absl::Time started;  // virtual
   std::shared_ptr<const FittedPlan> fitted;
   double download_seconds = 0, train_seconds = 0, upload_seconds = 0;  // virtual, by device class
   // Filled when the work was really done.
@@ -48,6 +51,7 @@ struct FleetAttempt {
   int64_t update_bytes = 0;
   int64_t download_bytes = 0;
   Residual residual;
+  std::optional<FormatChoice> format;
 };
 
 struct FoldDone {
@@ -91,6 +95,7 @@ class FleetImpl final : public Fleet {
         model_(std::move(model)),
         workers_(std::move(workers)),
         members_(std::move(members)),
+        clock_(options_.start_time),
         held_by_member_(members_.size()),
         pool_(static_cast<int64_t>(workers_.size())) {}
 
@@ -98,7 +103,21 @@ class FleetImpl final : public Fleet {
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
     for (size_t i = 0; i < members_.size(); ++i) {
-      Schedule(clock_.Now(), MemberJoined{static_cast<int64_t>(i), absl::StrCat("member-", i)});
+      const int64_t partition = static_cast<int64_t>(i);
+      const DeviceClass& device = DeviceOf(partition);
+      if (std::optional<Energy> capacity = internal::BatteryOf(device.name); capacity && options_.batteries) {
+        Random random(DeriveSeed("battery", {options_.engine.seed, i}));
+        batteries_.emplace(partition, internal::Battery(*capacity, device.idle_power, clock_.Now(), random));
+      }
+      MemberJoined joined{partition, absl::StrCat("member-", i)};
+      if (!options_.sites.empty()) joined.site = options_.sites[i % options_.sites.size()];
+      joined.max_power = Watts(device.active_power.watts() + device.idle_power.watts());
+      if (auto battery = batteries_.find(partition); battery != batteries_.end()) {
+        battery->second.AdvanceTo(clock_.Now());
+        joined.battery_fraction = battery->second.fraction();
+        joined.charging = battery->second.charging();
+      }
+      Take(joined);
     }
     stop_ = stop;
     while (!finished_ && status_.ok()) {
@@ -109,6 +128,8 @@ class FleetImpl final : public Fleet {
         TimedEvent next = queue_.top();
         queue_.pop();
         clock_.AdvanceTo(next.at);
+        // A round may open with any of these.
+        if (std::holds_alternative<Tick>(next.event) || std::holds_alternative<PublishFinished>(next.event)) TellSupplies();
         Take(next.event);
       } else if (outstanding_folds_ > 0) {
         // Virtual time stands still while real work is done; a deadline is not passed meanwhile.
@@ -132,6 +153,13 @@ class FleetImpl final : public Fleet {
     stop_told_ = true;
     Take(StopRequested{"stopped"});
     return true;
+  }
+
+  void TellSupplies() {
+    for (auto& [partition, battery] : batteries_) {
+      battery.AdvanceTo(clock_.Now());
+      Take(MemberSupply{partition, battery.fraction(), battery.charging()});
+    }
   }
 
   void Schedule(absl::Time at, Event event) { queue_.push(TimedEvent{at, sequence_++, std::move(event)}); }
@@ -162,7 +190,24 @@ class FleetImpl final : public Fleet {
     return held;
   }
 
+  // What the device class would take for it; the tier of all of a fleet's joules is generic.
+  std::vector<PhaseSpan> PhasesOf(const FleetAttempt& attempt, bool uploads) const {
+    const DeviceClass& device = DeviceOf(attempt.partition);
+    const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
+    std::vector<PhaseSpan> phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
+                                     Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
+    if (uploads) phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
+    return phases;
+  }
+  static Energy EnergyOf(const std::vector<PhaseSpan>& phases) {
+    Energy sum;
+    for (const PhaseSpan& span : phases) sum += *span.energy.energy;
+    return sum;
+  }
+
   // ---- Effects
+
+  void Execute(Remember&) {}  // a fleet does not continue runs
 
   void Execute(StartAttempt& start) {
     if (round_ != start.round) {
@@ -179,6 +224,7 @@ class FleetImpl final : public Fleet {
     FleetAttempt attempt;
     attempt.round = start.round;
     attempt.partition = start.partition;
+    attempt.started = clock_.Now();
     const DeviceClass& device = DeviceOf(start.partition);
     absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.partition, DeviceReport{device.memory_bytes});
     if (!fitted.ok()) return Keep(fitted.status());
@@ -201,12 +247,12 @@ class FleetImpl final : public Fleet {
     const bool drops_out = random.Uniform() < device.dropout_fraction;
     if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)][attempt.fitted->layout.digest()] = attempt.fitted->model_digest;
     if (drops_out) {
-      Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected});
+      Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected, EnergyOf(PhasesOf(attempt, /*uploads=*/false))});
     } else if (options_.arrival_shuffle_seed != 0) {
       Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
-      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt});
+      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
     } else {
-      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt});
+      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
     }
     attempts_[start.attempt] = attempt;
   }
@@ -239,12 +285,17 @@ class FleetImpl final : public Fleet {
 
   absl::Status TrainAndFold(const DecodedModel& start, const Residual* residual, Worker& worker, FleetAttempt& attempt) {
     const FittedPlan& fitted = *attempt.fitted;
-    const absl::Duration cpu = ThreadCpuTime();
     absl::StatusOr<LocalTrainer*> trainer = TrainerFor(worker, fitted.plan.architecture);
     if (!trainer.ok()) return WithRejection(trainer.status(), Rejection::kClientError);
-    absl::StatusOr<AttemptResult> trained =
-        RunAttempt(fitted.plan, attempt.round, attempt.partition, start, members_[static_cast<size_t>(attempt.partition)].train, **trainer,
-                   TrainingControl{.stop = stop_}, residual, /*tracker=*/nullptr, worker.scratch);
+    const Dataset& data = members_[static_cast<size_t>(attempt.partition)].train;
+    const DeviceClass& device = DeviceOf(attempt.partition);
+    const std::string refusal = device.has_bfloat16 ? "" : absl::StrCat("device class ", device.name, " has no bfloat16 instructions");
+    Plan plan = fitted.plan;
+    attempt.format = formats_.Choose(plan, refusal, **trainer, start.values, data, TrainingControl{.stop = stop_});
+    plan.recipe.number_format = attempt.format->format;
+    const absl::Duration cpu = ThreadCpuTime();
+    absl::StatusOr<AttemptResult> trained = RunAttempt(plan, attempt.round, attempt.partition, start, data, **trainer, TrainingControl{.stop = stop_}, residual,
+                                                       /*tracker=*/nullptr, worker.scratch);
     attempt.cpu_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - cpu);
     attempt.ran = trained.ok();
     attempt.completed = false;
@@ -277,9 +328,10 @@ class FleetImpl final : public Fleet {
     if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
+    const std::optional<double> loss = done.result.ran ? std::optional<double>(done.result.loss) : std::nullopt;
     if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes, done.result.fitted->layout.value_count());
     attempts_[done.attempt] = std::move(done.result);
-    Take(FoldFinished{done.attempt, done.status, example_count});
+    Take(FoldFinished{done.attempt, done.status, example_count, loss});
   }
 
   void Execute(EndAttempt& end) {
@@ -288,7 +340,6 @@ class FleetImpl final : public Fleet {
     const DeviceClass& device = DeviceOf(end.partition);
     // As on a device: what the encoding lost is kept once the update counts.
     if (end.outcome == "accepted" && !attempt.residual.values.empty()) residuals_[end.partition] = std::move(attempt.residual);
-    const Power busy = Watts(device.idle_power.watts() + device.active_power.watts());
     // A residual that makes updates too large would make them so for ever.
     if (end.reason == Rejection::kNormTooLarge || end.reason == Rejection::kValueTooLarge) residuals_.erase(end.partition);
     AttemptRecord record;
@@ -299,20 +350,34 @@ class FleetImpl final : public Fleet {
     record.outcome = end.outcome;
     if (end.reason.has_value()) record.reason = std::string(RejectionName(*end.reason));
     record.fit = attempt.fitted->plan.fit;
+    if (attempt.format.has_value()) {
+      record.fit.number_format = attempt.format->format;
+      if (!attempt.format->reason.empty()) record.fit_format_reason = attempt.format->reason;
+    }
     record.fit_parameter_count = attempt.fitted->layout.value_count();
     record.fit_macs = attempt.fitted->macs_per_example;
     record.completed_work = attempt.completed;
     record.downlink_payload_bytes = attempt.download_bytes;
     record.codec_uplink = attempt.fitted->plan.uplink_codec;
     record.codec_downlink = attempt.fitted->plan.downlink_codec;
-    record.phases = {Span(Phase::kDownload, attempt.download_seconds, 0, device.idle_power),
-                     Span(Phase::kTrain, attempt.train_seconds, attempt.cpu_seconds, busy)};
+    record.phases = PhasesOf(attempt, attempt.ran);
     if (attempt.ran) {
       record.train_examples = attempt.example_count;
       record.train_loss = attempt.loss;
       record.uplink_payload_bytes = attempt.update_bytes;
-      record.phases.push_back(Span(Phase::kUpload, attempt.upload_seconds, 0, device.idle_power));
     }
+    if (!options_.sites.empty()) {
+      const size_t site = options_.sites[static_cast<size_t>(end.partition) % options_.sites.size()];
+      record.site = options_.engine.carbon->sites()[site].name;
+      std::optional<Embodied> embodied = options_.engine.carbon->sites()[site].embodied;
+      if (!embodied) {
+        if (absl::StatusOr<Embodied> known = FindEmbodied(device.name); known.ok()) embodied = *known;
+      }
+      absl::Duration busy;
+      for (const PhaseSpan& span : record.phases) busy += span.wall;
+      record.carbon = options_.engine.carbon->Account(site, EnergyOf(record.phases), attempt.started, attempt.started + busy, embodied);
+    }
+    if (auto battery = batteries_.find(end.partition); battery != batteries_.end()) battery->second.Drain(EnergyOf(record.phases));
     Note(end, record);
     if (options_.record != nullptr) Keep(options_.record->WriteAttempt(record));
     attempts_.erase(it);
@@ -333,7 +398,9 @@ class FleetImpl final : public Fleet {
 
   void Totals(RoundRecord& record) {
     double loss_sum = 0;
+    if (options_.engine.carbon != nullptr) record.client_carbon.kind = options_.engine.carbon->kind();
     for (const auto& [partition, attempt] : arrivals_) {
+      record.client_carbon.Add(attempt.carbon, attempt.outcome == "accepted");
       Energy energy, low, high;
       for (const PhaseSpan& span : attempt.phases) {
         energy += *span.energy.energy;
@@ -520,6 +587,8 @@ class FleetImpl final : public Fleet {
   std::map<std::string, FleetAttempt> attempts_;
   std::vector<std::map<Digest, Digest>> held_by_member_;  // the versions that each holds, by layout
   std::map<int64_t, Residual> residuals_;               // by partition
+  FormatChooser formats_{"", ""};                       // this process measures for all devices that have the format
+  std::map<int64_t, internal::Battery> batteries_;      // likewise; of those that run on one
   double expected_bytes_per_value_ = 4, most_bytes_per_value_ = 0;
   std::stop_token stop_;
   bool stop_told_ = false;
@@ -553,6 +622,11 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   if (options.devices.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass("server_core"));
     options.devices = {device};
+  }
+  for (size_t site : options.sites) {
+    if (options.engine.carbon == nullptr || site >= options.engine.carbon->sites().size()) {
+      return absl::InvalidArgumentError(absl::StrCat("fleet: sites: there is no site ", site));
+    }
   }
   if (options.workers == 0) options.workers = std::max(1u, std::thread::hardware_concurrency());
 
@@ -590,21 +664,36 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   return std::make_unique<FleetImpl>(std::move(options), std::move(engine), std::move(model), std::move(workers), std::move(members));
 }
 
-std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed) {
-  std::vector<DeviceClass> devices;
-  if (mix.empty() || members < 1) return devices;
+namespace {
+
+template <typename Kind>
+std::vector<Kind> Mix(const std::vector<std::pair<Kind, double>>& mix, int64_t members, std::string_view purpose, uint64_t seed) {
+  std::vector<Kind> kinds;
+  if (mix.empty() || members < 1) return kinds;
   double total = 0;
-  for (const auto& [device, share] : mix) total += share;
+  for (const auto& [kind, share] : mix) total += share;
   // Exact shares, then a shuffle: drawing each would leave small fleets with luck instead of the mix asked for.
   double cumulative = 0;
-  for (const auto& [device, share] : mix) {
+  for (const auto& [kind, share] : mix) {
     cumulative += share;
     const int64_t until = std::llround(cumulative / total * static_cast<double>(members));
-    while (static_cast<int64_t>(devices.size()) < until) devices.push_back(device);
+    while (static_cast<int64_t>(kinds.size()) < until) kinds.push_back(kind);
   }
-  Random random(DeriveSeed("devices", {seed}));
-  random.Shuffle(devices);
-  return devices;
+  Random random(DeriveSeed(purpose, {seed}));
+  random.Shuffle(kinds);
+  return kinds;
+}
+
+}  // namespace
+
+std::vector<size_t> MixSites(const std::vector<CarbonSite>& sites, int64_t members, uint64_t seed) {
+  std::vector<std::pair<size_t, double>> mix;
+  for (size_t i = 0; i < sites.size(); ++i) mix.emplace_back(i, sites[i].share);
+  return Mix(mix, members, "sites", seed);
+}
+
+std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed) {
+  return Mix(mix, members, "devices", seed);
 }
 
 }  // namespace fedwatt

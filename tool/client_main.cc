@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/config/command_line.h"
@@ -61,6 +62,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.connection.insecure = settings.security.insecure;
   options.state_directory = settings.client.state_directory;
   options.name = settings.client.name;
+  options.site = settings.client.site;
+  FEDWATT_ASSIGN_OR_RETURN(options.carbon, MakeCarbonModel(settings));
 
   const PartitionRange range = *settings.client.partition;
   absl::StatusOr<DataSplit> data = ReadData(settings.data);
@@ -87,6 +90,10 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   };
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");
+  options.allow_bfloat16 = settings.client.allow_bfloat16;
+  options.machine = DescribeMachine().cpu_model;
+  for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
+  absl::StrAppend(&options.machine, "/", std::string(kVersion));
   options.meter = settings.energy.meter;
   options.meter_options.watts_per_core = settings.energy.watts_per_core;
   options.rules.min_battery_fraction = settings.client.min_battery_percent / 100;

@@ -68,9 +68,12 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+  AddCarbon(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
+  AddLedger(app, chosen);
   AddMeters(app, chosen);
+  AddSelections(app, chosen);
   AddStrategies(app, chosen);
 
   FEDWATT_RETURN_IF_ERROR(CheckVerbs(app, arguments));

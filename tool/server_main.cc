@@ -18,6 +18,7 @@
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/meter.h"
+#include "fedwatt/model/torch/quantization.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "fedwatt/report/table.h"
@@ -97,6 +98,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.insecure = settings.security.insecure;
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
   options.engine = MakeEngineOptions(settings, run_id);
+  FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
+  if (!settings.carbon.server_site.empty()) options.carbon_site = settings.carbon.server_site;
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, model.architecture), model.trainer->layout());
   options.model.groups = model.trainer->channel_groups();
   options.model.uses = model.trainer->UsesPerExample();
@@ -119,10 +122,12 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.meter = std::move(meter.meter);
 
   const std::string out = options.out_directory;
-  options.on_finish = [&model, out](absl::Span<const float> values) -> absl::StatusOr<std::string> {
-    const std::string path = absl::StrCat(out, "/model/final.pt");
-    FEDWATT_RETURN_IF_ERROR(model.write(values, path));
-    return path;
+  const bool evaluates = evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth;
+  options.on_finish = [&model, out, evaluates, test = data->test, loss = settings.training.recipe.loss](absl::Span<const float> values, RunSummary& summary) -> absl::Status {
+    summary.model_path = absl::StrCat(out, "/model/final.pt");
+    FEDWATT_RETURN_IF_ERROR(model.write(values, summary.model_path));
+    FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(model.architecture, values, test, evaluates, loss, absl::StrCat(out, "/model/final-int8.pt")));
+    return absl::OkStatus();
   };
   const RoundTable table(RoundTableOptionsFor(STDOUT_FILENO));
   options.on_round = [&table](const RoundRecord& record) { std::cout << table.Row(record) << std::flush; };
@@ -131,7 +136,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     Log(log, LogLevel::kInfo, absl::StrCat("waiting for clients: ", snapshot.round.member_count, " of ", snapshot.round.wait_for_clients));
   };
   // final.pt needs the trainer after the server is done with it, so evaluation borrows it.
-  if (evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth) {
+  if (evaluates) {
     options.evaluation_data = std::move(data->test);
     options.evaluation_trainer = model.trainer.get();
   }

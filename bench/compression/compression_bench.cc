@@ -6,8 +6,9 @@
 // wrote the updates of the first N (1) partitions of each round. Without --pipeline: the list below, then every registered stage that it does not
 // name. A pipeline that this build does not have is a line with "skipped" and the reason.
 //
-// bits_per_value counts the payload. nmse is sum (decoded - x)^2 / sum x^2. Speeds are in 10^9 values of the whole vector a second, each the median
-// of N (15) repetitions, or of as many, at least 3, as half a second holds; spread is the distance of the quartiles over the median. One thread.
+// bits_per_value counts the payload. nmse is sum (decoded - x)^2 / sum x^2. Speeds are in 10^9 values of the whole vector a second of the thread's
+// processor time, which others on the machine disturb less than they do the clock's, each the median of N (15) repetitions, or of as many, at least 3,
+// as half a second holds; spread is the distance of the quartiles over the median. One thread.
 //   encode, decode  Pipeline::Encode and Decode: whole vectors, or indices and values where the pipeline is sparse
 //   accumulate      decoding and adding to weighted_mean's fixed point: from the bytes where the pipeline can, else Decode and Accumulate
 //   fold            FoldUpdate: the container's checksum, the update's checks, accumulate
@@ -16,10 +17,10 @@
 // For `ecsq` alone: the zero-order entropy of its symbols, segment by segment, and the size of these symbols by zstd when written as one byte each,
 // clamped to [-128, 127]. With --symbols those bytes are kept for other compressors.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <iostream>
 #include <map>
 #include <set>
@@ -202,15 +203,21 @@ struct Timing {
   double spread = 0;  // distance of the quartiles over the median
 };
 
+double ThreadSeconds() {
+  timespec time;
+  FEDWATT_CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 template <typename Function>
 absl::StatusOr<Timing> Time(int64_t repetitions, const Function& function) {
   FEDWATT_RETURN_IF_ERROR(function());  // warm caches and grown buffers, as in a coordinator that folds all day
   std::vector<double> seconds;
   double sum = 0;
   while (static_cast<int64_t>(seconds.size()) < repetitions && (seconds.size() < 3 || sum < 0.5)) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = ThreadSeconds();
     FEDWATT_RETURN_IF_ERROR(function());
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(ThreadSeconds() - start);
     sum += seconds.back();
   }
   std::sort(seconds.begin(), seconds.end());

@@ -10,37 +10,14 @@
 #include <vector>
 
 #include "fedwatt/base/process.h"
-#include "fedwatt/base/random.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "fedwatt/round/fitting.h"
+#include "speed.h"
 
 namespace fedwatt {
 namespace {
 
 constexpr int64_t kExamples = 600;
-
-Dataset Synthetic(const ArchitectureSpec& spec) {
-  Random random(1);
-  ExampleStore store;
-  store.input_shape = spec.input_shape;
-  store.output_count = spec.output_count;
-  if (spec.name == "char_lstm") {
-    std::vector<int32_t> tokens(static_cast<size_t>(kExamples * store.input_size()));
-    for (int32_t& token : tokens) token = static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count)));
-    store.inputs = std::move(tokens);
-  } else {
-    std::vector<float> values(static_cast<size_t>(kExamples * store.input_size()));
-    for (float& value : values) value = static_cast<float>(random.Normal());
-    store.inputs = std::move(values);
-  }
-  for (int64_t i = 0; i < kExamples; ++i) store.labels.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count))));
-  return *Dataset::Create(std::move(store));
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct Width {
   double fraction = 1;
@@ -50,10 +27,8 @@ struct Width {
 };
 
 int Run(const std::string& architecture, int repeats, int32_t batch) {
-  ArchitectureSpec spec{.name = architecture, .input_shape = {1, 28, 28}, .output_count = 10};
-  if (architecture == "char_lstm") spec.input_shape = {80}, spec.output_count = 80;
-  if (architecture == "lenet" || architecture == "pfl_cnn") spec.input_shape = {3, 32, 32};
-  const Dataset data = Synthetic(spec);
+  const ArchitectureSpec spec = bench::TypicalSpec(architecture);
+  const Dataset data = bench::Synthetic(spec, kExamples);
   TrainingRecipe recipe;
   recipe.batch_size = batch;
   recipe.client_learning_rate = 0.01;
@@ -89,9 +64,8 @@ int Run(const std::string& architecture, int repeats, int32_t batch) {
   std::printf("%s, batch %d, %d repeats of %ld examples\n%-8s %10s %7s %7s %12s %s\n", architecture.c_str(), batch, repeats, static_cast<long>(kExamples), "width",
               "parameters", "share", "macs", "cpu us/ex.", "times faster, median (least to most)");
   for (const Width& width : widths) {
-    std::printf("%-8g %10zu %6.1f%% %6.1f%% %12.1f %.2f (%.2f to %.2f)\n", width.fraction, width.model.size(), 100 * static_cast<double>(width.model.size()) / parameters,
-                100 * MacsPerExample(width.trainer->layout(), width.trainer->UsesPerExample()) / macs, 1e6 * Median(width.seconds), Median(width.ratios),
-                *std::min_element(width.ratios.begin(), width.ratios.end()), *std::max_element(width.ratios.begin(), width.ratios.end()));
+    std::printf("%-8g %10zu %6.1f%% %6.1f%% %12.1f %s\n", width.fraction, width.model.size(), 100 * static_cast<double>(width.model.size()) / parameters,
+                100 * MacsPerExample(width.trainer->layout(), width.trainer->UsesPerExample()) / macs, 1e6 * bench::Median(width.seconds), bench::MedianAndSpread(width.ratios).c_str());
   }
   return 0;
 }
@@ -100,7 +74,6 @@ int Run(const std::string& architecture, int repeats, int32_t batch) {
 }  // namespace fedwatt
 
 int main(int argc, char** argv) {
-  if (!fedwatt::ConfigureKernels(1).ok()) return 1;
-  for (const auto& [key, value] : fedwatt::KernelFacts()) std::printf("%s %s\n", key.c_str(), value.c_str());
+  if (!fedwatt::bench::SetUp()) return 1;
   return fedwatt::Run(argc > 1 ? argv[1] : "fedavg_cnn", argc > 2 ? std::max(1, std::atoi(argv[2])) : 7, argc > 3 ? std::max(1, std::atoi(argv[3])) : 10);
 }

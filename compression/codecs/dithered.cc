@@ -26,9 +26,12 @@
 //
 // Bytes, the first four alone where all symbols are zero:
 //   float32  S; 0 where all symbols are zero
-//   uint8    0, then int8: log2 of the scale / S; or log2 of the columns in a band + 1, then LEB128: length of the scales, and the scales:
+//   uint8    0, then int8: log2 of the scale / S; or log2 of the columns in a band + 1, then of each matrix a uint8, its period, [0, 64], then
+//            LEB128: length of the scales, and the scales:
 //            EncodeSymbols with three segments: log2(scale / S) of each segment, against the segment before (-5 before the first); log2 of each
-//            band against its segment, less that of the band before (0 before the first); log2 of each row against its segment
+//            band against its segment, less that of the band one period before in the matrix, or where there is none of the band before (0 before the
+//            first of all), or less nothing where the period is 0; log2 of each row against its segment. Rows of pictures, and their cosines,
+//            have bands that resemble those of the picture's row above.
 //   EncodeSymbols with a segment for each class of places, by u = 2 * log2(t * S / s) rounded and held within [-12, 10], ascending. A rank k of a
 //            block of scale s has t = (k + 1/2) / 256, whereby ranks of equal half octave, kClasses below, share a class. Within a class:
 //            scales ascending, classes of ranks ascending, blocks, ranks. Ranks of the last block whose places do not exist hold zeros.
@@ -40,10 +43,12 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "codec_support.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/varint.h"
 #include "kernels.h"
 #include "stage_support.h"
 #include "step_support.h"
@@ -51,7 +56,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr uint32_t kBlock = 256;
+constexpr uint32_t kBlock = internal::kRanks;
 // Sizes of the classes of ranks, half octaves: powers of two that add up to kBlock.
 constexpr std::array<uint32_t, 16> kClasses = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64};
 // 2 * log2((k + 1/2) / 256) of the middle rank of each, rounded.
@@ -68,6 +73,7 @@ constexpr int64_t kLeastSide = 16, kLeastMatrix = 4096;
 constexpr int kBandLog2s[] = {0, 2, 4};
 constexpr int64_t kSmall = 1 << 19;  // values up to which `auto` tries all widths
 constexpr int kUntriedBandLog2 = 2;
+constexpr int64_t kMaxPeriod = 64;
 
 struct ClassOfRank {
   std::array<uint8_t, kBlock> index;
@@ -121,6 +127,7 @@ class Dither {
 struct Scales {
   int band_log2 = -1;         // -1: one scale for all values
   std::vector<int> segments;  // log2(scale / S); the only one where there is one for all
+  std::vector<int> periods;   // of the matrices, in bands; says how bands are coded, not what they are
   std::vector<int> bands;     // of the matrices, one after the other
   std::vector<int> rows;
 };
@@ -176,6 +183,7 @@ Scales MakeScales(const Magnitudes& magnitudes, absl::Span<const Segment> segmen
     const double mean = magnitudes.totals[i] / static_cast<double>(std::max<int64_t>(segment.count(), 1));
     scales.segments.push_back(Octave(mean / step, kLowestScale, kHighestScale));
     if (!IsMatrix(segment)) continue;
+    scales.periods.push_back(1);
     for (int64_t b = 0; b < BandCount(segment, band_log2); ++b) {
       const int64_t begin = b << band_log2, end = std::min(segment.columns, (b + 1) << band_log2);
       double sum = 0;
@@ -207,6 +215,33 @@ std::array<int64_t, 3> ScaleCounts(absl::Span<const Segment> segments, int band_
   return counts;
 }
 
+// What band `b` of a matrix that begins at `begin` is coded against; all before it are known.
+int Expected(const std::vector<int>& bands, int64_t begin, int64_t b, int64_t period) {
+  if (period == 0) return 0;
+  const int64_t at = begin + b - (b >= period ? period : 1);
+  return at >= 0 ? bands[static_cast<size_t>(at)] : 0;
+}
+
+// The periods that leave the least to say.
+void ChoosePeriods(absl::Span<const Segment> segments, Scales& scales) {
+  int64_t begin = 0;
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (scales.band_log2 < 0 || !IsMatrix(segment)) continue;
+    const int64_t count = BandCount(segment, scales.band_log2);
+    int64_t least = INT64_MAX;
+    for (int64_t period = 0; period <= std::min(kMaxPeriod, count - 1); ++period) {
+      int64_t cost = 0;
+      for (int64_t b = 0; b < count; ++b) cost += std::abs(scales.bands[static_cast<size_t>(begin + b)] - Expected(scales.bands, begin, b, period));
+      if (cost >= least) continue;
+      least = cost;
+      scales.periods[matrix] = static_cast<int>(period);
+    }
+    begin += count;
+    ++matrix;
+  }
+}
+
 absl::StatusOr<std::string> EncodeScales(const Scales& scales, absl::Span<const Segment> segments) {
   if (scales.band_log2 < 0) return std::string{'\0', static_cast<char>(scales.segments[0])};
   SparseSymbols symbols;
@@ -216,15 +251,19 @@ absl::StatusOr<std::string> EncodeScales(const Scales& scales, absl::Span<const 
     PutInt(scale - before, index++, symbols);
     before = scale;
   }
-  before = 0;
-  for (int scale : scales.bands) {
-    PutInt(scale - before, index++, symbols);
-    before = scale;
+  int64_t begin = 0;
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    const int64_t count = BandCount(segment, scales.band_log2), period = scales.periods[matrix++];
+    for (int64_t b = 0; b < count; ++b) PutInt(scales.bands[static_cast<size_t>(begin + b)] - Expected(scales.bands, begin, b, period), index++, symbols);
+    begin += count;
   }
   for (int scale : scales.rows) PutInt(scale, index++, symbols);
   FEDWATT_ASSIGN_OR_RETURN(std::string coded, EncodeSymbols(ScaleCounts(segments, scales.band_log2), symbols));
   std::string bytes(1, static_cast<char>(scales.band_log2 + 1));
-  internal::PutVarint(coded.size(), bytes);
+  for (int period : scales.periods) bytes.push_back(static_cast<char>(period));
+  PutVarint(coded.size(), bytes);
   return bytes + coded;
 }
 
@@ -243,7 +282,13 @@ absl::StatusOr<Scales> TakeScales(std::string_view& bytes, absl::Span<const Segm
     return scales;
   }
   if (std::find(std::begin(kBandLog2s), std::end(kBandLog2s), scales.band_log2) == std::end(kBandLog2s)) return Damaged("bands of an unknown width");
-  FEDWATT_ASSIGN_OR_RETURN(uint64_t size, internal::TakeVarint(bytes));
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    if (bytes.empty() || static_cast<uint8_t>(bytes[0]) > kMaxPeriod) return Damaged("the periods are truncated or out of range");
+    scales.periods.push_back(static_cast<uint8_t>(bytes[0]));
+    bytes.remove_prefix(1);
+  }
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t size, TakeVarint(bytes));
   if (size > bytes.size()) return Damaged("the scales are truncated");
   const auto counts = ScaleCounts(segments, scales.band_log2);
   SparseSymbols symbols;
@@ -252,20 +297,23 @@ absl::StatusOr<Scales> TakeScales(std::string_view& bytes, absl::Span<const Segm
   size_t next = 0;
   uint32_t index = 0;
   bool good = true;
-  const auto take = [&](int64_t count, int start, bool differences, int low, int high, std::vector<int>& out) {
-    out.reserve(static_cast<size_t>(count));
-    int64_t scale = start;
-    for (; count > 0; --count, ++index) {
-      int64_t value = 0;
-      if (next < symbols.indices.size() && symbols.indices[next] == index) value = symbols.symbols[next++];
-      scale = std::clamp<int64_t>(differences ? scale + value : value, low - 1, high + 1);
-      good &= scale >= low && scale <= high;
-      out.push_back(static_cast<int>(scale));
-    }
+  const auto take = [&](int expected, int low, int high, std::vector<int>& out) {
+    int64_t scale = expected;
+    if (next < symbols.indices.size() && symbols.indices[next] == index) scale += symbols.symbols[next++];
+    ++index;
+    good &= scale >= low && scale <= high;
+    out.push_back(static_cast<int>(std::clamp<int64_t>(scale, low, high)));
   };
-  take(counts[0], kFirstScale, true, kLowestScale, kHighestScale, scales.segments);
-  take(counts[1], 0, true, -kRelativeScale, kRelativeScale, scales.bands);
-  take(counts[2], 0, false, -kRelativeScale, kRelativeScale, scales.rows);
+  for (int64_t i = 0; i < counts[0]; ++i) take(i == 0 ? kFirstScale : scales.segments.back(), kLowestScale, kHighestScale, scales.segments);
+  size_t matrix = 0;
+  for (const Segment& segment : segments) {
+    if (!IsMatrix(segment)) continue;
+    const int64_t begin = static_cast<int64_t>(scales.bands.size()), period = scales.periods[matrix++];
+    for (int64_t b = 0; b < BandCount(segment, scales.band_log2); ++b) {
+      take(Expected(scales.bands, begin, b, period), -kRelativeScale, kRelativeScale, scales.bands);
+    }
+  }
+  for (int64_t i = 0; i < counts[2]; ++i) take(0, -kRelativeScale, kRelativeScale, scales.rows);
   if (!good) return Damaged("a scale is out of range");
   return scales;
 }
@@ -454,6 +502,7 @@ class Dithered : public Codec {
   Dithered(bool relative, double target, std::vector<int> bands) : relative_(relative), target_(target), bands_(std::move(bands)) {}
   std::string_view name() const override { return "dithered"; }
   bool sparse() const override { return true; }
+  bool refuses_not_finite() const override { return true; }
 
   absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const override {
     const int64_t count = static_cast<int64_t>(values.size());
@@ -463,10 +512,16 @@ class Dithered : public Codec {
     const float step =
         internal::StepOf(relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
     const Magnitudes magnitudes(values, context.segments);
+    if (!std::isfinite(magnitudes.all)) return internal::RefuseNotFinite(name(), values);  // float64 holds the sum of any finite float32
     const auto scales = [&](int band_log2) { return MakeScales(magnitudes, context.segments, step, band_log2); };
-    if (bands_.size() == 1) return EncodeAt(values, context, step, scales(bands_[0]));
-    if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return EncodeAt(values, context, step, scales(-1));
-    if (count > kSmall) return EncodeAt(values, context, step, scales(kUntriedBandLog2));
+    const auto encode = [&](int band_log2) {
+      Scales chosen = scales(band_log2);
+      ChoosePeriods(context.segments, chosen);
+      return EncodeAt(values, context, step, magnitudes.all, chosen);
+    };
+    if (bands_.size() == 1) return encode(bands_[0]);
+    if (!std::any_of(context.segments.begin(), context.segments.end(), IsMatrix)) return encode(-1);
+    if (count > kSmall) return encode(kUntriedBandLog2);
     // Tried with other thresholds than those that count: a choice by what these make would favour roundings towards zero. All widths expect the same
     // sum of magnitudes; by chance they differ, so what is compared is bytes for each.
     const CodingContext trial{context.segments, Mix(~context.seed), context.round};
@@ -474,13 +529,13 @@ class Dithered : public Codec {
     double least = DBL_MAX;
     for (int band_log2 : bands_) {
       int64_t magnitude = 0;
-      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, scales(band_log2), &magnitude));
+      FEDWATT_ASSIGN_OR_RETURN(std::string bytes, EncodeAt(values, trial, step, magnitudes.all, scales(band_log2), &magnitude));
       const double cost = static_cast<double>(bytes.size()) / static_cast<double>(std::max<int64_t>(magnitude, 1));
       if (cost >= least) continue;
       least = cost;
       best = band_log2;
     }
-    return EncodeAt(values, context, step, scales(best));
+    return encode(best);
   }
 
   absl::Status Decode(std::string_view bytes, const CodingContext& context, absl::Span<float> out) const override {
@@ -541,13 +596,13 @@ class Dithered : public Codec {
  private:
   static constexpr int64_t kMaxCount = (int64_t{1} << 31) - kBlock;
 
-  // `magnitude`, unless null, grows by the sum of the symbols' magnitudes.
-  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> values, const CodingContext& context, float step, const Scales& scales,
+  // `sum` is that of the values' magnitudes. `magnitude`, unless null, grows by that of the symbols'.
+  absl::StatusOr<std::string> EncodeAt(absl::Span<const float> values, const CodingContext& context, float step, double sum, const Scales& scales,
                                        int64_t* magnitude = nullptr) const {
     const Order order(scales, context.segments);
     const Classes classes(order);
     SparseSymbols symbols;
-    FEDWATT_RETURN_IF_ERROR(Round(values, order, classes, context.seed, step, symbols));
+    FEDWATT_RETURN_IF_ERROR(Round(values, order, classes, context.seed, step, sum / step, symbols));
     if (magnitude != nullptr) {
       for (int32_t symbol : symbols.symbols) *magnitude += std::abs(symbol);
     }
@@ -557,52 +612,89 @@ class Dithered : public Codec {
     return absl::StrCat(internal::PutStep(step), coded_scales, coded);
   }
 
-  absl::Status Round(absl::Span<const float> given, const Order& order, const Classes& classes, uint64_t seed, float step,
+  // About `expected` symbols are not zero.
+  absl::Status Round(absl::Span<const float> given, const Order& order, const Classes& classes, uint64_t seed, float step, double expected,
                      SparseSymbols& symbols) const {
     std::vector<float> ordered;
     if (!order.plain()) ordered = order.Gather(given);
     const absl::Span<const float> values = order.plain() ? given : absl::MakeConstSpan(ordered);
 
+    // In the order of blocks, and in each of ranks; of each run, then, in its order. Found is what is not zero, as (place in its run, symbol).
+    struct Found {
+      uint32_t place;
+      int32_t symbol;
+    };
+    std::vector<Found> found(static_cast<size_t>(std::min(expected, static_cast<double>(values.size()))) + 2 * kBlock);
+    std::vector<uint8_t> rank_classes(found.size());
+    size_t count = 0;
+    // Of each stretch of blocks of one scale: how much was found before its end.
+    std::vector<std::pair<int, size_t>> stretches;
+    std::vector<uint32_t> run_counts(classes.runs().size());
+    uint32_t begins[kClasses.size()] = {}, counts[kClasses.size()] = {};  // of the present scale's runs: the block's first place, less the class's first rank
+    const auto end_stretch = [&](int scale) {
+      for (uint32_t c = 0; c < kClasses.size(); ++c) run_counts[classes.run(scale, c)] += counts[c];
+      stretches.emplace_back(scale, count);
+    };
+
     const Dither dither(seed);
-    const float rank_step = static_cast<float>(step * (internal::kCandidateSlack / kBlock));
-    std::vector<SparseSymbols> runs(classes.runs().size());
-    uint32_t places[kBlock + internal::kPlacePadding];
-    int32_t by_rank[kBlock];
+    uint32_t ranks[kBlock + internal::kPlacePadding];
+    int32_t rounded[kBlock + internal::kPlacePadding], by_rank[kBlock];
     for (uint32_t b = 0; b < order.block_count(); ++b) {
       const absl::Span<const float> block = values.subspan(size_t{b} * kBlock, kBlock);
       const Dither::Block thresholds = dither.At(b);
       const uint32_t inverse = thresholds.inverse();
-      const uint32_t shift = (0u - inverse * thresholds.addend) & (kBlock - 1);
-      const double offset = thresholds.offset();
-      const size_t found = internal::FindAtLeastRanked(block, inverse, shift, static_cast<float>(offset), rank_step, places);
+      const size_t candidates = internal::RoundRanked(block, inverse, 0u - inverse * thresholds.addend, thresholds.offset(), step, ranks, rounded);
+      if (candidates == SIZE_MAX) return Refuse(block, step);
       uint64_t hits[kBlock / 64] = {};
-      for (size_t i = 0; i < found; ++i) {
-        const float value = block[places[i]];
-        const uint32_t rank = (inverse * places[i] + shift) & (kBlock - 1);
-        const double threshold = (rank + offset) / kBlock;
-        const double magnitude = std::fabs(value) / static_cast<double>(step) + (1 - threshold);
-        if (!(magnitude < kMaxSymbol + 1.0)) return internal::RefuseSymbol(name(), value, step);
-        const int32_t symbol = static_cast<int32_t>(magnitude);
-        by_rank[rank] = value < 0 ? -symbol : symbol;
-        hits[rank / 64] |= static_cast<uint64_t>(symbol != 0) << rank % 64;
+      for (size_t i = 0; i < candidates; ++i) {
+        by_rank[ranks[i]] = rounded[i];
+        hits[ranks[i] / 64] |= static_cast<uint64_t>(rounded[i] != 0) << ranks[i] % 64;
       }
-      const int scale = order.scale(b);
+      if (b == 0 || order.scale(b) != order.scale(b - 1)) {
+        if (b > 0) end_stretch(order.scale(b - 1));
+        for (uint32_t c = 0; c < kClasses.size(); ++c) {
+          begins[c] = classes.runs()[classes.run(order.scale(b), c)].begin - kClassOfRank.first[c];
+          counts[c] = 0;
+        }
+      }
+      if (found.size() < count + kBlock) {
+        found.resize(2 * found.size());
+        rank_classes.resize(found.size());
+      }
       for (uint32_t word = 0; word < kBlock / 64; ++word) {
         for (uint64_t left = hits[word]; left != 0; left &= left - 1) {
           const uint32_t rank = word * 64 + static_cast<uint32_t>(std::countr_zero(left));
-          const uint32_t c = kClassOfRank.index[rank];
-          const uint32_t r = classes.run(scale, c);
-          const Classes::Run& run = classes.runs()[r];
-          runs[r].indices.push_back(run.begin + (b - run.first_block) * kClasses[c] + rank - kClassOfRank.first[c]);
-          runs[r].symbols.push_back(by_rank[rank]);
+          const uint8_t c = kClassOfRank.index[rank];
+          found[count] = {begins[c] + rank, by_rank[rank]};
+          rank_classes[count] = c;
+          ++counts[c];
+          ++count;
         }
       }
+      for (uint32_t c = 0; c < kClasses.size(); ++c) begins[c] += kClasses[c];
     }
-    for (const SparseSymbols& run : runs) {
-      symbols.indices.insert(symbols.indices.end(), run.indices.begin(), run.indices.end());
-      symbols.symbols.insert(symbols.symbols.end(), run.symbols.begin(), run.symbols.end());
+    end_stretch(order.scale(order.block_count() - 1));
+
+    symbols.indices.resize(count);
+    symbols.symbols.resize(count);
+    uint32_t next_of_run = 0;
+    for (uint32_t& run : run_counts) next_of_run += std::exchange(run, next_of_run);
+    size_t i = 0;
+    for (const auto& [scale, end] : stretches) {
+      uint32_t next[kClasses.size()];
+      for (uint32_t c = 0; c < kClasses.size(); ++c) next[c] = run_counts[classes.run(scale, c)];
+      for (; i < end; ++i) {
+        const uint32_t at = next[rank_classes[i]]++;
+        symbols.indices[at] = found[i].place;
+        symbols.symbols[at] = found[i].symbol;
+      }
     }
     return absl::OkStatus();
+  }
+
+  absl::Status Refuse(absl::Span<const float> block, float step) const {
+    const float largest = *std::max_element(block.begin(), block.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    return internal::RefuseSymbol(name(), largest, step);
   }
 
   const bool relative_;

@@ -16,6 +16,7 @@
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/meter.h"
+#include "fedwatt/model/torch/quantization.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "fedwatt/report/run_record.h"
@@ -68,6 +69,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   }
   FleetOptions options;
   options.engine = MakeEngineOptions(settings, run_id);
+  FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
   options.trainer_factory = [&archive_path](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (archive_path.empty()) return MakeTorchTrainer(spec);
@@ -78,7 +80,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     options.partitions.push_back(std::move(partition));
   }
   const EvaluationMode evaluation = settings.federation.evaluation;
-  if (evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth) options.test = data->test;
+  const bool evaluates = evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth;
+  if (evaluates) options.test = data->test;
   if (evaluation == EvaluationMode::kFederated || evaluation == EvaluationMode::kBoth) {
     options.held_out_fraction = settings.federation.federated_held_out_fraction;
   }
@@ -90,6 +93,11 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     FEDWATT_ASSIGN_OR_RETURN(DeviceClass device, FindDeviceClass(share.name));
     mix.emplace_back(std::move(device), share.share);
   }
+  if (options.engine.carbon != nullptr) {
+    options.sites = MixSites(options.engine.carbon->sites(), static_cast<int64_t>(options.partitions.size()), settings.seed);
+  }
+  options.start_time = settings.simulation_start;
+  options.batteries = settings.simulation_batteries;
   options.devices = MixDevices(mix, static_cast<int64_t>(options.partitions.size()), settings.seed);
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
   options.server_meter = meter.meter.get();
@@ -127,6 +135,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(architecture, archive_path));
     FEDWATT_RETURN_IF_ERROR(scribe->WriteArchive(outcome.model, summary.model_path));
   }
+  FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(architecture, outcome.model, data->test, evaluates, settings.training.recipe.loss,
+                                                     absl::StrCat(archive.directory(), "/final-int8.pt")));
   FEDWATT_RETURN_IF_ERROR(record->WriteSummary(summary));
   std::cout << table.Legend();
   std::cerr << "run " << run_id << ": " << outcome.reason << ", " << outcome.rounds_committed << " rounds committed; record in " << out << "\n";

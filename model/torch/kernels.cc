@@ -11,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "fedwatt/base/process.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "trainable_model.h"
 
@@ -93,6 +94,14 @@ std::map<std::string, std::string> KernelFacts() {
     facts["blas"] = BlasIsOptimised() ? "optimised, unnamed" : "reference";
   }
   return facts;
+}
+
+absl::Status CheckBfloat16Instructions() {
+  static const std::string sets = DescribeMachine().instruction_sets;
+  for (absl::string_view set : absl::StrSplit(sets, ' ')) {
+    if (set == "avx512_bf16") return absl::OkStatus();
+  }
+  return absl::UnimplementedError("this processor has no bfloat16 instructions (avx512_bf16)");
 }
 
 bool BlasIsOptimised() {

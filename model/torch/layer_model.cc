@@ -1,24 +1,57 @@
 #include "layer_model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "fedwatt/base/random.h"
+#include "fedwatt/model/torch/torch_trainer.h"
+#include "layer_ops.h"
+#include "quantized_network.h"
+#include "rounding.h"
 
 namespace fedwatt::internal {
 namespace {
 
+static_assert(sizeof(ActivationRange) == 2 * sizeof(float), "ranges are copied to and from layout entries of shape {2}");
+
 constexpr int64_t kEvaluationBytes = 16 << 20;  // of the widest activation
 constexpr int64_t kMaxEvaluationBatch = 1000;
+
+// How far a training step takes the range of an activation back to what it sees. It widens at once: where the greatest logits are clipped, they don't learn.
+constexpr float kRangeRate = 0.1f;
+
+uint16_t* Bits(const at::Tensor& bfloat16) { return reinterpret_cast<uint16_t*>(bfloat16.data_ptr<at::BFloat16>()); }
+
+// Gradients pass as if nothing was rounded.
+struct Rounding : torch::autograd::Function<Rounding> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x, Affine affine) {
+    at::Tensor rounded = at::empty_like(x);
+    if (x.scalar_type() == at::kBFloat16) {
+      RoundValues(affine, x.numel(), Bits(x), Bits(rounded));
+    } else {
+      RoundValues(affine, x.numel(), x.data_ptr<float>(), rounded.data_ptr<float>());
+    }
+    return rounded;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) { return {gradients[0], at::Tensor()}; }
+};
 
 class LayerModel : public TrainableModel {
  public:
   LayerModel(const ArchitectureSpec& spec, PlacedNetwork network) : spec_(spec), network_(std::move(network)) {
-    for (size_t i = 0; i < layout().entries().size(); ++i) {
-      tensors_.push_back(at::zeros(layout().entries()[i].shape, at::kFloat).set_requires_grad(true));
+    const std::vector<LayoutEntry>& entries = layout().entries();
+    const size_t parameters = network_.first_range.value_or(entries.size());
+    for (size_t i = 0; i < parameters; ++i) {
+      tensors_.push_back(at::zeros(entries[i].shape, at::kFloat).set_requires_grad(true));
       offsets_.push_back(layout().offset(i));
+    }
+    ranges_.resize(entries.size() - parameters);
+    if (!ranges_.empty()) {
+      range_offset_ = layout().offset(parameters);
+      sites_ = RoundingSites(network_);
     }
   }
 
@@ -32,24 +65,68 @@ class LayerModel : public TrainableModel {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       std::memcpy(tensors_[i].data_ptr<float>(), values.data() + offsets_[i], tensors_[i].nbytes());
     }
+    if (!ranges_.empty()) std::memcpy(ranges_.data(), values.data() + range_offset_, ranges_.size() * sizeof(ActivationRange));
   }
   void Save(absl::Span<float> values) const override {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       std::memcpy(values.data() + offsets_[i], tensors_[i].data_ptr<float>(), tensors_[i].nbytes());
     }
+    if (!ranges_.empty()) std::memcpy(values.data() + range_offset_, ranges_.data(), ranges_.size() * sizeof(ActivationRange));
   }
 
   const std::vector<at::Tensor>& parameters() const override { return tensors_; }
   const std::vector<int64_t>& parameter_offsets() const override { return offsets_; }
+
+  absl::Status CheckNumberFormat(std::string_view format) const override {
+    if (format == "float32") return absl::OkStatus();
+    if (format == "bfloat16") return CheckBfloat16Instructions();
+    return CheckFloat32Only(format);
+  }
+  absl::Status BeginTraining(const TrainingRecipe& recipe) override {
+    if (!IsNumberFormat(recipe.number_format)) return CheckFloat32Only(recipe.number_format);
+    const at::ScalarType type = recipe.number_format == "bfloat16" ? at::kBFloat16 : at::kFloat;
+    if (type == at::kFloat && ranges_.empty()) {
+      copies_.clear();
+    } else if (copies_.empty() || copies_[0].scalar_type() != type) {
+      copies_.clear();
+      for (const at::Tensor& tensor : tensors_) {
+        const at::MemoryFormat format = type == at::kBFloat16 ? ConvolutionFormat(tensor) : at::MemoryFormat::Contiguous;
+        copies_.push_back(at::empty(tensor.sizes(), at::TensorOptions(type).memory_format(format)).set_requires_grad(true));
+      }
+    }
+    return absl::OkStatus();
+  }
+  const std::vector<at::Tensor>& leaves() const override { return copies_.empty() ? tensors_ : copies_; }
+  void RefreshLeaves() override {
+    at::NoGradGuard no_grad;
+    for (size_t i = 0; i < copies_.size(); ++i) {
+      const at::Tensor& master = tensors_[i];
+      if (ranges_.empty() || master.dim() < 2) {
+        copies_[i].copy_(master);
+        continue;
+      }
+      const bool narrow = copies_[i].scalar_type() != at::kFloat;
+      const at::Tensor rounded = narrow ? at::empty(master.sizes()) : copies_[i];
+      RoundRows(master.size(0), master.numel() / master.size(0), master.data_ptr<float>(), rounded.data_ptr<float>());
+      if (narrow) copies_[i].copy_(rounded);
+    }
+  }
+
   void Seed(uint64_t seed) override { random_ = Random(DeriveSeed("dropout", {seed})); }
 
   at::Tensor Forward(const at::Tensor& input, bool training) override {
+    const bool with_copies = training && !copies_.empty();
+    const std::vector<at::Tensor>& tensors = with_copies ? copies_ : tensors_;
     at::Tensor x = input;
-    for (const PlacedLayer& placed : network_.layers) {
-      const at::Tensor* entries = tensors_.data() + placed.first_entry;
-      x = std::visit([&](const auto& layer) { return Apply(layer, x, entries, training); }, placed.layer);
+    if (with_copies && !ranges_.empty()) x = RoundActivation(x, 0);
+    if (with_copies && !network_.takes_tokens && copies_[0].scalar_type() == at::kBFloat16) {
+      x = x.to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/false, ConvolutionFormat(x));
     }
-    return x;
+    for (size_t i = 0; i < network_.layers.size(); ++i) {
+      x = ApplyLayer(network_.layers[i].layer, x, tensors.data() + network_.layers[i].first_entry, training, random_);
+      if (with_copies && !sites_.empty() && sites_[i] > 0) x = RoundActivation(x, sites_[i]);
+    }
+    return x.to(at::kFloat);
   }
 
   int64_t evaluation_batch_size() const override {
@@ -58,40 +135,30 @@ class LayerModel : public TrainableModel {
   std::vector<float> InitialValues(uint64_t seed) override { return internal::InitialValues(network_, seed); }
 
  private:
-  at::Tensor Apply(const Flatten&, const at::Tensor& x, const at::Tensor*, bool) { return x.flatten(1); }
-  at::Tensor Apply(const Linear&, const at::Tensor& x, const at::Tensor* entries, bool) { return at::linear(x, entries[0], entries[1]); }
-  at::Tensor Apply(const Conv2d& layer, const at::Tensor& x, const at::Tensor* entries, bool) {
-    return at::conv2d(x, entries[0], entries[1], 1, layer.padding);
+  // Rounds to the 256 values that the site's range allows, after the range has followed what `x` holds.
+  at::Tensor RoundActivation(const at::Tensor& x, size_t site) {
+    // Any order of the values will do, as long as they lie side by side.
+    const at::Tensor dense = x.is_non_overlapping_and_dense() ? x : x.contiguous();
+    ActivationRange& range = ranges_[site];
+    const ActivationRange seen = dense.scalar_type() == at::kBFloat16 ? RangeOf(dense.numel(), Bits(dense)) : RangeOf(dense.numel(), dense.data_ptr<float>());
+    range.low = std::min(seen.low, range.low + kRangeRate * (seen.low - range.low));
+    range.high = std::max(seen.high, range.high + kRangeRate * (seen.high - range.high));
+    return Rounding::apply(dense, AffineOf(range));
   }
-  at::Tensor Apply(const Relu&, const at::Tensor& x, const at::Tensor*, bool) { return at::relu(x); }
-  at::Tensor Apply(const MaxPool2d& layer, const at::Tensor& x, const at::Tensor*, bool) { return at::max_pool2d(x, layer.size); }
-  at::Tensor Apply(const Embedding&, const at::Tensor& x, const at::Tensor* entries, bool) { return at::embedding(entries[0], x); }
-  at::Tensor Apply(const Lstm& layer, const at::Tensor& x, const at::Tensor* entries, bool training) {
-    const at::Tensor zeros = at::zeros({1, x.size(0), layer.hidden});
-    return std::get<0>(at::lstm(x, {zeros, zeros}, {entries, 4}, /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0, training,
-                                /*bidirectional=*/false, /*batch_first=*/true));
-  }
-  at::Tensor Apply(const LastPosition&, const at::Tensor& x, const at::Tensor*, bool) { return x.select(1, x.size(1) - 1); }
 
-  // LibTorch's own dropout draws from one generator of the whole process, which would tie models in other threads together.
-  at::Tensor Apply(const Dropout& layer, const at::Tensor& x, const at::Tensor*, bool training) {
-    if (!training || layer.rate == 0) return x;
-    const uint64_t threshold = static_cast<uint64_t>(std::llround(layer.rate * 4294967296.0));  // of 2^32
-    const float kept = static_cast<float>(1 / (1 - layer.rate));
-    at::Tensor mask = at::empty(x.sizes(), at::kFloat);
-    float* out = mask.data_ptr<float>();
-    const int64_t count = mask.numel();
-    for (int64_t i = 0; i < count; i += 2) {
-      const uint64_t draw = random_.Next();
-      out[i] = (draw & 0xffffffff) < threshold ? 0 : kept;
-      if (i + 1 < count) out[i + 1] = (draw >> 32) < threshold ? 0 : kept;
-    }
-    return x * mask;
+  // Kernels for bfloat16 convolutions want the channels last.
+  static at::MemoryFormat ConvolutionFormat(const at::Tensor& tensor) {
+    return tensor.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   }
 
   const ArchitectureSpec spec_;
   const PlacedNetwork network_;
-  std::vector<at::Tensor> tensors_;
+  std::vector<at::Tensor> tensors_;  // the parameters
+  std::vector<at::Tensor> copies_;   // what training passes compute with; empty where these are the parameters themselves
+  // Only where the model is trained for 8-bit integers.
+  std::vector<ActivationRange> ranges_;  // by site
+  int64_t range_offset_ = 0;             // in the flat vector
+  std::vector<size_t> sites_;            // by layer
   std::vector<int64_t> offsets_;
   Random random_{0};
 };

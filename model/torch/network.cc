@@ -11,6 +11,7 @@
 #include "fedwatt/base/nearest.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
+#include "quantized_network.h"
 
 namespace fedwatt {
 namespace internal {
@@ -73,6 +74,12 @@ class Placer {
     if (shape_ != std::vector<int64_t>{spec_.output_count}) {
       return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "' ends in shape ", ShapeText(shape_),
                                                      ", expected {", spec_.output_count, "}"));
+    }
+    if (spec_.quantization == "int8") {
+      FEDWATT_RETURN_IF_ERROR(CheckQuantizable(network_));
+      network_.first_range = entries_.size();
+      AddRange("input");
+      for (const PlacedLayer* layer : WeightedLayers(network_)) AddRange(NameOf(*layer));
     }
     FEDWATT_ASSIGN_OR_RETURN(network_.layout, ParameterLayout::Create(std::move(entries_)));
     return std::move(network_);
@@ -179,6 +186,11 @@ class Placer {
     network_.uses.push_back(uses);
   }
 
+  void AddRange(const std::string& name) {
+    AddEntry(name + ".range", {2}, 0, 0);
+    entries_.back().kind = EntryKind::kAveragedBuffer;
+  }
+
   // The group that the last producing layer opened ends at axis 1 of the next weight; the network's own output never gets there.
   void Consume(const std::string& weight) {
     if (!open_) return;
@@ -250,6 +262,10 @@ std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed) {
   values.reserve(layout.value_count());
   Random random(DeriveSeed("initial values", {seed}));
   for (size_t i = 0; i < layout.entries().size(); ++i) {
+    if (layout.entries()[i].kind != EntryKind::kParameter) {
+      values.insert(values.end(), static_cast<size_t>(layout.entries()[i].element_count()), 0.0f);
+      continue;
+    }
     const float bound = network.initial_bounds[i];
     for (int64_t n = layout.entries()[i].element_count(); n > 0; --n) {
       values.push_back(bound == 0 ? static_cast<float>(random.Normal()) : static_cast<float>((2 * random.Uniform() - 1) * bound));

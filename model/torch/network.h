@@ -29,6 +29,8 @@ struct PlacedNetwork {
   // Per entry: multiply-adds of one example in which each value takes part.
   std::vector<double> uses;
   std::vector<ChannelGroup> groups;
+  // Index of the first activation range (ArchitectureSpec::quantization): of the input; those of layers with weights follow. Unset: there are none.
+  std::optional<size_t> first_range;
   std::optional<Submodel> submodel;  // where this network lies in the whole one, unless it is the whole
   bool takes_tokens = false;
   int64_t peak_values = 0;  // most values one example's activation has between two layers

@@ -84,6 +84,7 @@ class SgdTrainer : public LocalTrainer {
   explicit SgdTrainer(std::unique_ptr<TrainableModel> model) : model_(std::move(model)) {}
 
   const ParameterLayout& layout() const override { return model_->layout(); }
+  absl::Status CheckNumberFormat(std::string_view format) const override { return model_->CheckNumberFormat(format); }
   std::vector<ChannelGroup> channel_groups() const override { return model_->channel_groups(); }
   const Submodel* submodel() const override { return model_->submodel(); }
   std::vector<double> UsesPerExample() const override {
@@ -102,6 +103,7 @@ class SgdTrainer : public LocalTrainer {
       UseKernelThreads(recipe.threads);
       model_->Load(global);
       model_->Seed(seed);
+      FEDWATT_RETURN_IF_ERROR(model_->BeginTraining(recipe));
       FEDWATT_ASSIGN_OR_RETURN(TrainingResult result, RunSteps(global, *DatasetCache::Shared().Get(data), loss, recipe, seed, control));
       model_->Save(local);
       return result;
@@ -111,26 +113,9 @@ class SgdTrainer : public LocalTrainer {
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss_name) override {
     FEDWATT_RETURN_IF_ERROR(CheckLength(model.size()));
     FEDWATT_RETURN_IF_ERROR(CheckData(data));
-    FEDWATT_ASSIGN_OR_RETURN(const Loss loss, FindLoss(loss_name, data));
     return CatchTorch([&]() -> absl::StatusOr<EvaluationResult> {
-      at::init_num_threads();
-      at::NoGradGuard no_grad;
       model_->Load(model);
-      const std::shared_ptr<const DatasetTensors> tensors = DatasetCache::Shared().Get(data);
-      const int64_t count = data.size();
-      double loss_sum = 0;
-      int64_t correct = 0;
-      for (int64_t begin = 0; begin < count; begin += model_->evaluation_batch_size()) {
-        const int64_t size = std::min(model_->evaluation_batch_size(), count - begin);
-        const at::Tensor output = model_->Forward(tensors->inputs.narrow(0, begin, size), /*training=*/false);
-        const at::Tensor target = tensors->targets.narrow(0, begin, size);
-        loss_sum += loss.mean(output, target).item<float>() * static_cast<double>(size);
-        if (loss.on_labels) correct += output.argmax(1).eq(target).sum().item<int64_t>();
-      }
-      return EvaluationResult{.example_count = count,
-                              .mean_loss = loss_sum / static_cast<double>(count),
-                              .accuracy = static_cast<double>(correct) / static_cast<double>(count),
-                              .has_accuracy = loss.on_labels};
+      return ScoreForward([this](const at::Tensor& x) { return model_->Forward(x, /*training=*/false); }, model_->evaluation_batch_size(), data, loss_name);
     });
   }
 
@@ -177,6 +162,7 @@ class SgdTrainer : public LocalTrainer {
       }
       const int64_t size = std::min<int64_t>(recipe.batch_size, count - begin);
       const absl::Span<const int64_t> batch = absl::MakeConstSpan(order).subspan(begin, size);
+      model_->RefreshLeaves();
       const at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
       const at::Tensor mean_loss = loss.mean(output, Gather(data.targets, batch));
       const float value = mean_loss.item<float>();
@@ -186,10 +172,10 @@ class SgdTrainer : public LocalTrainer {
       }
       // Not backward(): it would add each gradient into one kept from the step before, a pass over memory for nothing.
       const std::vector<at::Tensor> gradients =
-          torch::autograd::grad({mean_loss}, parameters, {}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+          torch::autograd::grad({mean_loss}, model_->leaves(), {}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
       for (size_t i = 0; i < parameters.size(); ++i) {
         if (!gradients[i].defined()) continue;  // a parameter that this forward pass did not touch
-        const at::Tensor gradient = gradients[i].contiguous();
+        const at::Tensor gradient = gradients[i].to(at::kFloat, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
         const int64_t offset = model_->parameter_offsets()[i];
         SgdUpdate(constants, parameters[i].numel(), gradient.data_ptr<float>(), global.data() + offset,
                   velocity_.empty() ? nullptr : velocity_.data() + offset, parameters[i].data_ptr<float>());
@@ -212,6 +198,28 @@ class SgdTrainer : public LocalTrainer {
 
 std::unique_ptr<LocalTrainer> MakeSgdTrainer(std::unique_ptr<TrainableModel> model) {
   return std::make_unique<SgdTrainer>(std::move(model));
+}
+
+absl::StatusOr<EvaluationResult> ScoreForward(const std::function<at::Tensor(const at::Tensor&)>& forward, int64_t batch_size, const Dataset& data,
+                                              const std::string& loss_name) {
+  FEDWATT_ASSIGN_OR_RETURN(const Loss loss, FindLoss(loss_name, data));
+  at::init_num_threads();
+  at::NoGradGuard no_grad;
+  const std::shared_ptr<const DatasetTensors> tensors = DatasetCache::Shared().Get(data);
+  const int64_t count = data.size();
+  double loss_sum = 0;
+  int64_t correct = 0;
+  for (int64_t begin = 0; begin < count; begin += batch_size) {
+    const int64_t size = std::min(batch_size, count - begin);
+    const at::Tensor output = forward(tensors->inputs.narrow(0, begin, size));
+    const at::Tensor target = tensors->targets.narrow(0, begin, size);
+    loss_sum += loss.mean(output, target).item<float>() * static_cast<double>(size);
+    if (loss.on_labels) correct += output.argmax(1).eq(target).sum().item<int64_t>();
+  }
+  return EvaluationResult{.example_count = count,
+                          .mean_loss = loss_sum / static_cast<double>(count),
+                          .accuracy = static_cast<double>(correct) / static_cast<double>(count),
+                          .has_accuracy = loss.on_labels};
 }
 
 absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, const Dataset& data) {

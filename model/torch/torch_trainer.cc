@@ -30,6 +30,7 @@ absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const flo
     std::map<std::string, torch::jit::Module> submodules;
     for (size_t i = 0; i < layout.entries().size(); ++i) {
       const LayoutEntry& entry = layout.entries()[i];
+      if (entry.kind != EntryKind::kParameter) continue;  // activation ranges are of no use in float32
       const size_t dot = entry.name.find('.');
       const std::string owner = entry.name.substr(0, dot);
       auto [it, added] = submodules.try_emplace(owner, owner);

@@ -3,11 +3,13 @@
 #define FEDWATT_MODEL_TORCH_TRAINABLE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,6 +43,15 @@ class TrainableModel {
   // Offset of parameters()[i] in the flat vector.
   virtual const std::vector<int64_t>& parameter_offsets() const = 0;
 
+  // Whether BeginTraining knows a recipe's number format, and this machine computes in it. As LocalTrainer's.
+  virtual absl::Status CheckNumberFormat(std::string_view format) const { return CheckFloat32Only(format); }
+  // How passes in training mode compute from now on; after Load. INVALID_ARGUMENT  a number format that this model does not know
+  virtual absl::Status BeginTraining(const TrainingRecipe& recipe) { return CheckFloat32Only(recipe.number_format); }
+  // What gradients are taken of: parameters() themselves, or the copies of them that passes compute with.
+  virtual const std::vector<at::Tensor>& leaves() const { return parameters(); }
+  // Brings the leaves up to date after parameters() changed.
+  virtual void RefreshLeaves() {}
+
   // Restarts what the model draws at random (dropout).
   virtual void Seed(uint64_t seed) = 0;
   // [batch, input_shape...] -> [batch, output_count]
@@ -53,6 +64,10 @@ class TrainableModel {
 
 // The trainer of torch_trainer.h around a model.
 std::unique_ptr<LocalTrainer> MakeSgdTrainer(std::unique_ptr<TrainableModel> model);
+
+// Scores what `forward` makes of `batch_size` examples at a time. Throws what LibTorch throws. INVALID_ARGUMENT when the loss does not suit the data.
+absl::StatusOr<EvaluationResult> ScoreForward(const std::function<at::Tensor(const at::Tensor&)>& forward, int64_t batch_size, const Dataset& data,
+                                              const std::string& loss_name);
 
 // INVALID_ARGUMENT unless the dataset fits the spec's shape and output count and is tokens exactly when `takes_tokens`.
 absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, const Dataset& data);

@@ -375,6 +375,7 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   if (!spec.kept.empty()) {
     return absl::InvalidArgumentError("torchscript: an archive is trained whole; its channels are not known (fit.policy = \"full\")");
   }
+  if (!spec.quantization.empty()) return absl::InvalidArgumentError("training.quantization: a TorchScript archive can't be trained for 8-bit integers; expected none");
   if (spec.archive_digest != Digest{} && Sha256(archive) != spec.archive_digest) {
     return absl::DataLossError(absl::StrCat("the archive's SHA-256 is ", Sha256(archive).Hex(), ", expected ", spec.archive_digest.Hex()));
   }

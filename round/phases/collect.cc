@@ -46,11 +46,15 @@ void CloseIfComplete(EngineState& state, absl::Time now, Effects& effects) {
 }  // namespace
 
 void End(EngineState& state, Attempt& attempt, std::string_view outcome, std::optional<Rejection> reason, Effects& effects) {
+  SettleAttempt(state, attempt);
   if (outcome == "accepted") {
     attempt.state = Attempt::State::kAccepted;
     ++state.record.clients_completed;
     state.record.train_examples += attempt.example_count;
-    if (auto member = state.members.find(attempt.partition); member != state.members.end()) ++member->second.accepted_count;
+    ClientHistory& history = state.histories[HistoryKey(attempt.client, attempt.partition)];
+    ++history.accepted_count;
+    history.example_count = attempt.example_count;
+    if (attempt.train_loss) history.train_loss = attempt.train_loss;
   } else {
     attempt.state = Attempt::State::kEnded;
     if (outcome == "rejected") ++state.record.clients_rejected;
@@ -75,6 +79,8 @@ void OnUpdateArrived(EngineState& state, const UpdateArrived& event, absl::Time 
   Attempt* attempt = Find(state, event.attempt);
   if (attempt == nullptr || attempt->state != Attempt::State::kTraining) return;
   attempt->state = Attempt::State::kArrived;
+  attempt->energy = event.energy;
+  state.histories[HistoryKey(attempt->client, attempt->partition)].NoteSeconds(absl::ToDoubleSeconds(now - attempt->started));
   state.arrival_order.push_back(attempt->id);
   FoldWaiting(state, effects);
   CloseIfComplete(state, now, effects);
@@ -83,6 +89,7 @@ void OnUpdateArrived(EngineState& state, const UpdateArrived& event, absl::Time 
 void OnAttemptFailed(EngineState& state, const AttemptFailed& event, absl::Time now, Effects& effects) {
   Attempt* attempt = Find(state, event.attempt);
   if (attempt == nullptr || attempt->state != Attempt::State::kTraining) return;
+  attempt->energy = event.energy;
   const bool gave_up = event.reason == Rejection::kDisconnected || event.reason == Rejection::kWithdrawn ||
                        event.reason == Rejection::kClientError;
   End(state, *attempt, gave_up ? "dropped" : "rejected", event.reason, effects);
@@ -94,6 +101,7 @@ void OnFoldFinished(EngineState& state, const FoldFinished& event, absl::Time no
   if (attempt == nullptr || attempt->state != Attempt::State::kFolding) return;
   if (event.status.ok()) {
     attempt->example_count = event.example_count;
+    attempt->train_loss = event.train_loss;
     End(state, *attempt, "accepted", std::nullopt, effects);
   } else {
     End(state, *attempt, "rejected", RejectionOf(event.status).value_or(Rejection::kGarbage), effects);

@@ -8,6 +8,8 @@ void AbandonRound(EngineState& state, std::string_view reason, absl::Time now, E
   state.record.reason = std::string(reason);
   state.record.finished_at = now;
   state.record.wall_seconds = absl::ToDoubleSeconds(now - state.record.started_at);
+  DescribeBudget(state);
+  effects.push_back(MemoryOf(state));
   effects.push_back(Abandon{state.record});
   ++state.round;
   EnterIdle(state, now, effects);

@@ -19,6 +19,7 @@ void EnterIdle(EngineState& state, absl::Time now, Effects& effects) {
 
 void OnMembersChanged(EngineState& state, absl::Time now, Effects& effects) {
   if (state.phase != RoundPhase::kIdle) return;
+  if (state.not_before && now < *state.not_before) return;
   const int64_t member_count = static_cast<int64_t>(state.members.size());
   // The whole company is awaited once; after that a round needs no more than could commit it.
   const int64_t needed = state.waited_for_clients ? state.QuorumCount() : state.options.wait_for_clients;

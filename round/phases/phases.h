@@ -10,10 +10,24 @@ namespace fedwatt::internal {
 void EnterIdle(EngineState& state, absl::Time now, Effects& effects);
 void OnMembersChanged(EngineState& state, absl::Time now, Effects& effects);
 
-// select.cc: draws the cohort. Returns the partitions, sorted.
-std::vector<int64_t> SelectCohort(EngineState& state);
+// select.cc: draws the cohort and reserves what its attempts may take.
+struct Cohort {
+  std::map<int64_t, Claim> claims;          // by partition
+  std::map<std::string, int64_t> refusals;  // members whom a budget or the battery floor kept out, by reason
+  std::optional<absl::Time> not_before;     // the round had better open then; nothing is reserved
+};
+Cohort SelectCohort(EngineState& state, absl::Time now);
 
-// configure.cc: opens the round: attempts, deadline, record.
+// memory.cc: what outlives a session and a coordinator.
+absl::Status Recall(EngineState& state);
+// Everything that this round's attempts changed, and what Recall() did.
+Remember MemoryOf(EngineState& state);
+// Writes into the record what is left of the run's budgets.
+void DescribeBudget(EngineState& state);
+// Ends the attempt's reservation with what it took, or, where that is not known, with the most that it can have taken since it started.
+void SettleAttempt(EngineState& state, const Attempt& attempt);
+
+// configure.cc: opens the round: attempts, deadline, record; or waits, or ends the run, where budgets or the hour say so.
 void EnterConfigure(EngineState& state, absl::Time now, Effects& effects);
 
 // collect.cc: takes updates until the aim, the deadline, or nobody is left.

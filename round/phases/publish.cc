@@ -7,6 +7,10 @@ void Commit(EngineState& state, absl::Time now, Effects& effects) {
   state.record.committed = true;
   state.record.finished_at = now;
   state.record.wall_seconds = absl::ToDoubleSeconds(now - state.record.started_at);
+  constexpr double kWeight = 0.3;  // of the newest round
+  state.round_seconds = state.round_seconds > 0 ? state.round_seconds + kWeight * (state.record.wall_seconds - state.round_seconds) : state.record.wall_seconds;
+  DescribeBudget(state);
+  effects.push_back(MemoryOf(state));
   effects.push_back(Publish{state.record});
 }
 

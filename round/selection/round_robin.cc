@@ -1,25 +1,20 @@
 // Those who were asked longest ago come first; ties are drawn. Every member trains before any trains twice.
-#include <algorithm>
-
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/round/selection.h"
+#include "selection_draws.h"
 
 namespace fedwatt::internal {
+namespace {
 
-void InstallSelectionPolicy_round_robin(SelectionPolicyRegistry& registry) {
-  absl::Status status = registry.Register("round_robin", [](absl::Span<const Member> members, int64_t count, Random& random) {
-    std::vector<Member> order(members.begin(), members.end());
-    random.Shuffle(order);
-    std::stable_sort(order.begin(), order.end(),
-                     [](const Member& a, const Member& b) { return a.last_selected_round < b.last_selected_round; });
-    std::vector<int64_t> chosen;
-    for (const Member& member : order) {
-      if (static_cast<int64_t>(chosen.size()) >= count) break;
-      chosen.push_back(member.partition);
-    }
-    return chosen;
-  });
-  FEDWATT_CHECK(status.ok());
+Selection Select(const SelectionRequest& request, Random& random) {
+  Selection selection;
+  MemberRefs pool = AllOf(request);
+  TakeBest(pool, WantedOf(request), [](const Member& member) { return -static_cast<double>(member.last_selected_round); }, random, selection.partitions);
+  return selection;
 }
+
+}  // namespace
+
+void InstallSelectionPolicy_round_robin(SelectionPolicyRegistry& registry) { FEDWATT_CHECK(registry.Register("round_robin", Select).ok()); }
 
 }  // namespace fedwatt::internal

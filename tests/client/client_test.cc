@@ -134,7 +134,7 @@ class ClientTest : public ::testing::Test {
     ASSERT_THAT(seen.uploads, SizeIs(1));
     ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(seen.uploads.begin()->second, 1 << 30));
     EXPECT_EQ(view.header.kind, ContainerKind::kUpdate);
-    EXPECT_EQ(view.header.layout_digest, Layout().digest());
+    EXPECT_TRUE(view.IsFor(Layout().digest()));
     ASSERT_OK_AND_ASSIGN(auto codec, MakeCodec("float32"));
     std::vector<float> delta(kValues);
     ASSERT_THAT(codec->Decode(view.payload, CodingContext{}, absl::MakeSpan(delta)), IsOk());
@@ -444,6 +444,26 @@ TEST_F(ClientTest, StopWithdrawsAndReturns) {
   stopper.join();
   ASSERT_THAT(fake_.seen().reports, SizeIs(1));
   EXPECT_TRUE(fake_.seen().reports[0].has_withdrawn());
+}
+
+TEST_F(ClientTest, SaysInWhichNumberFormatItTrainedAndWhy) {
+  fake_.plan.fit.number_format = "auto";
+  ClientOptions options = Options();
+  options.allow_bfloat16 = false;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  EXPECT_EQ(summary.accepted_count, 1);
+  const v1::ReportRequest report = fake_.seen().reports.at(0);
+  EXPECT_EQ(report.completed().number_format(), "float32");
+  EXPECT_EQ(report.completed().number_format_reason(), "this client does not allow bfloat16");
+  EXPECT_THAT(log(), ::testing::HasSubstr("trains in float32: this client does not allow bfloat16"));
+}
+
+// The trainer has no bfloat16: nothing is probed, nothing fails.
+TEST_F(ClientTest, ATrainerThatKnowsFloat32OnlyTrainsOn) {
+  fake_.plan.fit.number_format = "bfloat16";
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(Options()));
+  ExpectUpdateOfOnes();
+  EXPECT_THAT(fake_.seen().reports.at(0).completed().number_format_reason(), ::testing::HasSubstr("float32 only"));
 }
 
 TEST_F(ClientTest, FailureIsReportedWithItsReason) {

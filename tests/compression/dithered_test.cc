@@ -1,3 +1,4 @@
+#include <array>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -204,16 +205,45 @@ TEST(DitheredTest, RefusesScalesThatNobodyWrites) {
     if (width == 3) continue;
     EXPECT_THAT(codec->Decode(bytes, context, absl::MakeSpan(decoded)), StatusIs(absl::StatusCode::kDataLoss, _)) << width;
   }
-  // A length beyond the message, and scales beyond their range: 1 segment, 25 bands and 50 rows.
+  // A period or a length too large, and scales beyond their range: 1 segment, 25 bands and 50 rows.
   std::string bytes = good;
-  bytes[5] = '\x7f';
+  bytes[5] = 65;
+  EXPECT_THAT(codec->Decode(bytes, context, absl::MakeSpan(decoded)), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("period")));
+  bytes[5] = good[5];
+  bytes[6] = '\x7f';
   EXPECT_THAT(codec->Decode(bytes.substr(0, 100), context, absl::MakeSpan(decoded)), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("truncated")));
   const std::vector<SparseSymbols> beyond = {{{0}, {14}}, {{0}, {-20}}, {{1}, {9}}, {{1, 2}, {-5, -4}}, {{26}, {-9}}, {{75}, {kMaxSymbol}}};
   for (const SparseSymbols& far : beyond) {
     ASSERT_OK_AND_ASSIGN(std::string scales, EncodeSymbols(Counts{1, 25, 50}, far));
-    bytes = good.substr(0, 5) + static_cast<char>(scales.size()) + scales;
+    bytes = good.substr(0, 5) + '\1' + static_cast<char>(scales.size()) + scales;
     EXPECT_THAT(codec->Decode(bytes, context, absl::MakeSpan(decoded)), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("a scale is out of range")));
   }
+}
+
+// Bands that come back every five, as those of pictures do, cost next to nothing after the first five.
+TEST(DitheredTest, BandsAreCodedAgainstThoseOfOnePeriodBefore) {
+  const Segment segments[] = {{16, 400}, {16, 400}};
+  const CodingContext context{segments, 3, 1};
+  Random random(1);
+  std::vector<float> periodic(12800), mixed(12800);
+  for (size_t band = 0; band < 400; ++band) {
+    const int octave = std::array{0, 4, 1, 5, 2}[band % 5], other = static_cast<int>(random.Below(6));
+    for (size_t r = 0; r < 2 * 16; ++r) {
+      periodic[r * 400 + band] = std::ldexp(1.0f, octave);
+      mixed[r * 400 + band] = std::ldexp(1.0f, r < 16 ? octave : other);
+    }
+  }
+  const std::unique_ptr<Codec> codec = *MakeCodec("dithered:step=1000000:scales=1");
+  const auto code = [&](const std::vector<float>& values) {
+    const std::string bytes = *codec->Encode(values, context);
+    std::vector<float> decoded(values.size());
+    EXPECT_THAT(codec->Decode(bytes, context, absl::MakeSpan(decoded)), IsOk());
+    return bytes;
+  };
+  const std::string bytes = code(periodic);
+  EXPECT_EQ(bytes.substr(4, 3), std::string("\1\5\5"));
+  EXPECT_LT(bytes[7], 40);  // of 800 bands and 32 rows
+  EXPECT_EQ(code(mixed).substr(4, 3), std::string("\1\5\0", 3));  // noise is best told as it is
 }
 
 // Rows and columns of unlike scales: places are ordered by scale, and rounded at the thresholds of that order.

@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "fedwatt/base/random.h"
 #include "fedwatt/compression/codec.h"
+#include "fedwatt/compression/symbol_coder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -51,20 +53,77 @@ TEST_P(KernelsTest, FindAtLeastFindsWhatPlainCodeFinds) {
   }
 }
 
-TEST_P(KernelsTest, FindAtLeastRankedFindsWhatPlainCodeFinds) {
+TEST_P(KernelsTest, RoundRankedRoundsAsPlainCodeDoes) {
   Random random(4);
   for (size_t count : {1, 5, 16, 44, 100, 255, 256}) {
     for (int trial = 0; trial < 50; ++trial) {
       const std::vector<float> values = Values(count, static_cast<uint64_t>(trial));
       const uint32_t multiplier = static_cast<uint32_t>(random.Below(128) * 2 + 1), addend = static_cast<uint32_t>(random.Below(256));
-      const float offset = static_cast<float>(random.Uniform()), step = static_cast<float>(random.Uniform() / 64);
-      std::vector<uint32_t> expected, places(count + internal::kPlacePadding, 77);
+      const double offset = random.Uniform();
+      const float step = static_cast<float>(random.Uniform() * 4);
+      std::vector<uint32_t> ranks(count + internal::kPlacePadding, 77);
+      std::vector<int32_t> symbols(ranks.size(), 77);
+      const size_t found = internal::RoundRanked(values, multiplier, addend, offset, step, ranks.data(), symbols.data());
+      std::vector<int32_t> expected(256), by_rank(256);
+      bool fits = true;
       for (size_t i = 0; i < count; ++i) {
-        const float threshold = (static_cast<float>((multiplier * i + addend) % 256) + offset) * step;
-        if (std::fabs(values[i]) >= threshold) expected.push_back(static_cast<uint32_t>(i));
+        const uint32_t rank = (multiplier * static_cast<uint32_t>(i) + addend) % 256;
+        const double magnitude = std::fabs(values[i]) / static_cast<double>(step) + (1 - (rank + offset) / 256);
+        fits &= std::isnan(magnitude) || magnitude < kMaxSymbol + 1.0;
+        if (fits && !std::isnan(magnitude)) expected[rank] = static_cast<int32_t>(magnitude) * (values[i] < 0 ? -1 : 1);
       }
-      places.resize(internal::FindAtLeastRanked(values, multiplier, addend, offset, step, places.data()));
-      ASSERT_EQ(places, expected) << count;
+      ASSERT_EQ(found != SIZE_MAX, fits) << count;
+      if (!fits) continue;
+      ASSERT_LE(found, count);
+      for (size_t i = 0; i < found; ++i) by_rank[ranks[i]] = symbols[i];
+      ASSERT_EQ(by_rank, expected) << count;
+    }
+  }
+}
+
+TEST_P(KernelsTest, RoundRankedSaysWhatIsTooLarge) {
+  std::vector<float> values(20, 1.0f);
+  uint32_t ranks[20 + internal::kPlacePadding];
+  int32_t symbols[20 + internal::kPlacePadding];
+  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
+  values[17] = -static_cast<float>(kMaxSymbol);  // rounded up or down, still one
+  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
+  EXPECT_EQ(symbols[17], -kMaxSymbol);
+  for (float large : {static_cast<float>(kMaxSymbol) + 1, -INFINITY}) {
+    values[17] = large;
+    EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), SIZE_MAX) << large;
+  }
+}
+
+TEST_P(KernelsTest, LookAtSymbolsSeesWhatIsWrongWhereverItStands) {
+  for (size_t count : {0, 1, 2, 8, 9, 16, 17, 18, 33, 100}) {
+    std::vector<uint32_t> indices(count);
+    std::vector<int32_t> symbols(count);
+    for (size_t i = 0; i < count; ++i) {
+      indices[i] = static_cast<uint32_t>(3 * i) + (i >= 5 ? 0x7fffff00u : 0);  // beyond the middle of the range, too
+      symbols[i] = i % 2 == 0 ? 1 : -1;
+    }
+    const auto look = [&] { return internal::LookAtSymbols(indices, symbols); };
+    EXPECT_TRUE(look().good && look().units && look().escapes == 0) << count;
+    for (size_t i = 0; i < count; ++i) {
+      const int32_t symbol = symbols[i];
+      for (const auto& [value, good, units, escapes] : {std::tuple(0, false, false, 0u), {kMaxSymbol, true, false, 1u}, {-kMaxSymbol, true, false, 1u},
+                                                        {kMaxSymbol + 1, false, false, 1u}, {std::numeric_limits<int32_t>::min(), false, false, 1u},
+                                                        {5, true, false, 1u}, {-4, true, false, 0u}, {-1, true, true, 0u}}) {
+        symbols[i] = value;
+        const internal::SymbolFacts facts = look();
+        EXPECT_EQ(facts.good, good) << i << " of " << count << " " << value;
+        EXPECT_EQ(facts.units, units) << i << " of " << count << " " << value;
+        if (good) EXPECT_EQ(facts.escapes, escapes) << i << " of " << count << " " << value;
+      }
+      symbols[i] = symbol;
+      if (i == 0) continue;
+      const uint32_t index = indices[i];
+      for (uint32_t bad : {indices[i - 1], indices[i - 1] / 2, 0u}) {
+        indices[i] = bad;
+        EXPECT_FALSE(look().good) << i << " of " << count;
+      }
+      indices[i] = index;
     }
   }
 }

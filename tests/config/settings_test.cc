@@ -62,7 +62,7 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.aggregation.strategy, "fedavg");
   EXPECT_EQ(settings.compression.preset, "no_regret");
   EXPECT_EQ(settings.compression.uplink, "");
-  EXPECT_EQ(settings.selection_policy, "uniform");
+  EXPECT_EQ(settings.selection.policy, "uniform");
   EXPECT_EQ(settings.fit.policy, "full");
   EXPECT_EQ(settings.energy.meter, "auto");
   ASSERT_EQ(settings.energy.device_mix.size(), 1u);
@@ -142,6 +142,8 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "fit.memory_mb",
                           "fit.channels",
                           "fit.live",
+                          "fit.format",
+                          "training.quantization",
                           "energy.meter",
                           "energy.watts_per_core",
                           "energy.device_class",
@@ -157,6 +159,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "client.min_battery_percent",
                           "client.require_charger",
                           "client.allow_metered",
+                          "client.allow_bfloat16",
                           "client.max_temperature_celsius",
                           "durability",
                           "seed",

@@ -1,6 +1,7 @@
 """Clients that are killed with an update on the way, stay away for long, or come late: error feedback and the chain of models bear it."""
 
 import hashlib
+import math
 import os
 import struct
 import tempfile
@@ -167,29 +168,31 @@ class KilledBetweenEncodeAndVerdictTest(unittest.TestCase):
 
 def model_digest(data):
     """Of a container of codec `chain` without tensors in the cosine domain (docs/container.md, docs/compression.md)."""
-    assert data[:4] == b"\x89FWT" and data[6] == 1
-    header_bytes, payload_bytes = struct.unpack_from("<IQ", data, 8)
-    codec_bytes = struct.unpack_from("<H", data, 52)[0]
-    assert data[54:54 + codec_bytes] == b"chain"
-    payload = data[header_bytes:header_bytes + payload_bytes]
-    at = 54 + codec_bytes
+    assert data[:6] == b"\x89FWT\x02\x01"
+    at = 6
+    while data[at] >= 0x80:
+        at += 1
+    at += 33  # the length's last byte, the layout's digest
+    codec_bytes = struct.unpack_from("<H", data, at)[0]
+    at += 2 + codec_bytes
+    assert data[at - codec_bytes:at] == b"chain"
     count = struct.unpack_from("<I", data, at)[0]
     at += 4
-    assert payload[:1 + count] == b"\1" + bytes(count), "a version past the first, every tensor as it is"
-    value = 1 + count
-    sha = hashlib.sha256()
+    tensors = []
     for _ in range(count):
         name_bytes = struct.unpack_from("<I", data, at)[0]
         name, (dtype, kind, rank) = data[at:at + 4 + name_bytes], data[at + 4 + name_bytes:at + 7 + name_bytes]
         at += 7 + name_bytes
-        dimensions = struct.unpack_from(f"<{rank}Q", data, at)
+        assert kind == 1, "logistic has parameters only"
         shape = data[at:at + 8 * rank]
         at += 8 * rank
-        assert kind == 1, "logistic has parameters only"
-        size = 4
-        for dimension in dimensions:
-            size *= dimension
-        sha.update(name + bytes([dtype, rank]) + shape + payload[value:value + size])
+        tensors.append((name + bytes([dtype, rank]) + shape, 4 * math.prod(struct.unpack(f"<{rank}Q", shape))))
+    payload = data[at:-4]
+    assert payload[:1 + count] == b"\1" + bytes(count), "a version past the first, every tensor as it is"
+    value = 1 + count
+    sha = hashlib.sha256()
+    for head, size in tensors:
+        sha.update(head + payload[value:value + size])
         value += size
     assert len(payload) == value + (value - 1 - count), "as much again says how far each has moved"
     return sha.hexdigest()

@@ -1,9 +1,10 @@
 """A simulated and a networked federation with the same seed and members commit the same models, bit for bit, in every round."""
 
+import pathlib
 import tempfile
 import unittest
 
-from federation import DATA, Federation, run_fleet, settings
+from federation import DATA, Federation, read_lines, run_fleet, settings
 
 
 def federation_flags(architecture, **more):
@@ -46,6 +47,26 @@ class IdenticalModelsTest(unittest.TestCase):
 
     def test_feedback_and_rates_held_by_the_coordinator(self):
         self.compare(federation_flags("mlp_2nn", training__local_steps=20, compression__uplink="ef,dct,ecsq:rate=0.4", compression__downlink="chain:rate=0.2:length=2"))
+
+    def test_formats_that_differ_between_clients_and_ranges_for_integers(self):
+        flags = federation_flags("lenet", data__normalization="standard", training__local_steps=6, training__quantization="int8", fit__format="bfloat16")
+        with tempfile.TemporaryDirectory() as folder:
+            one = digests(run_fleet(f"{folder}/one", flags + settings(energy__device_class="server_core:0.5,raspberry_pi_4:0.5")))
+            attempts = read_lines(pathlib.Path(folder) / "one" / "clients.jsonl")
+            formats = {line["partition"]: line["fit"]["number_format"] for line in attempts if line["outcome"] == "accepted"}
+            if "bfloat16" not in formats.values():
+                self.skipTest(next(line["fit"]["number_format_reason"] for line in attempts))
+            self.assertEqual(set(formats.values()), {"float32", "bfloat16"})
+            with Federation(f"{folder}/net", flags, 6) as federation:
+                federation.start_server()
+                for partition in range(6):
+                    federation.start_client(f"{partition}/6", settings(client__allow_bfloat16="true" if formats.get(partition) == "bfloat16" else "false"))
+                federation.finish()
+                self.assertEqual(one, digests(federation.rounds()))
+                told = {line["partition"]: line["fit"] for line in federation.attempts() if line["outcome"] == "accepted"}
+                self.assertEqual({partition: fit["number_format"] for partition, fit in told.items()}, formats)
+                for fit in told.values():
+                    self.assertEqual(fit["number_format_reason"], None if fit["number_format"] == "bfloat16" else "this client does not allow bfloat16")
 
     def test_compressed_both_ways_with_an_adaptive_optimizer(self):
         self.compare(federation_flags("mlp_2nn", training__local_steps=20, compression__uplink="int8", compression__downlink="bfloat16",

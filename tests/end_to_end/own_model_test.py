@@ -30,6 +30,13 @@ class OwnModelTest(unittest.TestCase):
             summary = federation.summary()
         scored = float(python(HERE / "score.py", summary["model_path"]))
         self.assertAlmostEqual(scored, summary["final_accuracy"], delta=1e-4)
+        if "model__architecture" in model:
+            self.assertAlmostEqual(float(python(HERE / "score.py", summary["int8_model_path"])), summary["int8_accuracy"], delta=1e-4)
+            self.assertAlmostEqual(summary["int8_accuracy"], summary["final_accuracy"], delta=0.01)
+            self.assertLess(summary["int8_model_bytes"], 0.3 * pathlib.Path(summary["model_path"]).stat().st_size)
+        else:
+            self.assertIn("torchscript", summary["int8_missing_reason"])
+            self.assertIsNone(summary["int8_model_path"])
         return summary["final_accuracy"]
 
     def test_the_twin_trains_as_well_and_both_score_in_python(self):

@@ -61,12 +61,21 @@ def model_digest():
     return hashlib.sha256(stream).digest()
 
 
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
 def container(kind, codec, payload):
-    fields = layout_digest() + struct.pack("<H", len(codec)) + codec.encode()
     if kind == 1:
-        fields += struct.pack("<I", len(ENTRIES)) + layout_bytes()
-    header = b"\x89FWT" + struct.pack("<HBBIQ", 1, kind, 0, 20 + len(fields) + 4, len(payload)) + fields
-    return header + crc32c(header) + payload + crc32c(payload)
+        fields = layout_digest() + struct.pack("<H", len(codec)) + codec.encode() + struct.pack("<I", len(ENTRIES)) + layout_bytes()
+    else:
+        fields = layout_digest()[:4] + crc32c(codec.encode())[:2]
+    data = b"\x89FWT" + bytes([2, kind]) + varint(len(fields) + len(payload)) + fields + payload
+    return data + crc32c(data)
 
 
 def xoshiro(seed):

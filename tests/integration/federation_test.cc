@@ -1,6 +1,8 @@
 #include <cmath>
 #include <set>
 
+#include "fedwatt/base/file.h"
+#include "fedwatt/energy/ledger.h"
 #include "gmock/gmock.h"
 #include "tests/integration/federation.h"
 
@@ -222,6 +224,42 @@ TEST(FederationTest, CompressesBothWays) {
   EXPECT_THAT(all.Wait(), IsOk());
   ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
   for (const AttemptRecord& attempt : record.attempts) EXPECT_EQ(attempt.codec_uplink, "int8");
+}
+
+TEST(LedgerTest, WhatAClientBooksIsWhatTheCoordinatorAnchors) {
+  Folder out, state;
+  ServerOptions options = FederationOptions(out.path());
+  options.engine.clients_per_round = kMembers;
+  RunningServer server(std::move(options));
+  ClientOptions kept = OptionsFor(server.address(), out.path(), {0, 1});
+  kept.state_directory = state.path();
+  kept.meter = "cpu_time";
+  kept.site = "hall";
+  kept.carbon = std::make_shared<const CarbonModel>(*CarbonModel::Create({*ParseCarbonSite("hall g_per_kwh=300")}, {}, IntensityKind::kAverage, std::nullopt));
+  RunningClient with(std::move(kept)), without(OptionsFor(server.address(), out.path(), {2, 3}));
+  EXPECT_THAT(with.Wait(), IsOk());
+  EXPECT_THAT(without.Wait(), IsOk());
+  EXPECT_THAT(server.Wait().status, IsOk());
+  ASSERT_OK_AND_ASSIGN(RunRecord run, ReadRunRecord(out.path()));
+  int anchored = 0;
+  for (int64_t partition : {0, 1}) {
+    ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(absl::StrCat(state.path(), "/ledger-", partition)));
+    ASSERT_OK_AND_ASSIGN(std::vector<LedgerEntry> entries, ReadLedger(text, "ledger"));
+    EXPECT_EQ(entries.size(), 4u);
+    EXPECT_THAT(entries[0].payload, HasSubstr("\"operational_ug\":"));
+    EXPECT_THAT(entries[0].payload, ::testing::Not(HasSubstr("\"operational_ug\":null")));
+    for (const AttemptRecord& attempt : run.attempts) {
+      if (attempt.partition != partition) continue;
+      EXPECT_EQ(attempt.quarantine, "");
+      ASSERT_TRUE(attempt.ledger_sequence.has_value());
+      const LedgerEntry& entry = entries.at(static_cast<size_t>(*attempt.ledger_sequence - 1));
+      EXPECT_EQ(entry.attempt, attempt.attempt);
+      EXPECT_EQ(entry.position.head.Hex(), attempt.ledger_head);
+      ++anchored;
+    }
+  }
+  EXPECT_EQ(anchored, 8);
+  for (const RoundRecord& round : run.rounds) EXPECT_NE(round.ledger_root, "");
 }
 
 }  // namespace

@@ -27,14 +27,13 @@ std::string Payload() {
 ContainerHeader ModelHeader() { return {ContainerKind::kModel, "float32", GoldenLayout().digest(), GoldenLayout()}; }
 ContainerHeader UpdateHeader() { return {ContainerKind::kUpdate, "float32", GoldenLayout().digest(), {}}; }
 
-// Makes both checksums right again, so that a test reaches what lies behind them.
+// Where an update's fields begin, behind a length of one byte, and a model's, behind one of two.
+constexpr size_t kUpdateFields = 7, kModelFields = 8;
+
+// Makes the checksum right again, so that a test reaches what lies behind it.
 std::string Reseal(std::string bytes) {
-  uint32_t header_bytes;
-  std::memcpy(&header_bytes, bytes.data() + 8, 4);
-  const uint32_t header_crc = Crc32c(std::string_view(bytes).substr(0, header_bytes - 4));
-  std::memcpy(bytes.data() + header_bytes - 4, &header_crc, 4);
-  const uint32_t payload_crc = Crc32c(std::string_view(bytes).substr(header_bytes, bytes.size() - header_bytes - 4));
-  std::memcpy(bytes.data() + bytes.size() - 4, &payload_crc, 4);
+  const uint32_t crc = Crc32c(std::string_view(bytes).substr(0, bytes.size() - 4));
+  std::memcpy(bytes.data() + bytes.size() - 4, &crc, 4);
   return bytes;
 }
 
@@ -53,6 +52,8 @@ TEST(ContainerTest, ReadsTheGoldenFiles) {
   EXPECT_EQ(view.header.codec, "float32");
   EXPECT_EQ(view.header.layout, GoldenLayout());
   EXPECT_EQ(view.header.layout_digest, GoldenLayout().digest());
+  EXPECT_TRUE(view.IsFor(GoldenLayout().digest()) && view.IsBy("float32"));
+  EXPECT_FALSE(view.IsFor(Sha256("another")) || view.IsBy("float3"));
   EXPECT_EQ(view.payload, Payload());
   // A view, not a copy.
   EXPECT_GE(view.payload.data(), model.data());
@@ -61,18 +62,28 @@ TEST(ContainerTest, ReadsTheGoldenFiles) {
   const std::string update = Golden("container_update.hex");
   ASSERT_OK_AND_ASSIGN(view, ParseContainer(update, kAnySize));
   EXPECT_EQ(view.header.kind, ContainerKind::kUpdate);
-  EXPECT_EQ(view.header.layout_digest, GoldenLayout().digest());
+  EXPECT_TRUE(view.IsFor(GoldenLayout().digest()) && view.IsBy("float32"));
+  EXPECT_FALSE(view.IsFor(Sha256("another")) || view.IsBy("float3") || view.IsBy(""));
   EXPECT_EQ(view.header.layout.value_count(), 0);
   EXPECT_EQ(view.payload, Payload());
 }
 
 TEST(ContainerTest, CarriesEmptyPayloadsAndLongCodecs) {
-  ContainerHeader header = UpdateHeader();
-  header.codec = std::string(1024, '~');
-  const std::string bytes = WriteContainer(header, "");
-  ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(bytes, kAnySize));
-  EXPECT_EQ(view.header.codec, header.codec);
-  EXPECT_EQ(view.payload, "");
+  for (ContainerHeader header : {ModelHeader(), UpdateHeader()}) {
+    header.codec = std::string(1024, '~');
+    const std::string bytes = WriteContainer(header, "");
+    ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(bytes, kAnySize));
+    EXPECT_TRUE(view.IsBy(header.codec));
+    EXPECT_EQ(view.payload, "");
+  }
+}
+
+TEST(ContainerTest, TellsThePayloadsSizeFromTheWholes) {
+  // Around the sizes at which the length takes another byte: 2^7 and 2^14, six of them the tags'.
+  for (size_t size : {0, 1, 40, 120, 121, 122, 123, 1000, 16376, 16377, 16378, 16379, 100'000}) {
+    EXPECT_EQ(PayloadBytes(static_cast<int64_t>(WriteContainer(UpdateHeader(), std::string(size, 'x')).size())), static_cast<int64_t>(size));
+  }
+  for (int64_t size : {-1, 0, 16, 17}) EXPECT_EQ(PayloadBytes(size), 0) << size;
 }
 
 TEST(ContainerTest, EveryTruncationIsNamedSo) {
@@ -93,9 +104,9 @@ TEST(ContainerTest, EveryFlippedBitIsSeen) {
       bytes[bit / 8] ^= static_cast<char>(1 << (bit % 8));
       const absl::Status status = ParseContainer(bytes, kAnySize).status();
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << bit;
-      // A header length that grew beyond the bytes looks like a truncation; all else is garbage.
-      const bool in_header_length = bit / 8 >= 8 && bit / 8 < 12;
-      EXPECT_TRUE(RejectionOf(status) == Rejection::kGarbage || (in_header_length && RejectionOf(status) == Rejection::kTruncated)) << bit;
+      // A length that grew beyond the bytes looks like a truncation; all else is garbage.
+      const bool in_length = bit / 8 == 6 || bit / 8 == 7;
+      EXPECT_TRUE(RejectionOf(status) == Rejection::kGarbage || (in_length && RejectionOf(status) == Rejection::kTruncated)) << bit;
       bytes[bit / 8] ^= static_cast<char>(1 << (bit % 8));
     }
   }
@@ -113,7 +124,7 @@ TEST(ContainerTest, RefusesGarbageAndTrailingBytes) {
     for (char& c : bytes) c = static_cast<char>(random.Next());
     EXPECT_THAT(ParseContainer(bytes, kAnySize), ::testing::Not(IsOk()));
     // With a plausible prefix, random bytes come further.
-    if (bytes.size() > 24) std::memcpy(bytes.data(), "\x89" "FWT\x01\x00\x02\x00", 8);
+    if (bytes.size() > 24) std::memcpy(bytes.data(), "\x89" "FWT\x02\x02", 6);
     EXPECT_THAT(ParseContainer(bytes, kAnySize), ::testing::Not(IsOk()));
   }
 }
@@ -130,41 +141,53 @@ TEST(ContainerTest, BoundsTheWholeSize) {
 TEST(ContainerTest, RefusesUnknownVersionsAndKindsBehindGoodChecksums) {
   std::string bytes = Golden("container_update.hex");
   ASSERT_EQ(Reseal(bytes), bytes);
-  for (auto [offset, value] : {std::pair(4, 2), std::pair(4, 0), std::pair(6, 0), std::pair(6, 4), std::pair(7, 1)}) {
+  for (auto [offset, value] : {std::pair(4, 1), std::pair(4, 0), std::pair(5, 0), std::pair(5, 4)}) {
     std::string changed = bytes;
     changed[offset] = static_cast<char>(value);
     EXPECT_EQ(CodeOf(Reseal(changed)), absl::StatusCode::kInvalidArgument) << offset << " " << value;
     EXPECT_EQ(ReasonOf(Reseal(changed)), Rejection::kGarbage);
   }
   // An update that claims to be a model has no layout to read.
-  bytes[6] = 1;
+  bytes[5] = 1;
   EXPECT_EQ(ReasonOf(Reseal(bytes)), Rejection::kGarbage);
 }
 
 TEST(ContainerTest, RefusesBadLengthsBehindGoodChecksums) {
   const std::string good = Golden("container_update.hex");
-  for (uint64_t length : {uint64_t{0}, uint64_t{39}, uint64_t{41}, UINT64_MAX, UINT64_MAX - 3}) {
-    std::string bytes = good;
-    std::memcpy(bytes.data() + 12, &length, 8);
-    EXPECT_EQ(ReasonOf(Reseal(bytes)), length < 40 ? Rejection::kGarbage : Rejection::kTruncated) << length;
-  }
-  for (uint32_t length : {0u, 19u, 23u}) {
-    std::string bytes = good;
-    std::memcpy(bytes.data() + 8, &length, 4);
-    EXPECT_EQ(ReasonOf(bytes), Rejection::kGarbage) << length;
+  const auto with = [&good](std::string_view length) { return Reseal(good.substr(0, 6) + std::string(length) + good.substr(7)); };
+  ASSERT_EQ(with("\x2e"), good);
+  for (std::string_view length : {std::string_view("\0", 1), std::string_view("\x2d")}) EXPECT_EQ(ReasonOf(with(length)), Rejection::kGarbage);
+  for (std::string_view length : {"\x2f", "\x7f", "\xff\x7f", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"}) EXPECT_EQ(ReasonOf(with(length)), Rejection::kTruncated);
+  // Not the shortest spelling, and one beyond 64 bits.
+  EXPECT_EQ(ReasonOf(with(std::string_view("\xae\0", 2))), Rejection::kGarbage);
+  EXPECT_EQ(ReasonOf(with("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02")), Rejection::kGarbage);
+  // No room for the tags.
+  for (size_t size = 0; size < 6; ++size) {
+    EXPECT_EQ(ReasonOf(Reseal(good.substr(0, 6) + static_cast<char>(size) + std::string(size + 4, 'x'))), Rejection::kGarbage) << size;
   }
 }
 
 TEST(ContainerTest, RefusesBadCodecSpellings) {
   for (char bad : {'\0', ' ', '\n', '\x7f', '\x80'}) {
-    std::string bytes = Golden("container_update.hex");
-    bytes[54] = bad;
+    std::string bytes = Golden("container_model.hex");
+    bytes[kModelFields + 34] = bad;
     EXPECT_THAT(ParseContainer(Reseal(bytes), kAnySize), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("codec"))) << int{bad};
   }
   for (uint16_t length : {uint16_t{0}, uint16_t{6}, uint16_t{8}, uint16_t{65535}}) {
-    std::string bytes = Golden("container_update.hex");
-    std::memcpy(bytes.data() + 52, &length, 2);
+    std::string bytes = Golden("container_model.hex");
+    std::memcpy(bytes.data() + kModelFields + 32, &length, 2);
     EXPECT_EQ(ReasonOf(Reseal(bytes)), Rejection::kGarbage) << length;
+  }
+}
+
+TEST(ContainerTest, NoticesAnotherLayoutOrCodecByTheTags) {
+  for (size_t i = kUpdateFields; i < kUpdateFields + 6; ++i) {
+    std::string bytes = Golden("container_update.hex");
+    bytes[i] ^= 1;
+    bytes = Reseal(bytes);
+    ASSERT_OK_AND_ASSIGN(ContainerView view, ParseContainer(bytes, kAnySize));
+    EXPECT_EQ(view.IsFor(GoldenLayout().digest()), i >= kUpdateFields + 4);
+    EXPECT_EQ(view.IsBy("float32"), i < kUpdateFields + 4);
   }
 }
 
@@ -173,19 +196,19 @@ TEST(ContainerTest, RefusesBadLayoutsBehindGoodChecksums) {
   ASSERT_EQ(Reseal(good), good);
   // The digest names another layout than the entries.
   std::string bytes = good;
-  bytes[20] ^= 1;
+  bytes[kModelFields] ^= 1;
   EXPECT_THAT(ParseContainer(Reseal(bytes), kAnySize), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("digest")));
-  // Entry count and first name length, at offsets 61 and 65: a few billion must not be allocated.
-  for (size_t offset : {size_t{61}, size_t{65}}) {
+  // Entry count and first name length: a few billion must not be allocated.
+  for (size_t offset : {kModelFields + 41, kModelFields + 45}) {
     for (uint32_t value : {0u, 1u, 3u, 5u, 1000u, UINT32_MAX}) {
       bytes = good;
       std::memcpy(bytes.data() + offset, &value, 4);
       EXPECT_EQ(ReasonOf(Reseal(bytes)), Rejection::kGarbage) << offset << " " << value;
     }
   }
-  // Every single byte of the header's fields changed, checksum made right: refused, never a crash. The codec may change its letters.
-  for (size_t i = 20; i + 44 + 4 < good.size(); ++i) {
-    if (i >= 54 && i < 61) continue;
+  // Every single byte of the fields changed, checksum made right: refused, never a crash. The codec may change its letters.
+  for (size_t i = kModelFields; i + 40 + 4 < good.size(); ++i) {
+    if (i >= kModelFields + 34 && i < kModelFields + 41) continue;
     bytes = good;
     bytes[i] = static_cast<char>(~bytes[i]);
     EXPECT_EQ(ReasonOf(Reseal(bytes)), Rejection::kGarbage) << i;

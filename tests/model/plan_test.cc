@@ -94,6 +94,8 @@ TEST(ValidatePlanTest, RefusesEveryOtherFieldOutsideItsRange) {
       {"threads", [](Plan& p) { p.recipe.threads = 1025; }},
       {"loss", [](Plan& p) { p.recipe.loss = ""; }},
       {"number_format", [](Plan& p) { p.fit.number_format = ""; }},
+      {"number_format", [](Plan& p) { p.fit.number_format = "float64"; }},
+      {"architecture.quantization", [](Plan& p) { p.architecture.quantization = "int4"; }},
       {"uplink_codec", [](Plan& p) { p.uplink_codec = ""; }},
       {"downlink_codec", [](Plan& p) { p.downlink_codec = std::string(1025, 'c'); }},
       {"max_example_count", [](Plan& p) { p.limits.max_example_count = 0; }},

@@ -69,6 +69,33 @@ RunRecord MixedRun() {
   return run;
 }
 
+TEST(TextReportTest, ShowsGramsWhoWasNotAskedAndWhatIsNotBelieved) {
+  RunRecord run = MakeRun();
+  EXPECT_THAT(RenderTextReport(run, {}), AllOf(Not(HasSubstr("grams")), Not(HasSubstr("SCI")), Not(HasSubstr("not asked"))));
+  for (RoundRecord& round : run.rounds) {
+    round.client_carbon.kind = IntensityKind::kMarginal;
+    for (int i = 0; i < 2; ++i) {
+      round.client_carbon.Add({.operational = GramsOfCarbon(1), .embodied = GramsOfCarbon(0.5), .basis = IntensityBasis::kForecast, .source = "grid <1>", .age = absl::Hours(2)}, true);
+    }
+    round.client_carbon.Add({.operational = GramsOfCarbon(0.25), .basis = IntensityBasis::kObserved, .source = "grid <1>"}, false);
+    round.refusals = {{"battery_floor", 4}};
+    round.quarantines = {{"bytes_differ", 1}};
+    round.client_energy_quarantined = Joules(9);
+    round.deferred_seconds = 3600;
+    round.budget_left = Joules(-5);
+  }
+  const std::string text = RenderTextReport(run, {});
+  EXPECT_THAT(text, HasSubstr("~6.00 g operational; ~0.750 g wasted"));
+  EXPECT_THAT(text, HasSubstr("marginal intensity, partly forecast, from grid <1>, up to 2h old"));
+  EXPECT_THAT(text, HasSubstr("~3.00 g embodied"));
+  // (6 + 0.75 operational + 3 embodied) g over 3 rounds and over 6 updates.
+  EXPECT_THAT(text, HasSubstr("~3.25 g a round, ~1.62 g an update"));
+  EXPECT_THAT(text, AllOf(HasSubstr("not asked, battery_floor: 12"), HasSubstr("joules of 3 reports not believed: bytes_differ"), HasSubstr("27.0 J were claimed")));
+  EXPECT_THAT(text, AllOf(HasSubstr("3h for budgets, batteries or cleaner hours"), HasSubstr("-5.00 J")));
+  const std::string page = RenderHtmlReport(run);
+  EXPECT_THAT(page, AllOf(HasSubstr("grid &lt;1&gt;"), HasSubstr("battery_floor"), HasSubstr("bytes_differ"), Not(HasSubstr("grid <1>"))));
+}
+
 TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
   const std::vector<WidthTotals> widths = SumByWidth(MixedRun().attempts);
   ASSERT_EQ(widths.size(), 2u);
@@ -88,14 +115,32 @@ TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
 
 TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
   const std::string text = RenderTextReport(MixedRun(), RoundTableOptions{.terminal = true});
-  EXPECT_THAT(text, HasSubstr("by width           width          parameters     accepted"));
-  EXPECT_THAT(text, HasSubstr("1.00           199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
-  EXPECT_THAT(text, HasSubstr("0.250          50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
+  EXPECT_THAT(text, HasSubstr("by width           width          format         parameters     accepted"));
+  EXPECT_THAT(text, HasSubstr("1.00           float32        199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
+  EXPECT_THAT(text, HasSubstr("0.250          float32        50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
   EXPECT_THAT(RenderHtmlReport(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
   RunRecord whole = MakeRun();
   whole.attempts = {MakeAttempt(1)};
   EXPECT_THAT(RenderTextReport(whole, RoundTableOptions{.terminal = true}), Not(HasSubstr("by width")));
   EXPECT_THAT(RenderHtmlReport(whole), Not(HasSubstr("By width")));
+}
+
+TEST(TextReportTest, SaysWhyNumberFormatsWereTakenOrDeclined) {
+  RunRecord run = MixedRun();
+  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), Not(HasSubstr("number formats")));
+  run.attempts[0].fit.number_format = "bfloat16";
+  run.attempts[0].fit_format_reason = "a step is 2.00 times as fast";
+  for (size_t i : {1, 3}) run.attempts[i].fit_format_reason = "no <b>\x1b[31m instructions";
+  run.attempts[2].fit_format_reason = "late, so not counted";
+  const std::string text = RenderTextReport(run, RoundTableOptions{.terminal = true});
+  EXPECT_THAT(text, HasSubstr("number formats     float32, 2 attempts: no <b> [31m instructions\n"));
+  EXPECT_THAT(text, HasSubstr("                   bfloat16, 1 attempt: a step is 2.00 times as fast\n"));
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("late, so")), HasSubstr("1.00           float32        199210"), HasSubstr("0.250          bfloat16       50000")));
+  EXPECT_THAT(RenderHtmlReport(run), AllOf(HasSubstr("<h2>Number formats</h2>"), HasSubstr("no &lt;b&gt;")));
+  // Words without end make no page without end.
+  run.attempts.clear();
+  for (int i = 0; i < 100; ++i) run.attempts.emplace_back(MakeAttempt(1)).fit_format_reason = std::to_string(i);
+  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), HasSubstr("and 95 other reasons"));
 }
 
 TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {

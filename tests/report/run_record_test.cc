@@ -65,12 +65,16 @@ TEST_F(RunRecordTest, RoundLineHasExactlyTheseFields) {
       Keys(json),
       ElementsAre("schema", "run_id", "round", "outcome", "started_at", "finished_at", "wall_seconds", "select_seconds",
                   "collect_seconds", "aggregate_seconds", "evaluate_seconds", "virtual_seconds", "clients_selected",
-                  "clients_completed", "clients_rejected", "clients_late", "clients_dropped", "rejections", "train_examples",
+                  "clients_completed", "clients_rejected", "clients_late", "clients_dropped", "rejections", "refusals", "deferred_seconds", "deferral_reason",
+                  "budget_left_uj", "budget_carbon_left_ug", "train_examples",
                   "train_loss", "eval_accuracy", "eval_loss", "eval_examples", "federated_eval_accuracy", "federated_eval_loss",
                   "federated_eval_examples", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
                   "downlink_wire_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj", "client_energy_low_uj",
                   "client_energy_high_uj", "client_energy_clients", "client_energy_wasted_uj", "client_energy_tier",
-                  "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds", "server_energy_uj",
+                  "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds",
+                  "client_energy_quarantined_uj", "quarantines", "client_energy_suspect_uj", "clients_suspect", "ledger_root", "client_operational_ug",
+                  "client_embodied_ug", "client_wasted_ug", "client_water_l", "client_carbon_clients", "carbon_kind", "carbon_basis",
+                  "carbon_source", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug", "server_energy_uj",
                   "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes", "model_digest"));
   EXPECT_EQ(json["schema"], "fedwatt.round.v1");
   EXPECT_EQ(json["outcome"], "committed");
@@ -92,11 +96,13 @@ TEST_F(RunRecordTest, WhatWasNotMeasuredIsNullNeverZero) {
   EXPECT_EQ(json["reason"], "quorum not reached");
   for (const char* key : {"train_loss", "eval_accuracy", "eval_loss", "eval_examples", "uplink_wire_bytes", "downlink_wire_bytes",
                           "client_energy_uj", "client_energy_low_uj", "client_energy_high_uj", "client_energy_wasted_uj",
-                          "server_energy_uj", "peak_rss_bytes"}) {
+                          "server_energy_uj", "peak_rss_bytes", "client_operational_ug", "client_embodied_ug", "client_wasted_ug",
+                          "client_water_l", "carbon_kind", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug"}) {
     EXPECT_TRUE(json[key].is_null()) << key;
   }
   EXPECT_EQ(json["client_energy_tier"], "missing");
   EXPECT_EQ(json["server_energy_tier"], "missing");
+  EXPECT_EQ(json["carbon_basis"], "missing");
   RoundRecord broken = MakeRound(2, std::nan(""));
   broken.train_loss = std::numeric_limits<double>::infinity();
   const Json nan = WriteAndParse(broken);
@@ -110,9 +116,10 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
   EXPECT_THAT(Keys(json),
               ElementsAre("schema", "round", "client", "partition", "attempt", "outcome", "reason", "train_examples",
                           "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
-                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "fit", "phases"));
+                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "site", "energy_class", "quarantine", "suspicion", "ledger_sequence", "ledger_head", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
+                          "g_per_kwh", "carbon_source", "carbon_age_seconds", "fit", "phases"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
-  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "macs_per_example"));
+  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example"));
   EXPECT_THAT(Keys(json["phases"][0]), ElementsAre("phase", "seconds", "cpu_seconds", "energy_uj", "tier", "source"));
   EXPECT_EQ(json["phases"][0]["phase"], "train");
   EXPECT_EQ(json["phases"][0]["seconds"], 1.5);
@@ -120,6 +127,51 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
   EXPECT_TRUE(json["phases"][1]["energy_uj"].is_null());
   EXPECT_EQ(json["phases"][1]["tier"], "missing");
   EXPECT_TRUE(json["uplink_wire_bytes"].is_null());
+}
+
+TEST_F(RunRecordTest, KeepsGramsAndReadsRecordsWithoutThem) {
+  RoundRecord round = MakeRound(1, 0.5);
+  CarbonReading useful{.operational = Micrograms(1000), .embodied = Micrograms(300), .basis = IntensityBasis::kObserved, .source = "grid", .age = absl::ZeroDuration()};
+  CarbonReading wasted{.operational = Micrograms(50), .embodied = Micrograms(7), .basis = IntensityBasis::kForecast, .source = "grid", .age = absl::Hours(2)};
+  round.client_carbon.kind = IntensityKind::kAverage;
+  round.client_carbon.Add(useful, true);
+  round.client_carbon.Add(CarbonReading{.embodied = Micrograms(11)}, true);  // grams not known: counted in no sum
+  round.client_carbon.Add(wasted, false);
+  AttemptRecord attempt = MakeAttempt(1);
+  attempt.site = "london";
+  attempt.carbon = useful;
+  attempt.carbon.g_per_kwh = 120.5;
+  {
+    const auto writer = Open();
+    ASSERT_THAT(writer->WriteRound(round), IsOk());
+    ASSERT_THAT(writer->WriteAttempt(attempt), IsOk());
+  }
+  const Json json = Line("rounds.jsonl");
+  EXPECT_EQ(json["client_operational_ug"], 1000);
+  EXPECT_EQ(json["client_embodied_ug"], 311);
+  EXPECT_EQ(json["client_wasted_ug"], 50);
+  EXPECT_EQ(json["client_carbon_clients"], 1);
+  EXPECT_EQ(json["carbon_basis"], "forecast");
+  EXPECT_EQ(json["carbon_age_seconds"], 7200);
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRunRecord(folder_.string()));
+  EXPECT_EQ(run.rounds[0].client_carbon.operational, Micrograms(1000));
+  EXPECT_EQ(run.rounds[0].client_carbon.basis, IntensityBasis::kForecast);
+  EXPECT_EQ(run.attempts[0].site, "london");
+  EXPECT_EQ(run.attempts[0].carbon.g_per_kwh, 120.5);
+  // One of two accepted attempts has no grams, so no score can be given.
+  EXPECT_FALSE(RunSci(SumRounds(run.rounds), 1).has_value());
+  round.client_carbon.clients = 2;
+  // (1000 + 50 operational + 311 embodied) micrograms over 2 units.
+  EXPECT_NEAR(*RunSci(SumRounds({round}), 2), 1361e-6 / 2, 1e-12);
+
+  Json old = json;
+  for (const char* key : {"client_operational_ug", "client_embodied_ug", "client_wasted_ug", "client_water_l", "client_carbon_clients", "carbon_kind", "carbon_basis",
+                          "carbon_source", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug"}) {
+    old.erase(key);
+  }
+  std::ofstream(folder_ / "rounds.jsonl") << old.dump() << "\n";
+  ASSERT_OK_AND_ASSIGN(const RunRecord earlier, ReadRunRecord(folder_.string()));
+  EXPECT_FALSE(earlier.rounds[0].client_carbon.operational.has_value());
 }
 
 TEST_F(RunRecordTest, SummaryHoldsTotalsAndOrigins) {

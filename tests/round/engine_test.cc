@@ -37,6 +37,10 @@ class Driver {
     now_ += after;
     Effects effects = engine_.Handle(event, now_);
     for (const Effect& effect : effects) {
+      if (const auto* remember = std::get_if<Remember>(&effect)) {
+        for (const auto& [key, value] : remember->entries) memory[key] = value;
+      }
+      if (const auto* timer = std::get_if<SetTimer>(&effect)) timer_ = timer->at;
       if (const auto* start = std::get_if<StartAttempt>(&effect)) started.push_back(*start);
       if (const auto* fold = std::get_if<Fold>(&effect)) folds.push_back(fold->attempt);
       if (const auto* end = std::get_if<EndAttempt>(&effect)) ended.push_back(*end);
@@ -48,6 +52,10 @@ class Driver {
     }
     return effects;
   }
+  // As if the timer that was asked for had come.
+  Effects SendTimer() { return Send(Tick{}, timer_ - now_); }
+  absl::Time now() const { return now_; }
+  absl::Time timer() const { return timer_; }
   void Join(int count) {
     for (int i = 0; i < count; ++i) Send(MemberJoined{i, absl::StrCat("client-", i)});
   }
@@ -71,6 +79,7 @@ class Driver {
   }
 
   const Engine& engine() const { return engine_; }
+  std::map<std::string, std::string> memory;
   std::vector<StartAttempt> started;
   std::vector<std::string> folds;
   std::vector<EndAttempt> ended;
@@ -82,7 +91,178 @@ class Driver {
  private:
   Engine engine_;
   absl::Time now_ = absl::FromUnixSeconds(1000);
+  absl::Time timer_;
 };
+
+// ---- Budgets.
+
+EngineOptions Budgeted() {
+  EngineOptions options = SmallRun();
+  options.rounds = 100;
+  options.clients_per_round = 1;
+  options.wait_for_clients = 1;
+  options.quorum = 1;
+  options.evaluates = false;
+  options.budget.max_power = Watts(1);  // 90 J at worst: 60 s and the half minute in which a client hears of the end
+  return options;
+}
+
+// One round of one client that says it took `joules`.
+void OneRound(Driver& driver, std::optional<Energy> energy) {
+  const std::string attempt = driver.started.back().attempt;
+  driver.Send(UpdateArrived{attempt, energy});
+  driver.Send(FoldFinished{attempt, absl::OkStatus(), 10, 0.5});
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  driver.Send(PublishFinished{absl::OkStatus()});
+}
+
+TEST(EngineBudgetTest, EndsTheRunWhenTheFederationHasSpentItsJoules) {
+  EngineOptions options = Budgeted();
+  options.budget.federation = Joules(250);
+  Driver driver(options);
+  driver.Join(1);
+  int rounds = 0;
+  while (!driver.finished && rounds < 50) {
+    OneRound(driver, Joules(40));
+    ++rounds;
+  }
+  ASSERT_TRUE(driver.finished.has_value());
+  EXPECT_THAT(driver.finished->reason, HasSubstr("joules are spent"));
+  EXPECT_THAT(driver.finished->status, IsOk());
+  EXPECT_EQ(rounds, 6);  // 240 J; a seventh would take more than the 10 J that are left
+  EXPECT_EQ(driver.engine().state().budget.federation().spent(), 240'000'000);
+  EXPECT_EQ(driver.published.back().budget_left, Joules(10));
+}
+
+TEST(EngineBudgetTest, ChargesASilentAttemptTheMostThatItCanHaveTaken) {
+  EngineOptions options = Budgeted();
+  options.budget.federation = Joules(1000);
+  options.budget.max_power = Watts(2);
+  Driver driver(options);
+  driver.Join(1);
+  driver.Send(AttemptFailed{driver.started.back().attempt, Rejection::kDisconnected}, absl::Seconds(7));
+  EXPECT_EQ(driver.engine().state().budget.federation().spent(), 14'000'000);
+  EXPECT_EQ(driver.engine().state().histories.at("client-0/0").cost_count, 0);  // a bound is no measurement
+}
+
+TEST(EngineBudgetTest, WaitsForTheDayThatAClientHasSpent) {
+  EngineOptions options = Budgeted();
+  options.budget.client_per_day = Joules(100);
+  Driver driver(options);
+  driver.Join(1);
+  OneRound(driver, Joules(60));
+  EXPECT_THAT(driver.started, SizeIs(1));
+  EXPECT_EQ(driver.timer(), absl::FromUnixSeconds(86400));
+  driver.SendTimer();
+  ASSERT_THAT(driver.started, SizeIs(2));
+  OneRound(driver, Joules(10));
+  EXPECT_DOUBLE_EQ(*driver.published.back().deferred_seconds, 86400 - 1000);
+  EXPECT_EQ(driver.published.back().deferral_reason, "client_budget 1");
+}
+
+TEST(EngineBudgetTest, AsksNobodyBelowTheBatteryFloor) {
+  EngineOptions options = Budgeted();
+  options.budget.battery_floor = 0.5;
+  options.wait_for_clients = 2;
+  Driver driver(options);
+  driver.Join(1);
+  driver.Send(MemberSupply{0, 0.4, false});
+  driver.Send(MemberJoined{1, "client-1"});
+  ASSERT_THAT(driver.started, SizeIs(1));
+  EXPECT_EQ(driver.started[0].partition, 1);
+  driver.Send(MemberSupply{1, 0.2, false});
+  OneRound(driver, std::nullopt);
+  EXPECT_THAT(driver.published.back().refusals, ElementsAre(std::make_pair("battery_floor", 1)));
+  EXPECT_THAT(driver.started, SizeIs(1));  // both are too low now
+  driver.Send(MemberSupply{0, 0.4, true});  // plugged in
+  ASSERT_THAT(driver.started, SizeIs(2));
+  EXPECT_EQ(driver.started[1].partition, 0);
+}
+
+TEST(EngineBudgetTest, TakesAsManyAsTheRoundsJoulesAllow) {
+  EngineOptions options = Budgeted();
+  options.clients_per_round = 4;
+  options.wait_for_clients = 4;
+  options.quorum = 0.25;
+  options.budget.per_round = Joules(200);
+  Driver driver(options);
+  driver.Join(4);
+  EXPECT_THAT(driver.started, SizeIs(2));  // 90 J each at worst
+  options.budget.per_round = Joules(80);
+  Driver poor(options);
+  poor.Join(4);
+  ASSERT_TRUE(poor.finished.has_value());
+  EXPECT_THAT(poor.finished->status, StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("budget.round_joules")));
+}
+
+TEST(EngineBudgetTest, ARestartNeitherForgetsNorSpendsTwice) {
+  EngineOptions options = Budgeted();
+  options.budget.federation = Joules(1000);
+  options.budget.client_per_day = Joules(500);
+  options.selection.policy = "round_robin";
+  options.wait_for_clients = 2;
+  Driver driver(options);
+  driver.Join(2);
+  OneRound(driver, Joules(40));
+  const int64_t first = driver.started[0].partition;
+  ASSERT_THAT(driver.started, SizeIs(2));  // the second attempt is under way when the coordinator dies
+  EngineOptions again = options;
+  again.memory = driver.memory;
+  again.next_round = 2;
+  again.incarnation = 1;
+  Driver after(again);
+  EXPECT_EQ(after.engine().state().budget.federation().spent(), 130'000'000);  // 40 J, and 90 J that may have gone
+  after.Join(2);
+  ASSERT_THAT(after.started, SizeIs(1));
+  // Both have been asked once, in rounds 1 and 2: the one of round 1 waited longer.
+  EXPECT_EQ(after.started[0].partition, first);
+  again.memory["client-0/0"] = "rubbish";
+  EXPECT_THAT(Engine::Create(again), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rubbish")));
+}
+
+TEST(EngineBudgetTest, AMemberThatComesBackIsStillTheOneThatSpent) {
+  EngineOptions options = Budgeted();
+  options.budget.client_per_day = Joules(100);
+  Driver driver(options);
+  driver.Join(1);
+  OneRound(driver, Joules(90));
+  driver.Send(MemberLeft{0});
+  driver.Join(1);
+  EXPECT_THAT(driver.started, SizeIs(1));
+}
+
+TEST(EngineBudgetTest, PutsARoundOffForCleanerHoursAsLongAsThereIsSlack) {
+  std::vector<IntensityRow> rows;
+  const double hours[] = {500, 400, 100, 600, 600, 600};
+  for (int hour = 0; hour < 6; ++hour) {
+    IntensityRow row{.start = absl::FromUnixSeconds(3600 * hour), .end = absl::FromUnixSeconds(3600 * (hour + 1)), .zone = "T", .g_per_kwh = hours[hour], .source = "t"};
+    row.issued = absl::UnixEpoch();
+    rows.push_back(row);
+  }
+  EngineOptions options = Budgeted();
+  options.rounds = 1;
+  options.deadline = absl::Minutes(30);
+  options.carbon = std::make_shared<const CarbonModel>(*CarbonModel::Create({*ParseCarbonSite("t zone=T")}, rows, IntensityKind::kAverage, std::nullopt));
+  options.selection.policy = "carbon_aware";
+  options.selection.slack = absl::Hours(5);
+  Driver driver(options);
+  driver.Send(MemberJoined{0, "client-0", 0});
+  EXPECT_THAT(driver.started, SizeIs(0));
+  EXPECT_GE(driver.timer(), absl::FromUnixSeconds(7200));
+  EXPECT_LT(driver.timer(), absl::FromUnixSeconds(10800));
+  driver.Send(MemberJoined{1, "client-1", 0});  // news do not open it early
+  EXPECT_THAT(driver.started, SizeIs(0));
+  driver.SendTimer();
+  ASSERT_THAT(driver.started, SizeIs(1));
+  OneRound(driver, Joules(10));
+  EXPECT_EQ(driver.published[0].deferral_reason, "cleaner electricity");
+  EXPECT_EQ(driver.engine().state().deferred, absl::Seconds(*driver.published[0].deferred_seconds));
+  EngineOptions hasty = options;
+  hasty.selection.slack = absl::ZeroDuration();
+  Driver now(hasty);
+  now.Send(MemberJoined{0, "client-0", 0});
+  EXPECT_THAT(now.started, SizeIs(1));
+}
 
 TEST(EngineTest, WaitsForTheCompanyBeforeTheFirstRound) {
   Driver driver(SmallRun());
@@ -401,7 +581,7 @@ TEST(EngineOptionsTest, RefusesEveryBadValueByName) {
   refused([](EngineOptions& o) { o.over_selection = std::numeric_limits<double>::quiet_NaN(); }, "over_selection");
   refused([](EngineOptions& o) { o.evaluate_every = 0; }, "evaluate_every");
   EngineOptions unknown = SmallRun();
-  unknown.selection_policy = "unifrom";
+  unknown.selection.policy = "unifrom";
   EXPECT_THAT(Engine::Create(unknown), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'uniform'")));
 }
 

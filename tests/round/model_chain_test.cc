@@ -256,14 +256,37 @@ TEST(ModelChainTest, SmoothTensorsMoveInTheCosineDomain) {
   ASSERT_THAT(again.Append(master), IsOk());
   ASSERT_THAT(chain.Append(master), IsOk());
   EXPECT_EQ(again.digest(), chain.digest());
-  // A delta of another basis than the one held, or of one that does not suit the layout.
-  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[6]));
+  // From the start a delta brings the basis: another than the one held, or one that does not suit the layout.
+  const std::string from_start = chain.DeltaFrom(chain.initial_digest())->payload;
   ChainPosition other{std::string("\0\1\0", 3), positions[6].coefficients, positions[6].moved};
-  EXPECT_THAT(ApplyChainDelta(layout, delta.payload, other), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("another basis")));
-  std::string unsuited = chain.DeltaFrom(chain.initial_digest())->payload;
-  unsuited[4] = 9;
+  EXPECT_THAT(ApplyChainDelta(layout, from_start, other), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("another basis")));
+  std::string unsuited = from_start;
+  unsuited[2] = 9;
   ChainPosition first = positions[0];
   EXPECT_THAT(ApplyChainDelta(layout, unsuited, first), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("no shape 9")));
+  // From any other version it does not, and version 0 alone cannot do without.
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(digests[6]));
+  first = positions[0];
+  EXPECT_THAT(ApplyChainDelta(layout, delta.payload, first), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("without a basis")));
+}
+
+// Whose values are those of version 0 again is taken for one that never moved, and has a basis all the same.
+TEST(ModelChainTest, AVersionLikeTheFirstIsFollowedFromEitherEnd) {
+  const ParameterLayout layout = *ParameterLayout::Create({{"w", {4, 8}}});
+  ASSERT_OK_AND_ASSIGN(ModelChain chain, ModelChain::Create(layout, {.step = 0.25, .dct = false}, std::vector<float>(32, 0.5f)));
+  std::vector<ChainPosition> positions;
+  for (float value : {1.5f, 0.5f, -1.0f}) {
+    positions.push_back(chain.position());
+    ASSERT_THAT(chain.Append(std::vector<float>(32, value)), IsOk());
+  }
+  ASSERT_EQ(ChainValues(layout, positions[2]), ChainValues(layout, positions[0]));
+  ASSERT_NE(positions[2].basis, positions[0].basis);
+  ASSERT_OK_AND_ASSIGN(ChainDelta delta, chain.DeltaFrom(chain.initial_digest()));
+  for (int version : {0, 2}) {
+    ChainPosition position = positions[version];
+    ASSERT_THAT(ApplyChainDelta(layout, delta.payload, position), IsOk()) << version;
+    EXPECT_EQ(ChainValues(layout, position), chain.values()) << version;
+  }
 }
 
 TEST(ApplyChainDeltaTest, BearsHostileBytes) {

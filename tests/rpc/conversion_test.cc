@@ -20,6 +20,7 @@ Plan FullPlan() {
   plan.layout_digest = Sha256("layout");
   plan.recipe = {3, 5, 17, 0.03, 0.9, 0.0004, 0.25, 2, "mean_squared_error"};
   plan.fit = {0.5, "bfloat16"};
+  plan.architecture.quantization = "int8";
   plan.architecture.kept = {{"fc1", {{0, 3}, {5, 7}}}, {"fc2", {{1, 2}}}};
   plan.uplink_codec = "int8";
   plan.downlink_codec = "bfloat16";
@@ -51,6 +52,7 @@ TEST(ConversionTest, PlanKeepsEveryField) {
   EXPECT_EQ(back.fit.width_fraction, 0.5);
   EXPECT_EQ(back.architecture.kept, plan.architecture.kept);
   EXPECT_EQ(back.fit.number_format, "bfloat16");
+  EXPECT_EQ(back.architecture.quantization, "int8");
   EXPECT_EQ(back.uplink_codec, "int8");
   EXPECT_EQ(back.downlink_codec, "bfloat16");
   EXPECT_EQ(back.limits.max_abs, 8.5);

@@ -7,6 +7,42 @@
 namespace fedwatt::testing {
 namespace {
 
+TEST(CarbonTest, GramsFollowTheSiteThatTheClientNames) {
+  Folder out;
+  ServerOptions options = QuickOptions(out.path(), 2);
+  absl::StatusOr<CarbonModel> carbon = CarbonModel::Create({*ParseCarbonSite("london g_per_kwh=360 embodied_kg=53 lifetime_years=3")}, {}, IntensityKind::kAverage, std::nullopt);
+  ASSERT_TRUE(carbon.ok());
+  options.engine.carbon = std::make_shared<const CarbonModel>(*std::move(carbon));
+  RunningServer server(std::move(options));
+  RawClient london(server.address(), 0, 2), nowhere(server.address(), 1, 2);
+  v1::CheckInRequest here = london.CheckInMessage();
+  here.mutable_capabilities()->set_site("london");
+  ASSERT_TRUE(london.CheckIn(here).ok());
+  v1::CheckInRequest there = nowhere.CheckInMessage();
+  there.mutable_capabilities()->set_site("atlantis");  // not configured: its grams are not known, and it may train all the same
+  ASSERT_TRUE(nowhere.CheckIn(there).ok());
+  for (RawClient* client : {&london, &nowhere}) {
+    client->AwaitTraining();
+    v1::ReportRequest report = client->InlineReport(client->GoodUpdate());
+    v1::PhaseSpan& span = *report.add_phases();
+    span.set_phase(v1::PHASE_TRAIN);
+    span.set_wall_us(1000000);
+    span.set_energy_uj(36000000);
+    span.mutable_energy_origin()->set_tier(v1::ENERGY_TIER_COMPONENT);
+    span.mutable_energy_origin()->set_source("rapl");
+    ASSERT_TRUE(client->Report(report).ok());
+  }
+  EXPECT_TRUE(server.Wait().status.ok());
+  absl::StatusOr<RunRecord> run = ReadRunRecord(out.path());
+  ASSERT_TRUE(run.ok()) << run.status();
+  const CarbonTotals& grams = run->rounds.at(0).client_carbon;
+  EXPECT_EQ(grams.operational, Micrograms(3600));  // 36 J are 1e-5 kWh
+  EXPECT_EQ(grams.clients, 1);
+  EXPECT_EQ(grams.basis, IntensityBasis::kStatic);
+  EXPECT_TRUE(grams.embodied.has_value());  // of milliseconds: it may round to nothing, but it is known
+  EXPECT_FALSE(run->rounds[0].server_operational.has_value());
+}
+
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

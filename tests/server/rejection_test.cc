@@ -248,6 +248,12 @@ TEST_F(RefusalTest, NonsenseFiguresInAReportAreRefused) {
   span->set_wall_us(std::numeric_limits<int64_t>::max());
   EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("beyond all measure")));
   span->set_wall_us(1'000'000);
+  report.mutable_completed()->set_number_format("float99");
+  EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("float99")));
+  report.mutable_completed()->set_number_format("bfloat16");
+  report.mutable_completed()->set_number_format_reason(std::string(257, 'x'));
+  EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("257 bytes")));
+  report.mutable_completed()->set_number_format_reason("measured");
   report.mutable_completed()->set_mean_loss(std::nan(""));
   ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(report));
   EXPECT_TRUE(response.has_accepted());

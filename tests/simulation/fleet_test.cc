@@ -5,6 +5,10 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/digest.h"
+
 #include "tests/testing/logistic_trainer.h"
 #include "tests/testing/status_matchers.h"
 
@@ -100,6 +104,100 @@ TEST(FleetTest, CommitsTheSameBitsInAnyOrderOfArrival) {
   }
 }
 
+TEST(FleetTest, PoliciesDoNotDependOnTheOrderOfArrival) {
+  for (const std::string& policy : SelectionPolicies().Names()) {
+    if (policy == "oort") continue;  // it goes by the seconds that attempts take, which another order of arrival is made of
+    const auto options = [&policy](uint64_t shuffle) {
+      FleetOptions made = SmallFleet();
+      made.engine.selection.policy = policy;
+      made.engine.rounds = 8;
+      made.arrival_shuffle_seed = shuffle;
+      return made;
+    };
+    const Result plain = RunFleet(options(0));
+    for (uint64_t shuffle : {1, 2}) EXPECT_EQ(Digests(plain), Digests(RunFleet(options(shuffle)))) << policy;
+  }
+}
+
+TEST(FleetTest, CountsGramsBySiteAndVirtualTime) {
+  FleetOptions options = SmallFleet();
+  IntensityRow row{.start = absl::FromUnixSeconds(1'767'225'600), .end = absl::FromUnixSeconds(1'767'225'600) + absl::Hours(24), .zone = "T", .g_per_kwh = 360, .source = "test"};
+  ASSERT_OK_AND_ASSIGN(CarbonSite grid, ParseCarbonSite("grid zone=T embodied_kg=100 lifetime_years=4"));
+  ASSERT_OK_AND_ASSIGN(CarbonSite hydro, ParseCarbonSite("hydro g_per_kwh=36"));
+  ASSERT_OK_AND_ASSIGN(CarbonModel carbon, CarbonModel::Create({grid, hydro}, {row}, IntensityKind::kAverage, std::nullopt));
+  options.engine.carbon = std::make_shared<const CarbonModel>(std::move(carbon));
+  options.sites = {0, 1};
+  options.start_time = row.start;
+  const Digest plain_digest = Sha256(absl::StrJoin(Digests(RunFleet(SmallFleet())), ","));
+  const std::string folder = ::testing::TempDir() + "/fleet_grams";
+  std::filesystem::remove_all(folder);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder));
+  options.record = writer.get();
+  const Result result = RunFleet(std::move(options));
+  EXPECT_EQ(Sha256(absl::StrJoin(Digests(result), ",")), plain_digest);  // counting changes nothing
+  ASSERT_OK_AND_ASSIGN(RunRecord run, ReadRunRecord(folder));
+  CarbonMass sum;
+  for (const AttemptRecord& attempt : run.attempts) {
+    Energy energy;
+    for (const PhaseSpan& span : attempt.phases) energy += *span.energy.energy;
+    ASSERT_TRUE(attempt.carbon.operational.has_value());
+    EXPECT_EQ(attempt.site, attempt.partition % 2 == 0 ? "grid" : "hydro");
+    EXPECT_EQ(*attempt.carbon.operational, OperationalCarbon(energy, attempt.partition % 2 == 0 ? 360 : 36));
+    EXPECT_EQ(attempt.carbon.embodied.has_value(), attempt.partition % 2 == 0);  // "test" is no class of ours, and hydro states none
+    EXPECT_EQ(attempt.carbon.basis, attempt.partition % 2 == 0 ? IntensityBasis::kObserved : IntensityBasis::kStatic);
+    if (attempt.outcome == "accepted") sum += *attempt.carbon.operational;
+  }
+  EXPECT_EQ(SumRounds(run.rounds).client_carbon.operational, sum);
+  EXPECT_EQ(SumRounds(run.rounds).client_carbon.clients, SumRounds(run.rounds).clients_completed);
+}
+
+TEST(FleetTest, RunsUnderEveryPolicyAndEndsWhenTheJoulesAreSpent) {
+  for (const std::string& policy : SelectionPolicies().Names()) {
+    FleetOptions options = SmallFleet();
+    options.engine.selection.policy = policy;
+    options.engine.rounds = 6;
+    EXPECT_EQ(RunFleet(std::move(options)).outcome.rounds_committed, 6) << policy;
+  }
+  FleetOptions options = SmallFleet();
+  options.engine.rounds = 1000;
+  options.engine.deadline = absl::Seconds(10);
+  options.engine.budget.federation = Joules(2500);
+  options.engine.budget.max_power = Watts(5);
+  const Result result = RunFleet(std::move(options));
+  EXPECT_THAT(result.outcome.reason, HasSubstr("joules are spent"));
+  Energy spent;
+  for (const RoundRecord& round : result.rounds) spent += *round.client_energy;
+  EXPECT_LE(spent, Joules(2500 + 5 * 40));
+  EXPECT_GT(spent, Joules(1000));
+  EXPECT_EQ(*result.rounds.back().budget_left, Joules(2500) - spent);
+}
+
+TEST(FleetTest, NobodyTrainsBelowTheBatteryFloorAndBatteriesFillAtNight) {
+  FleetOptions options = SmallFleet();
+  DeviceClass phone = Device(1e4);
+  phone.name = "phone";
+  phone.idle_power = Watts(0.5);
+  phone.active_power = Watts(60);  // so that attempts show
+  options.devices = {phone};
+  options.batteries = true;
+  options.engine.rounds = 300;
+  options.engine.quorum = 0.2;
+  options.engine.budget.battery_floor = 0.6;
+  const Result result = RunFleet(std::move(options));
+  int64_t refused = 0;
+  for (const RoundRecord& round : result.rounds) {
+    if (auto it = round.refusals.find("battery_floor"); it != round.refusals.end()) refused += it->second;
+  }
+  EXPECT_EQ(result.outcome.rounds_committed, 300);
+  EXPECT_GT(refused, 100);
+}
+
+TEST(FleetTest, RefusesASiteThatIsNone) {
+  FleetOptions options = SmallFleet();
+  options.sites = {0};
+  EXPECT_THAT(Fleet::Create(std::move(options)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("site")));
+}
+
 TEST(FleetTest, TheFirstRoundChoosesAmongAllMembers) {
   FleetOptions options = SmallFleet();
   options.engine.wait_for_clients = 1;
@@ -164,6 +262,40 @@ FleetOptions MixedFleet(int64_t workers = 1) {
   options.model.fit.widths = {1, 0.5};
   options.model.fit.memory_mb = {2000, 0};
   return options;
+}
+
+// Computes in any format, and says in which.
+class FormatTrainer : public LogisticTrainer {
+ public:
+  using LogisticTrainer::LogisticTrainer;
+  absl::Status CheckNumberFormat(std::string_view) const override { return absl::OkStatus(); }
+  absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed, const TrainingControl& control,
+                                       absl::Span<float> local) override {
+    absl::StatusOr<TrainingResult> result = LogisticTrainer::Train(global, data, recipe, seed, control, local);
+    if (result.ok()) result->mean_loss = recipe.number_format == "bfloat16" ? 16 : 32;
+    return result;
+  }
+};
+
+TEST(FleetTest, MembersTrainInTheFormatThatTheirDeviceHasAndTheRecordSaysSo) {
+  AttemptLog log;
+  FleetOptions options = MixedFleet();
+  options.model.fit = {};
+  options.devices[0].has_bfloat16 = true;
+  options.devices[1].name = "old board";
+  options.model.plan.fit.number_format = "bfloat16";
+  options.trainer_factory = [](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+    return std::make_unique<FormatTrainer>(spec.input_shape[0], spec.output_count, spec.kept);
+  };
+  options.record = &log;
+  RunFleet(std::move(options));
+  ASSERT_THAT(log.attempts, SizeIs(4 * kMembers));
+  for (const AttemptRecord& attempt : log.attempts) {
+    const bool old = attempt.partition % 2 == 1;
+    EXPECT_EQ(attempt.fit.number_format, old ? "float32" : "bfloat16");
+    EXPECT_EQ(attempt.train_loss, old ? 32 : 16) << "what is recorded is what was done";
+    EXPECT_EQ(attempt.fit_format_reason.value_or(""), old ? "device class old board has no bfloat16 instructions" : "");
+  }
 }
 
 TEST(FleetTest, MembersTrainWhatSuitsThemAndPayForThatOnly) {

@@ -3,6 +3,9 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/numbers.h"
@@ -13,9 +16,11 @@
 #include "fedwatt/config/exit_codes.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/config/settings.h"
+#include "fedwatt/energy/ledger.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/fitting.h"
+#include "fedwatt/round/selection.h"
 #include "tests/report/records.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/tool/run_tool.h"
@@ -38,7 +43,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "fits", "meters", "strategies"};
+                                    "architectures", "codecs", "fits", "meters", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
 #endif
@@ -54,6 +59,77 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
     EXPECT_THAT(outcome.out, HasSubstr("Usage: fedwatt " + verb));
     EXPECT_EQ(outcome.err, "");
   }
+}
+
+TEST_F(ToolTest, TurnsRecordedIntensitiesIntoASeriesAndDescribesIt) {
+  const std::string json = ::testing::TempDir() + "/uk.json", csv = ::testing::TempDir() + "/uk.csv";
+  std::ofstream(json) << R"({"data":[{"from":"2026-03-29T00:30Z","to":"2026-03-29T01:00Z","intensity":{"forecast":266,"actual":263,"index":"moderate"}},
+      {"from":"2026-03-29T02:00Z","to":"2026-03-29T02:30Z","intensity":{"forecast":250,"actual":100,"index":"moderate"}}]})";
+  // A file given twice is no overlap.
+  const Outcome made = Run({"carbon", "import", "--from", "uk_carbon_intensity", "--out", csv, json, json});
+  EXPECT_EQ(made.code, 0) << made.err;
+  const Outcome shown = Run({"carbon", "show", csv, "--format", "json"});
+  const nlohmann::json zones = nlohmann::json::parse(shown.out);
+  ASSERT_EQ(zones.size(), 1u);
+  EXPECT_EQ(zones[0]["zone"], "UK:GB");
+  EXPECT_EQ(zones[0]["observed"], 2);
+  EXPECT_EQ(zones[0]["missing_seconds"], 3600);
+  EXPECT_EQ(zones[0]["licence"], "CC BY 4.0");
+  EXPECT_THAT(Run({"carbon", "show", csv}).out, HasSubstr("100-263, mean 182"));
+  EXPECT_EQ(Run({"carbon", "import", "--from", "uk_carbon", json}).code, 2);
+  std::ofstream(json) << R"({"error":{"code":"429 Too Many Requests","message":"slow down"}})";
+  const Outcome refused = Run({"carbon", "import", "--from", "uk_carbon_intensity", json});
+  EXPECT_EQ(refused.code, 6);
+  EXPECT_THAT(refused.err, HasSubstr("429"));
+}
+
+TEST_F(ToolTest, VerifiesALedgerAgainstItselfAndTheCoordinatorsRecord) {
+  const std::string folder = ::testing::TempDir() + "/ledger_tool", file = folder + "/ledger-0", record = folder + "/out";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  std::vector<AttemptRecord> attempts;
+  {
+    auto ledger = *Ledger::Open(file);
+    auto writer = *RunRecordWriter::Open(record);
+    for (int64_t round = 1; round <= 3; ++round) {
+      LedgerRecord booked{.run_id = "run", .attempt = absl::StrCat("r", round), .client = "c-1", .round = round, .outcome = "completed"};
+      const LedgerHead head = *ledger->Append(booked);
+      AttemptRecord attempt = testing::MakeAttempt(round);
+      attempt.client = "c-1";
+      attempt.attempt = booked.attempt;
+      attempt.ledger_sequence = head.sequence;
+      attempt.ledger_head = head.head.Hex();
+      RoundRecord committed = testing::MakeRound(round, 0.5);
+      committed.ledger_root = LedgerRoot({attempt});
+      ASSERT_TRUE(writer->WriteAttempt(attempt).ok());
+      ASSERT_TRUE(writer->WriteRound(committed).ok());
+    }
+  }
+  EXPECT_EQ(Run({"ledger", "verify", file}).code, 0);
+  const Outcome good = Run({"ledger", "verify", file, "--record", record});
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_THAT(good.err, HasSubstr("3 of them anchored"));
+  std::stringstream all;
+  all << std::ifstream(file).rdbuf();
+  const std::string text = all.str();
+  const auto write = [](const std::string& path, const std::string& bytes) { std::ofstream(path) << bytes; };
+  std::string bad = text;
+  bad[100] ^= 1;
+  write(file, bad);
+  EXPECT_EQ(Run({"ledger", "verify", file}).code, 8);
+  write(file, text.substr(0, text.rfind('\n', text.size() - 2) + 1));  // the last record is gone: whole as far as it goes
+  EXPECT_EQ(Run({"ledger", "verify", file}).code, 0);
+  const Outcome cut = Run({"ledger", "verify", file, "--record", record});
+  EXPECT_EQ(cut.code, 8);
+  EXPECT_THAT(cut.err, HasSubstr("not there any more"));
+  write(file, text);
+  std::stringstream lines;
+  lines << std::ifstream(record + "/clients.jsonl").rdbuf();
+  std::string changed = lines.str();
+  const size_t at = changed.find("ledger_head") + 20;
+  changed[at] = changed[at] == 'a' ? 'b' : 'a';
+  write(record + "/clients.jsonl", changed);
+  EXPECT_THAT(Run({"ledger", "verify", file, "--record", record}).err, HasSubstr("root"));
 }
 
 TEST_F(ToolTest, TellsItsVersion) {
@@ -81,7 +157,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);

@@ -32,6 +32,8 @@ void CheckKernels(const Settings& settings, Checks& checks) {
   } else {
     checks.push_back({"threads", Verdict::kOk, counts});
   }
+  const absl::Status bfloat16 = CheckBfloat16Instructions();
+  checks.push_back({"bfloat16", Verdict::kOk, bfloat16.ok() ? "avx512_bf16; fit.format = \"auto\" measures whether it pays" : absl::StrCat(std::string(bfloat16.message()), "; trains in float32")});
 #else
   checks.push_back({"blas", Verdict::kOk, "not checked: built without LibTorch (FEDWATT_WITH_TORCH=OFF)"});
 #endif

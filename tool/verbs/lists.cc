@@ -1,4 +1,4 @@
-// fedwatt architectures, codecs, fits, meters, strategies: what is registered, one name a line.
+// fedwatt architectures, codecs, fits, meters, selections, strategies: what is registered, one name a line.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +9,7 @@
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/model_chain.h"
+#include "fedwatt/round/selection.h"
 #include "fedwatt/energy/meter.h"
 #ifdef FEDWATT_HAS_TORCH
 #include "fedwatt/model/torch/architecture.h"
@@ -42,6 +43,7 @@ absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
 }
 absl::StatusOr<ExitCode> ListFits(const Options& options) { return List(options, FitPolicies().Names()); }
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
+absl::StatusOr<ExitCode> ListSelections(const Options& options) { return List(options, SelectionPolicies().Names()); }
 absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
 
 void AddList(CLI::App& app, Action& chosen, const std::string& name, const std::string& help,
@@ -63,6 +65,9 @@ void AddFits(CLI::App& app, Action& chosen) {
 }
 void AddMeters(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "meters", "names that energy.meter may have; doctor says which work here", ListMeters);
+}
+void AddSelections(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "selections", "names that selection.policy may have", ListSelections);
 }
 void AddStrategies(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "strategies", "names that aggregation.strategy may have", ListStrategies);

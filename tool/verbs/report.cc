@@ -26,6 +26,8 @@ ordered_json OrNull(const std::optional<T>& value) {
   if (!value) return nullptr;
   if constexpr (std::is_same_v<T, Energy>)
     return value->microjoules();
+  else if constexpr (std::is_same_v<T, CarbonMass>)
+    return value->micrograms();
   else
     return *value;
 }
@@ -50,6 +52,17 @@ ordered_json ToJson(const RunTotals& totals) {
           {"client_energy_clients", totals.client_energy_clients},
           {"client_energy_wasted_uj", OrNull(totals.client_energy_wasted)},
           {"client_energy_tier", std::string(EnergyTierName(totals.client_energy_tier))},
+          {"client_operational_ug", OrNull(totals.client_carbon.operational)},
+          {"client_embodied_ug", OrNull(totals.client_carbon.embodied)},
+          {"client_wasted_ug", OrNull(totals.client_carbon.wasted)},
+          {"client_water_l", OrNull(totals.client_carbon.water_l)},
+          {"client_carbon_clients", totals.client_carbon.clients},
+          {"carbon_kind", totals.client_carbon.kind ? ordered_json(std::string(IntensityKindName(*totals.client_carbon.kind))) : ordered_json()},
+          {"carbon_basis", std::string(IntensityBasisName(totals.client_carbon.basis))},
+          {"server_operational_ug", OrNull(totals.server_operational)},
+          {"server_embodied_ug", OrNull(totals.server_embodied)},
+          {"sci_g_per_round", OrNull(RunSci(totals, static_cast<double>(totals.rounds_committed)))},
+          {"sci_g_per_update", OrNull(RunSci(totals, static_cast<double>(totals.clients_completed)))},
           {"server_energy_uj", OrNull(totals.server_energy)},
           {"server_energy_tier", std::string(EnergyTierName(totals.server_energy_tier))},
           {"final_accuracy", OrNull(totals.final_accuracy)},

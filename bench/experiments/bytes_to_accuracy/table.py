@@ -5,6 +5,8 @@ import statistics
 import sys
 
 TARGETS = {"iid": [0.870, 0.885], "dirichlet": [0.840], "cnn": [], "lstm": []}
+# 95 % points of Student's t for 1, 2, ... degrees of freedom: two-sided intervals of 90 %.
+STUDENT = [6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833]
 COLOURS = ["#444444", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e"]
 
 
@@ -19,12 +21,24 @@ def read(run):
             points.append({"round": line["round"], "accuracy": line["eval_accuracy"], "up": up, "down": down})
     dense = sum(line["uplink_dense_bytes"] for line in rounds)
     dense_down = sum(line["downlink_dense_bytes"] for line in rounds)
-    return {"points": points, "up_bits": 32 * up / dense, "down_bits": 32 * down / dense_down,
+    return {"points": points, "rounds": rounds[-1]["round"], "up_bits": 32 * up / dense, "down_bits": 32 * down / dense_down,
             "last10": statistics.mean(p["accuracy"] for p in points if p["round"] > rounds[-1]["round"] - 10)}
 
 
 def reach(run, target):
     return next((p for p in run["points"] if p["accuracy"] >= target), None)
+
+
+def against(runs, base):
+    """What float32 of the same seed has more, in points of accuracy over the last ten rounds: mean and 90 % interval. Of runs as long as it alone."""
+    losses = [100 * (base[seed]["last10"] - run["last10"]) for seed, run in runs.items() if seed in base and base[seed]["rounds"] == run["rounds"]]
+    if not losses or runs is base:
+        return "-", losses
+    mean = statistics.mean(losses)
+    if not 2 <= len(losses) <= len(STUDENT) + 1:
+        return f"{mean:.2f}", losses
+    half = STUDENT[len(losses) - 2] * statistics.stdev(losses) / len(losses) ** 0.5
+    return f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})", losses
 
 
 def spread(values, form):
@@ -74,12 +88,13 @@ def main():
         base = runs.get("float32", {})
         # Without a published target: what float32 reaches at the end, less a point.
         targets = TARGETS[setting] or ([round(min(run["last10"] for run in base.values()) - 0.01, 3)] if base else [])
-        print(f"\n{setting}: {len(next(iter(runs.values())))} seeds\n")
-        print("| codec | up, down bits a parameter | mean of the last 10 rounds | " + " | ".join(f"rounds to {t}: mean (spread), times float32 | bytes to {t}: times fewer" for t in targets) + " |")
-        print("|---|---|---|" + "---|---|" * len(targets))
+        print(f"\n{setting}: {max(len(seeds) for seeds in runs.values())} seeds at most\n")
+        print("| codec | up, down bits a parameter | mean of the last 10 rounds | points lost to float32 (90 % interval) | " + " | ".join(f"rounds to {t}: mean (spread), times float32 | bytes to {t}: times fewer" for t in targets) + " |")
+        print("|---|---|---|---|" + "---|---|" * len(targets))
         for codec, seeds in runs.items():
             cells = [codec, f"{statistics.mean(r['up_bits'] for r in seeds.values()):.3f}, {statistics.mean(r['down_bits'] for r in seeds.values()):.3f}",
-                     f"{statistics.mean(r['last10'] for r in seeds.values()):.4f}"]
+                     f"{statistics.mean(r['last10'] for r in seeds.values()):.4f}", against(seeds, base)[0]]
+            table.setdefault(setting, {}).setdefault(codec, {})["points_lost"] = against(seeds, base)[1]
             for target in targets:
                 reached = {seed: reach(run, target) for seed, run in seeds.items()}
                 paired = {seed: reach(base[seed], target) for seed in seeds if seed in base}

@@ -237,6 +237,8 @@ TEST_F(TrainerChildTest, FaultsOfTheArchiveAreTyped) {
               StatusIs(absl::StatusCode::kAborted, HasSubstr("loss became")));
   EXPECT_THAT(train(LinearArchive("tuple", "def forward(self, x):\n    return x, x\n")),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("forward failed")));
+  ArchitectureSpec for_integers{.name = "torchscript", .input_shape = {2}, .output_count = 3, .quantization = "int8"};
+  EXPECT_THAT(MakeTorchScriptTrainer(for_integers, Path("nan")), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("training.quantization")));
   ASSERT_THAT(WriteFileAtomically(Path("text"), "not an archive"), IsOk());
   EXPECT_THAT(train(Path("text")), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a loadable")));
 

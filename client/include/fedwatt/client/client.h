@@ -15,6 +15,7 @@
 #include "fedwatt/base/log.h"
 #include "fedwatt/client/conditions.h"
 #include "fedwatt/client/connection.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/local_trainer.h"
@@ -32,6 +33,9 @@ struct ClientOptions {
   // Holds the client id and the last model, is locked while the client lives and survives restarts. "": nothing is kept.
   std::string state_directory;
   std::string name;  // what people call this client; may be empty
+  std::string site;  // where it stands, as the coordinator's configuration names it; "" = not known
+  // The grid there, for the grams in the client's own ledger; null: they are not known to it.
+  std::shared_ptr<const CarbonModel> carbon;
 
   // All partitions share one connection; each has its own session and counts as one member.
   std::vector<ClientPartition> partitions;
@@ -41,6 +45,10 @@ struct ClientOptions {
 
   LocalTrainerFactory trainer_factory;
   std::vector<std::string> architectures;  // names the factory knows; empty means any
+  bool allow_bfloat16 = true;  // false: trains in float32 whatever is asked for
+  // What the speed of training depends on beside the model: processor, versions of program and kernels. Measured speeds that are kept in the state directory
+  // count only while this stays the same.
+  std::string machine;
   // Attempts under way at once. Beyond 1, energy is not metered: windows of a meter would overlap and count joules twice.
   int max_parallel_attempts = 1;
 

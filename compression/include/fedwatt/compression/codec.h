@@ -46,7 +46,9 @@ class Codec {
   virtual ~Codec() = default;
   virtual std::string_view name() const = 0;
 
-  // `values` are finite. Deterministic in (values, context).
+  // `values` are finite, unless refuses_not_finite(): then others make it fail with INVALID_ARGUMENT and Rejection::kNotFinite, and whoever calls it need
+  // not look first. Deterministic in (values, context).
+  virtual bool refuses_not_finite() const { return false; }
   virtual absl::StatusOr<std::string> Encode(absl::Span<const float> values, const CodingContext& context) const = 0;
 
   // Fills `out`, whose length the caller knows from the layout; `bytes` may be hostile. Never reads past them, never allocates more

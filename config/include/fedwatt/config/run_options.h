@@ -4,12 +4,14 @@
 #define FEDWATT_CONFIG_RUN_OPTIONS_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "fedwatt/base/clock.h"
 #include "fedwatt/config/settings.h"
 #include "fedwatt/data/reader.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/round/engine.h"
 #include "fedwatt/round/global_model.h"
@@ -26,6 +28,9 @@ std::string NewRunId(const Clock& clock);
 absl::StatusOr<ArchitectureSpec> MakeArchitecture(const Settings& settings, const Dataset& data);
 
 Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureSpec architecture);
+
+// The sites and their series, or null where no site is configured. Errors: the files'; as CarbonModel::Create
+absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Settings& settings);
 
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id);
 

@@ -13,9 +13,12 @@
 #include "absl/time/time.h"
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/report/run_record.h"
+#include "fedwatt/round/budget.h"
 #include "fedwatt/round/fitting.h"
+#include "fedwatt/round/selection.h"
 
 namespace fedwatt {
 
@@ -81,6 +84,14 @@ struct EnergySettings {
   std::vector<DeviceShare> device_mix = {{"server_core", 1}};
 };
 
+struct CarbonSettings {
+  std::vector<std::string> series;  // CSV files
+  std::vector<std::string> sites;   // ParseCarbonSite(); none: grams are not counted
+  IntensityKind kind = IntensityKind::kAverage;
+  std::optional<EmissionFactor> factor;  // unset: the one that the zone has
+  std::string server_site;               // "" = the coordinator's own grams are not counted
+};
+
 struct SecuritySettings {
   std::string directory;  // after loading never empty
   bool insecure = false;
@@ -106,10 +117,12 @@ struct ClientSettings {
   std::string name;             // "" = derived from host and partition
   std::string state_directory;  // "" = nothing is kept between starts
   std::optional<PartitionRange> partition;
+  std::string site;             // one of the coordinator's carbon.sites; "" = not known
   bool stay = false;
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };
 
@@ -125,16 +138,21 @@ struct Settings {
   AggregationSettings aggregation;
   CompressionSettings compression;
   PrivacySettings privacy;
-  std::string selection_policy = "uniform";
+  SelectionOptions selection;
+  BudgetOptions budget;
   FitOptions fit;
+  std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
+  CarbonSettings carbon;
   SecuritySettings security;
   ServerSettings server;
   ClientSettings client;
   Durability durability = Durability::kRound;
   uint64_t seed = 1;
   std::string out;
+  bool simulation_batteries = false;
   int64_t simulation_workers = 0;  // 0 = one per core
+  absl::Time simulation_start = absl::UnixEpoch();  // of virtual time
 };
 
 // The client's learning rate in `round`, counted from 1: constant; step: times decay^floor((round - 1) / decay_every); cosine

@@ -22,6 +22,7 @@ struct DeviceClass {
   double downlink_bytes_per_second = 0;
   int64_t memory_bytes = 0;          // that one would report
   double dropout_fraction = 0;       // of attempts that never answer, [0, 1)
+  bool has_bfloat16 = false;         // instructions for it, of the kind that training uses
 };
 
 std::vector<std::string> DeviceClassNames();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <stop_token>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -47,6 +48,9 @@ struct EvaluationResult {
   bool has_accuracy = true;
 };
 
+// The answer of a trainer that knows no number format but "float32".
+absl::Status CheckFloat32Only(std::string_view format);
+
 // Owned by one thread at a time. Reusable: one instance serves many clients one after another, state never leaks between calls.
 class LocalTrainer {
  public:
@@ -63,6 +67,10 @@ class LocalTrainer {
   // For each entry of layout(), in how many multiply-adds of one example's forward pass each of its values takes part; 0 for kLocal. The
   // default, one, is right for dense networks.
   virtual std::vector<double> UsesPerExample() const;
+
+  // Whether Train can work in a number format, and this machine has instructions for it; the message is for people. Always OK for "float32".
+  // Errors: UNIMPLEMENTED  this trainer, or this machine, has not
+  virtual absl::Status CheckNumberFormat(std::string_view format) const { return CheckFloat32Only(format); }
 
   // Trains from `global` on `data` and writes the trained model into `local`; both have layout().value_count() values and may
   // not overlap. `seed` fixes the order of examples and dropout: the same arguments give the same bits on the same machine and build.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +21,9 @@ struct ArchitectureSpec {
   int64_t output_count = 0;                    // classes, vocabulary size, or regression outputs; >= 1
   std::map<std::string, std::string> options;  // architecture's own, e.g. {"dropout", "0.5"}; unknown ones are refused
   Digest archive_digest;                       // TorchScript only
+  // "int8": the model is trained to be delivered as 8-bit integers. Weights and activations are rounded in training, and the layout ends in the activations' ranges
+  // (averaged buffers of shape {2}: least and greatest value), which clients follow and the coordinator averages. "": it is not.
+  std::string quantization;
   // The channels that are left where the model is a narrower one; options and counts above describe the whole.
   KeptChannels kept;
 };
@@ -34,13 +38,20 @@ struct TrainingRecipe {
   double proximal_mu = 0;            // FedProx (Li et al. 2020, arXiv 1812.06127): adds mu/2 |w - w_global|^2
   int32_t threads = 1;               // kernel threads, [1, 1024]; anything but 1 makes bits depend on the machine
   std::string loss = "cross_entropy";  // see LossNames() in model/torch: cross_entropy, mean_squared_error
+  // In which forward and backward passes compute, "float32" or "bfloat16"; parameters, gradients once computed, and updates are float32 always. The device decides
+  // (round/number_format.h), so it is not sent.
+  std::string number_format = "float32";
 };
 
 // How the model was fitted to this client.
 struct FitSpec {
   double width_fraction = 1;            // (0, 1]
-  std::string number_format = "float32";
+  std::string number_format = "float32";  // asked for: float32, bfloat16 or auto; see round/number_format.h
 };
+// Whether it names a format that a trainer computes in: "float32" or "bfloat16".
+bool IsNumberFormat(std::string_view name);
+// INVALID_ARGUMENT unless it is what a plan may ask for: one of these, or "auto".
+absl::Status CheckAskedNumberFormat(std::string_view name);
 
 // Beyond any of these an update is refused, never clamped.
 struct UpdateLimits {

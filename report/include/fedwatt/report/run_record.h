@@ -12,11 +12,27 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/energy/quantities.h"
+#include "fedwatt/model/int8_delivery.h"
 #include "fedwatt/model/plan.h"
 
 namespace fedwatt {
+
+// Grams of several attempts. What is not known is left out of the sums and not counted, never zero.
+struct CarbonTotals {
+  std::optional<CarbonMass> operational, embodied;  // of accepted attempts
+  std::optional<CarbonMass> wasted;                 // operational, of attempts that did not count
+  std::optional<double> water_l;                    // of accepted attempts
+  int64_t clients = 0;                              // accepted attempts whose operational grams are in the sum
+  std::optional<IntensityKind> kind;
+  IntensityBasis basis = IntensityBasis::kMissing;  // the worst of those summed
+  std::string source;                               // names joined by '+'
+  std::optional<absl::Duration> age;                // of the oldest intensity used
+  void Add(const CarbonReading& reading, bool accepted);
+  void Add(const CarbonTotals& other);
+};
 
 // One line of rounds.jsonl. A nullopt is written as null, which means "not measured"; it is never 0.
 struct RoundRecord {
@@ -29,6 +45,11 @@ struct RoundRecord {
   std::optional<double> virtual_seconds;  // simulation: what the round would have taken on the simulated devices
   int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
   std::map<std::string, int64_t> rejections;
+  std::map<std::string, int64_t> refusals;  // members not asked, by what kept them out: battery_floor, client_budget, round_budget, ...
+  std::optional<double> deferred_seconds;   // that the round waited although enough members were there
+  std::string deferral_reason;
+  std::optional<Energy> budget_left;             // of budget.federation_joules, negative when it is overspent; null without one
+  std::optional<CarbonMass> budget_carbon_left;  // of budget.federation_grams, likewise
   int64_t train_examples = 0;
   std::optional<double> train_loss;
   std::optional<double> eval_accuracy, eval_loss;
@@ -44,7 +65,14 @@ struct RoundRecord {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  std::optional<Energy> client_energy_quarantined;  // that clients said and that is not believed; in no other sum
+  std::map<std::string, int64_t> quarantines;       // attempts by reason
+  std::optional<Energy> client_energy_suspect;      // the part of client_energy whose clients are unlike their class
+  int64_t clients_suspect = 0;                      // accepted attempts of theirs
+  std::string ledger_root;  // SHA-256 over the heads of the clients' ledgers that this round's reports anchored; "" without any
+  CarbonTotals client_carbon;
   EnergyReading server_energy;
+  std::optional<CarbonMass> server_operational, server_embodied;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
   std::string model_digest;  // hexadecimal
@@ -58,7 +86,8 @@ struct AttemptRecord {
   std::string attempt;
   std::string outcome;  // accepted, rejected, late, dropped, cancelled
   std::string reason;   // RejectionName(), "" when accepted
-  FitSpec fit;
+  FitSpec fit;  // number_format: in which it trained; what was asked for where the attempt never said
+  std::optional<std::string> fit_format_reason;  // why the number format asked for was declined, or what was measured
   int64_t fit_parameter_count = 0;
   std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
@@ -67,6 +96,13 @@ struct AttemptRecord {
   std::vector<PhaseSpan> phases;
   std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
   std::string codec_uplink, codec_downlink;
+  std::optional<std::string> site;  // where the device stands
+  std::string energy_class;         // reports that may be compared; "" where nothing is compared
+  std::string quarantine;           // why the joules are not believed, and in no sum; "" = they are
+  std::string suspicion;            // why they look odd, though they are possible and in the sums; "" = they don't
+  std::optional<int64_t> ledger_sequence;  // of the client's ledger
+  std::string ledger_head;                 // hexadecimal
+  CarbonReading carbon;
 };
 
 struct SettingWithOrigin {
@@ -83,6 +119,7 @@ struct RunSummary {
   std::map<std::string, std::string> meters_refused;  // name to reason
   std::optional<double> target_accuracy;
   std::string model_path;  // of final.pt, or of the last container where the run had no LibTorch
+  Int8Delivery int8;       // final-int8.pt
   bool simulated = false;
 };
 
@@ -94,7 +131,10 @@ struct RunTotals {
   int64_t rounds_committed = 0;  // distinct: a round repeated after a crash counts once
   double wall_seconds = 0, select_seconds = 0, collect_seconds = 0, aggregate_seconds = 0, evaluate_seconds = 0;
   int64_t clients_selected = 0, clients_completed = 0, clients_rejected = 0, clients_late = 0, clients_dropped = 0;
-  std::map<std::string, int64_t> rejections;
+  std::map<std::string, int64_t> rejections, refusals;
+  double deferred_seconds = 0;
+  std::optional<Energy> budget_left;             // after the last round
+  std::optional<CarbonMass> budget_carbon_left;
   int64_t train_examples = 0;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
@@ -105,7 +145,12 @@ struct RunTotals {
   EnergyTier client_energy_tier = EnergyTier::kMissing;
   std::map<EnergyTier, Energy> client_energy_by_tier;
   double client_train_seconds = 0, client_cpu_seconds = 0;
+  std::optional<Energy> client_energy_quarantined, client_energy_suspect;
+  std::map<std::string, int64_t> quarantines;
+  int64_t clients_suspect = 0;
+  CarbonTotals client_carbon;
   std::optional<Energy> server_energy;
+  std::optional<CarbonMass> server_operational, server_embodied;  // null as soon as one round lacks them
   EnergyTier server_energy_tier = EnergyTier::kMissing;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;  // the highest
@@ -113,9 +158,17 @@ struct RunTotals {
 };
 RunTotals SumRounds(const std::vector<RoundRecord>& rounds);
 
-// What the accepted attempts of one width cost and learned.
+// What RoundRecord::ledger_root is of these attempts of one round; "" where none has a head.
+std::string LedgerRoot(const std::vector<AttemptRecord>& attempts);
+
+// Software Carbon Intensity (v1.1, location-based) of what clients did, wasted attempts included; nullopt unless every accepted attempt's grams, and
+// those of failed ones, are known. `units`: how much was done.
+std::optional<double> RunSci(const RunTotals& totals, double units);
+
+// What the accepted attempts of one width and number format cost and learned.
 struct WidthTotals {
   double width_fraction = 1;
+  std::string number_format;
   int64_t parameter_count = 0;  // the most that one of them trained
   int64_t accepted = 0;
   int64_t train_examples = 0;
@@ -125,7 +178,7 @@ struct WidthTotals {
   EnergyTier energy_tier = EnergyTier::kWall;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
 };
-// By width, widest first.
+// By width, widest first, then by number format.
 std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts);
 
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -12,9 +13,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "fedwatt/energy/carbon.h"
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/report/run_record.h"
+#include "fedwatt/round/budget.h"
 #include "fedwatt/round/selection.h"
 
 namespace fedwatt {
@@ -33,7 +37,10 @@ struct EngineOptions {
   std::optional<double> target_accuracy;        // ends the run early
   int64_t evaluate_every = 1;       // >= 1; the last round is always evaluated
   bool evaluates = true;            // false: no evaluation at all
-  std::string selection_policy = "uniform";
+  SelectionOptions selection;
+  BudgetOptions budget;
+  std::shared_ptr<const CarbonModel> carbon;  // where members may stand; null: grams are not counted
+  std::map<std::string, std::string> memory;  // what Remember effects of earlier incarnations left; empty at a first start
 };
 
 // Errors: INVALID_ARGUMENT, naming the option, its range and its value; NOT_FOUND  unknown policy
@@ -41,14 +48,25 @@ absl::Status ValidateEngineOptions(const EngineOptions& options);
 
 // ---- Events: what happened in the world.
 
-struct MemberJoined { int64_t partition; std::string client; };
+// `site` is an index into EngineOptions::carbon; `max_power` the most that the device can draw, where that is known; the supply as in MemberSupply.
+struct MemberJoined {
+  int64_t partition;
+  std::string client;
+  std::optional<size_t> site = std::nullopt;
+  std::optional<Power> max_power = std::nullopt;
+  std::optional<double> battery_fraction = std::nullopt;
+  bool charging = false;
+};
+// The supply of a member; unset is not known.
+struct MemberSupply { int64_t partition; std::optional<double> battery_fraction; bool charging = false; };
 struct MemberLeft { int64_t partition; };
 // A complete update lies with the executor, not yet looked at.
-struct UpdateArrived { std::string attempt; };
+// `energy`: what the attempt took, where its client says so.
+struct UpdateArrived { std::string attempt; std::optional<Energy> energy = std::nullopt; };
 // The attempt ended without an update, or its bytes were refused before they were complete.
-struct AttemptFailed { std::string attempt; Rejection reason; };
+struct AttemptFailed { std::string attempt; Rejection reason; std::optional<Energy> energy = std::nullopt; };
 // The Fold effect is done. On error the update was refused (RejectionOf(status) says why) and the accumulator is untouched.
-struct FoldFinished { std::string attempt; absl::Status status; int64_t example_count = 0; };
+struct FoldFinished { std::string attempt; absl::Status status; int64_t example_count = 0; std::optional<double> train_loss = std::nullopt; };
 // The Aggregate effect is done: the new global model exists. `wall` is what it took.
 struct AggregateFinished { absl::Status status; std::string model_digest; };
 struct EvaluateFinished {
@@ -63,11 +81,14 @@ struct Tick {};
 // An operator or a signal ends the run after what can be finished at once; an open round is abandoned.
 struct StopRequested { std::string reason; };
 
-using Event = std::variant<MemberJoined, MemberLeft, UpdateArrived, AttemptFailed, FoldFinished, AggregateFinished, EvaluateFinished,
+using Event = std::variant<MemberJoined, MemberLeft, MemberSupply, UpdateArrived, AttemptFailed, FoldFinished, AggregateFinished, EvaluateFinished,
                            PublishFinished, Tick, StopRequested>;
 
 // ---- Effects: what is to be done. They are executed in order.
 
+// Keep these entries, replacing those of the same keys, durably and before any effect that follows: what the engine must know again after a restart
+// (EngineOptions::memory). Reservations are among them, so that joules under way when a coordinator dies are not spent twice.
+struct Remember { std::vector<std::pair<std::string, std::string>> entries; };
 // Ask this member to train on the current global model.
 struct StartAttempt { std::string attempt; int64_t round; int64_t partition; absl::Time deadline; };
 // Check the attempt's update and add it to the accumulator; answer with FoldFinished.
@@ -88,7 +109,7 @@ struct SetTimer { absl::Time at; };
 // The run is over. No effect follows.
 struct Finish { std::string reason; bool target_reached = false; absl::Status status; };
 
-using Effect = std::variant<StartAttempt, Fold, EndAttempt, Aggregate, Evaluate, Publish, Abandon, SetTimer, Finish>;
+using Effect = std::variant<Remember, StartAttempt, Fold, EndAttempt, Aggregate, Evaluate, Publish, Abandon, SetTimer, Finish>;
 using Effects = std::vector<Effect>;
 
 enum class RoundPhase { kIdle, kCollect, kAggregate, kPublish, kFinished };
@@ -101,7 +122,16 @@ struct Attempt {
   std::string client;
   State state = State::kTraining;
   int64_t example_count = 0;
+  absl::Time started;
+  std::optional<size_t> site;        // as when it started
+  std::optional<Power> max_power;    // likewise
+  Claim claim;
+  std::optional<Energy> energy;
+  std::optional<double> train_loss;
 };
+
+// A client takes part once a partition, and each part has a history of its own.
+inline std::string HistoryKey(const std::string& client, int64_t partition) { return absl::StrCat(client, "/", partition); }
 
 // Everything the engine knows; copyable, so tests can fork a history.
 struct EngineState {
@@ -117,6 +147,15 @@ struct EngineState {
   RoundRecord record;                      // of the round under way
   absl::Time phase_started;
   bool waited_for_clients = false;
+  absl::Time now;                          // of the event that is being handled
+  Budget budget;
+  std::map<std::string, ClientHistory> histories;  // by HistoryKey(); they outlive sessions
+  std::vector<std::string> forfeited;      // keys of histories that a restart changed, until they have been remembered
+  absl::Duration deferred;                 // slack used so far
+  double round_seconds = 0;                // that committed rounds take, exponentially weighted; 0 = none yet
+  std::optional<absl::Time> waiting_since; // the round under preparation could have opened then
+  std::string waiting_reason;
+  std::optional<absl::Time> not_before;    // set while a round waits for cleaner hours
   std::optional<std::string> stop_reason;
 
   int64_t CountAttempts(Attempt::State state) const;

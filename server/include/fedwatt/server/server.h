@@ -56,6 +56,7 @@ struct ServerOptions {
   absl::Duration federated_evaluation_timeout = absl::Seconds(60);
 
   std::unique_ptr<Meter> meter;        // for the coordinator's own joules; null = missing
+  std::optional<std::string> carbon_site;  // of the coordinator, one of engine.carbon's; unset: its grams are not counted
   RunSummary summary;                  // what only the program knows; run_id and model_path are filled here
   std::shared_ptr<const std::string> archive;  // the TorchScript archive that plan.architecture names, for download; or null
   // "round" is what there is: a crash repeats the round under way.
@@ -75,8 +76,8 @@ struct ServerOptions {
   // Called on the thread of Run(); must not block for long. May be empty.
   std::function<void(const RoundRecord&)> on_round;
   std::function<void(const ServerSnapshot&)> on_waiting;  // about once a second while no round is under way
-  // Writes the final model in a form for other programs and returns its path. Called on the thread of Run(), before the summary is written.
-  std::function<absl::StatusOr<std::string>(absl::Span<const float> model)> on_finish;
+  // Writes the final model in forms for other programs and says in the summary where they are. Called on the thread of Run(), before the summary is written.
+  std::function<absl::Status(absl::Span<const float> model, RunSummary& summary)> on_finish;
 };
 
 struct RunOutcome {

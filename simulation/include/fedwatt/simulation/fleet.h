@@ -35,6 +35,9 @@ struct FleetOptions {
   double held_out_fraction = 0;       // > 0: each member keeps this part for federated evaluation
   int64_t workers = 0;                // threads that train, each with one model instance; 0 = cores
   std::vector<DeviceClass> devices;   // member i is of kind devices[i % size]; empty: server_core
+  std::vector<size_t> sites;          // member i stands at engine.carbon's site sites[i % size]; empty: its grams are not known
+  absl::Time start_time = absl::UnixEpoch();  // of virtual time
+  bool batteries = false;             // phones and laptops run on batteries that attempts drain and nights fill; otherwise on the mains
   std::function<double(int64_t round)> client_learning_rate_at;  // empty: the plan's
   // Hands the arrived updates of a round to the coordinator in another order; 0 = as virtual time says. For tests of order independence.
   uint64_t arrival_shuffle_seed = 0;
@@ -65,6 +68,8 @@ class Fleet {
   virtual const GlobalModel& model() const = 0;
 };
 
+// Assigns the sites of a model to members by their shares, likewise; indices.
+std::vector<size_t> MixSites(const std::vector<CarbonSite>& sites, int64_t members, uint64_t seed);
 // Assigns device classes to members by share, deterministically: `mix` pairs a class with its relative share (> 0).
 std::vector<DeviceClass> MixDevices(const std::vector<std::pair<DeviceClass, double>>& mix, int64_t members, uint64_t seed);
 

@@ -25,11 +25,18 @@ absl::Status ConfigureKernels(int threads);
 // "blas_threads". A key is absent when the library does not say.
 std::map<std::string, std::string> KernelFacts();
 
+// Whether this processor has instructions for bfloat16 arithmetic that LibTorch uses (avx512_bf16). UNIMPLEMENTED when not, in words.
+absl::Status CheckBfloat16Instructions();
+
 // False when matrix products run on the reference BLAS, about 20 times slower.
 bool BlasIsOptimised();
 
 // A trainer for a registered architecture. SGD as in PyTorch: g = gradient + weight_decay * w + proximal_mu * (w - w_global);
 // v = momentum * v + g, from v = 0 in every call; w -= client_learning_rate * v. Each epoch visits the examples in a fresh seeded order.
+// In number format "bfloat16" forward and backward pass compute with rounded copies of the parameters (round half to even), convolutions with the channels last;
+// gradients are widened before the update, which is that of float32.
+// Where the spec says quantization "int8", training passes compute with weights rounded as int8 would hold them (symmetric, a scale for each output channel) and
+// activations rounded to 256 values of a running range; gradients pass as if nothing was rounded (Jacob et al. 2018, arXiv 1712.05877). Scoring is float32 always.
 // Examples are kept as float tensors between calls in a cache of at most 1 GiB that all trainers of the process share.
 // Trainers in different threads may run at once, and give the bits they would give alone.
 // Errors: NOT_FOUND  unknown architecture; INVALID_ARGUMENT  shape, counts or options do not suit it.

@@ -1,0 +1,80 @@
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "fedwatt/base/status_macros.h"
+#include "phases/phases.h"
+
+namespace fedwatt::internal {
+namespace {
+
+// Pseudonyms do not start like this.
+constexpr char kAccounts[] = "#accounts", kSchedule[] = "#schedule";
+
+}  // namespace
+
+absl::Status Recall(EngineState& state) {
+  for (const auto& [key, value] : state.options.memory) {
+    if (key == kAccounts) {
+      FEDWATT_RETURN_IF_ERROR(state.budget.Restore(value));
+    } else if (key == kSchedule) {
+      const std::vector<std::string> words = absl::StrSplit(value, ' ');
+      double deferred = 0;
+      if (words.size() != 2 || !absl::SimpleAtod(words[0], &deferred) || !absl::SimpleAtod(words[1], &state.round_seconds) || !(deferred >= 0) ||
+          !std::isfinite(deferred) || !(state.round_seconds >= 0) || !std::isfinite(state.round_seconds)) {
+        return absl::DataLossError(absl::StrCat("the schedule is damaged: '", value.substr(0, 80), "'"));
+      }
+      state.deferred = absl::Seconds(deferred);
+    } else {
+      FEDWATT_ASSIGN_OR_RETURN(ClientHistory history, ClientHistory::Parse(value));
+      state.histories.emplace(key, std::move(history));
+    }
+  }
+  // Attempts that were under way when the coordinator died may have taken all that was reserved for them.
+  for (auto& [key, history] : state.histories) {
+    if (history.open_uj == 0 && history.open_ug == 0) continue;
+    state.budget.Forfeit(history);
+    state.forfeited.push_back(key);
+  }
+  return absl::OkStatus();
+}
+
+Remember MemoryOf(EngineState& state) {
+  Remember remember;
+  remember.entries.emplace_back(kAccounts, state.budget.Save());
+  remember.entries.emplace_back(kSchedule, absl::StrFormat("%.17g %.17g", absl::ToDoubleSeconds(state.deferred), state.round_seconds));
+  for (const auto& [id, attempt] : state.attempts) {
+    const std::string key = HistoryKey(attempt.client, attempt.partition);
+    if (auto history = state.histories.find(key); history != state.histories.end()) remember.entries.emplace_back(key, history->second.Save());
+  }
+  // With the accounts that hold their forfeits; otherwise a second restart would charge them again.
+  for (const std::string& key : std::exchange(state.forfeited, {})) remember.entries.emplace_back(key, state.histories.at(key).Save());
+  return remember;
+}
+
+void DescribeBudget(EngineState& state) {
+  const Account &joules = state.budget.federation(), &grams = state.budget.carbon();
+  if (joules.left()) state.record.budget_left = Microjoules(*joules.left());
+  if (grams.left()) state.record.budget_carbon_left = Micrograms(*grams.left());
+}
+
+void SettleAttempt(EngineState& state, const Attempt& attempt) {
+  ClientHistory& history = state.histories[HistoryKey(attempt.client, attempt.partition)];
+  const EngineOptions& options = state.options;
+  // Where nothing was said: the longest that it can have run at the most that its device can draw.
+  const absl::Duration elapsed = std::max(state.now - attempt.started, absl::ZeroDuration());
+  int64_t microjoules = attempt.energy.value_or(attempt.max_power.value_or(options.budget.max_power) * elapsed).microjoules();
+  // More than the device can draw is not credible, here or in what is learned of the client.
+  if (options.budget.limited()) microjoules = std::min(microjoules, attempt.claim.most_uj);
+  if (attempt.energy.has_value()) history.NoteCost(microjoules);
+  int64_t micrograms = attempt.claim.most_ug;
+  if (options.carbon != nullptr && attempt.site) {
+    const CarbonReading reading = options.carbon->Account(*attempt.site, Microjoules(microjoules), attempt.started, state.now);
+    if (reading.operational) micrograms = reading.operational->micrograms();
+  }
+  state.budget.Settle(history, attempt.claim, microjoules, micrograms);
+}
+
+}  // namespace fedwatt::internal
