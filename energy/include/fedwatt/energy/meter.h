@@ -64,6 +64,7 @@ struct MeterChoice {
   std::vector<RefusedMeter> refused;   // in the order tried
 };
 
+// The meter samples itself in the background where that keeps long windows honest (SamplePeriod).
 // `name` is a registered meter, "auto" (the best available one) or "none".
 // Errors: NOT_FOUND  unknown name; the meter's own error when it was named and is not available
 absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options);
