@@ -1,5 +1,6 @@
 #include "fedwatt/energy/counter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -82,8 +83,13 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
     return delta;
   }
   int64_t most = value;
+  if (value == 0) {
+    most = plausible;  // the counter may hold it back and show it later
+  } else if (last->changed_at < last->at) {
+    least = std::max<int64_t>(0, least - PlausibleMicrojoules(last->at - last->changed_at));
+  }
   if (spec_.modulus_uj > 0 && plausible - value >= spec_.modulus_uj) {
-    most += (plausible - value) / spec_.modulus_uj * spec_.modulus_uj;
+    most = std::max(most, value + (plausible - value) / spec_.modulus_uj * spec_.modulus_uj);
     delta.flags |= kCounterAmbiguous;
   }
   delta.least_uj = least;

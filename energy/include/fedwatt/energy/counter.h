@@ -50,6 +50,7 @@ std::string CounterFlagNames(uint8_t flags);
 //                 the counter shows now, because a reset just before looks the same.
 //   fast          more than max_power over the span (and refresh) is no energy
 //   still         one number for frozen_after or longer, however often it is read; the difference after it is missing too, for it may hold what was held back
+//                 a shorter stillness is zero with an interval up to max_power, and what follows may have been held back: `least_uj` allows for it
 //   long          further whole wraps that fit under max_power widen the interval upwards
 //   asleep        `suspended` grew by 10 ms or more
 // A reading that failed is not fed: the next difference then spans it. Owned by one thread.
