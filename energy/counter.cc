@@ -84,7 +84,7 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
   }
   int64_t most = value;
   if (value == 0) {
-    most = plausible;  // the counter may hold it back and show it later
+    most = std::llround(spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(delta.span));  // the counter may hold it back and show it later
   } else if (last->changed_at < last->at) {
     least = std::max<int64_t>(0, least - PlausibleMicrojoules(last->at - last->changed_at));
   }

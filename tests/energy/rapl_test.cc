@@ -149,10 +149,10 @@ TEST_F(RaplTest, SamplesKeepALongWindowUnambiguous) {
   Zone("intel-rapl:0", "package-0", 0);
   auto meter = Started();
   int64_t spent = 0;
-  for (int i = 0; i < 100; ++i) {  // 100 minutes at 500 W: more than eleven turns
-    spent += 30000000000;
+  for (int i = 0; i < 200; ++i) {  // 100 minutes at 500 W: more than eleven turns
+    spent += 15000000000;
     Count("intel-rapl:0", spent % kModulus);
-    clock_.Advance(absl::Minutes(1));
+    clock_.Advance(absl::Seconds(30));
     meter->Sample();
   }
   EnergyReading reading = meter->Read();
