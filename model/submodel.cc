@@ -26,6 +26,10 @@ absl::Status CheckKept(const ChannelGroup& group, const std::vector<ChannelRange
   return absl::OkStatus();
 }
 
+absl::Status DoesNotSuit(const std::string& group, const ChannelAxis& axis) {
+  return absl::InvalidArgumentError(absl::StrCat("channels of '", group, "': axis ", axis.axis, " of '", axis.entry, "' does not suit the layout"));
+}
+
 // What is kept of an entry, axis by axis; an axis without ranges is kept whole.
 using AxisRanges = std::vector<std::vector<CoordinateRange>>;
 
@@ -56,7 +60,13 @@ void Cover(const LayoutEntry& entry, const AxisRanges& kept, size_t axis, size_t
 }  // namespace
 
 absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<const ChannelGroup> groups, KeptChannels kept) {
+  struct Part {
+    const ChannelAxis* axis;
+    const ChannelGroup* group;
+    const std::vector<ChannelRange>* ranges;
+  };
   std::map<std::string, AxisRanges> cuts;
+  std::map<std::pair<std::string, int32_t>, std::vector<Part>> parts;
   for (const LayoutEntry& entry : whole.entries()) cuts[entry.name].resize(entry.shape.size());
   for (const auto& [name, ranges] : kept) {
     auto group = std::find_if(groups.begin(), groups.end(), [&name = name](const ChannelGroup& one) { return one.name == name; });
@@ -70,18 +80,36 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
     FEDWATT_RETURN_IF_ERROR(CheckKept(*group, ranges));
     for (const ChannelAxis& axis : group->axes) {
       auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == axis.entry; });
-      const bool suits = entry != whole.entries().end() && axis.axis >= 0 && axis.axis < static_cast<int64_t>(entry->shape.size()) &&
-                         entry->shape[static_cast<size_t>(axis.axis)] == axis.blocks * group->size * axis.repeat;
-      if (!suits || !cuts[axis.entry][static_cast<size_t>(axis.axis)].empty()) {
-        return absl::InvalidArgumentError(absl::StrCat("channels of '", name, "': axis ", axis.axis, " of '", axis.entry, "' does not suit the layout"));
-      }
-      std::vector<CoordinateRange>& cut = cuts[axis.entry][static_cast<size_t>(axis.axis)];
-      for (int64_t block = 0; block < axis.blocks; ++block) {
-        for (const ChannelRange& range : ranges) {
-          Append((block * group->size + range.begin) * axis.repeat, (block * group->size + range.end) * axis.repeat, cut);
+      const auto suits = [&] {
+        if (entry == whole.entries().end() || axis.axis < 0 || axis.axis >= static_cast<int64_t>(entry->shape.size())) return false;
+        const int64_t length = entry->shape[static_cast<size_t>(axis.axis)];
+        if (axis.begin < 0 || axis.begin > length || axis.repeat < 1 || axis.blocks < 1) return false;
+        // Divisions, not products: the numbers may come from a hostile process.
+        return group->size <= (length - axis.begin) / axis.repeat / axis.blocks;
+      };
+      if (!suits()) return DoesNotSuit(name, axis);
+      parts[{axis.entry, axis.axis}].push_back({&axis, &*group, &ranges});
+    }
+  }
+  for (auto& [place, along] : parts) {
+    std::sort(along.begin(), along.end(), [](const Part& a, const Part& b) { return a.axis->begin < b.axis->begin; });
+    std::vector<CoordinateRange>& cut = cuts[place.first][static_cast<size_t>(place.second)];
+    int64_t end = 0;  // of the parts so far
+    const auto keep = [&cut](int64_t begin, int64_t end) {
+      if (end > begin) Append(begin, end, cut);
+    };
+    for (const auto& [axis, group, ranges] : along) {
+      if (axis->begin < end) return DoesNotSuit(group->name, *axis);
+      keep(end, axis->begin);
+      for (int64_t block = 0; block < axis->blocks; ++block) {
+        for (const ChannelRange& range : *ranges) {
+          keep(axis->begin + (block * group->size + range.begin) * axis->repeat, axis->begin + (block * group->size + range.end) * axis->repeat);
         }
       }
+      end = axis->begin + axis->blocks * group->size * axis->repeat;
     }
+    auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == place.first; });
+    keep(end, entry->shape[static_cast<size_t>(place.second)]);
   }
 
   Submodel submodel;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "script_tensors.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -51,32 +52,21 @@ class ScriptModelImpl : public ScriptModel {
 
   // A fresh copy each time, since an archive may keep any state it likes between calls.
   void Load(absl::Span<const float> values) override {
-    module_ = Filled(values);
+    module_ = WithValues(pristine_, layout_, values);
     module_.train();
     training_ = true;
     parameters_.clear();
     offsets_.clear();
     for (size_t i = 0; i < layout_.entries().size(); ++i) {
       if (layout_.entries()[i].kind != EntryKind::kParameter) continue;
-      const at::Tensor tensor = Find(module_, layout_.entries()[i].name);
+      const at::Tensor tensor = FindTensor(module_, layout_.entries()[i].name);
       if (!tensor.requires_grad()) continue;  // frozen by its author
       parameters_.push_back(tensor);
       offsets_.push_back(layout_.offset(i));
     }
   }
 
-  void Save(absl::Span<float> values) const override {
-    for (size_t i = 0; i < layout_.entries().size(); ++i) {
-      const LayoutEntry& entry = layout_.entries()[i];
-      if (entry.kind == EntryKind::kLocal) continue;
-      // Looked up anew: forward may have put another tensor in a buffer's place.
-      const at::Tensor tensor = Find(module_, entry.name).detach().contiguous();
-      if (tensor.scalar_type() != at::kFloat || tensor.sizes() != entry.shape) {
-        throw std::invalid_argument(absl::StrCat("the archive's forward changed the type or shape of '", entry.name, "'"));
-      }
-      std::memcpy(values.data() + layout_.offset(i), tensor.data_ptr<float>(), tensor.nbytes());
-    }
-  }
+  void Save(absl::Span<float> values) const override { ReadValues(module_, layout_, values); }
 
   const std::vector<at::Tensor>& parameters() const override { return parameters_; }
   const std::vector<int64_t>& parameter_offsets() const override { return offsets_; }
@@ -107,16 +97,12 @@ class ScriptModelImpl : public ScriptModel {
 
   std::vector<float> InitialValues(uint64_t) override {
     std::vector<float> values(layout_.value_count());
-    for (size_t i = 0; i < layout_.entries().size(); ++i) {
-      if (layout_.entries()[i].kind == EntryKind::kLocal) continue;
-      const at::Tensor tensor = Find(pristine_, layout_.entries()[i].name).detach().contiguous();
-      std::memcpy(values.data() + layout_.offset(i), tensor.data_ptr<float>(), tensor.nbytes());
-    }
+    ReadValues(pristine_, layout_, absl::MakeSpan(values));
     return values;
   }
 
   std::string Archive(absl::Span<const float> values) const override {
-    torch::jit::Module module = Filled(values);
+    torch::jit::Module module = WithValues(pristine_, layout_, values);
     module.eval();
     std::ostringstream out;
     module.save(out);
@@ -124,33 +110,6 @@ class ScriptModelImpl : public ScriptModel {
   }
 
  private:
-  // The module that owns a dotted name, and the name's last part.
-  static std::pair<torch::jit::Module, std::string> Owner(torch::jit::Module module, const std::string& name) {
-    size_t begin = 0;
-    for (size_t dot; (dot = name.find('.', begin)) != std::string::npos; begin = dot + 1) {
-      module = module.attr(name.substr(begin, dot - begin)).toModule();
-    }
-    return {module, name.substr(begin)};
-  }
-  static at::Tensor Find(const torch::jit::Module& module, const std::string& name) {
-    const auto [owner, last] = Owner(module, name);
-    return owner.attr(last).toTensor();
-  }
-
-  torch::jit::Module Filled(absl::Span<const float> values) const {
-    torch::jit::Module module = pristine_.deepcopy();
-    for (size_t i = 0; i < layout_.entries().size(); ++i) {
-      const LayoutEntry& entry = layout_.entries()[i];
-      if (entry.kind == EntryKind::kLocal) continue;
-      auto [owner, last] = Owner(module, entry.name);
-      const bool requires_grad = owner.attr(last).toTensor().requires_grad();
-      owner.setattr(last, at::from_blob(const_cast<float*>(values.data()) + layout_.offset(i), entry.shape, at::kFloat)
-                              .clone()
-                              .set_requires_grad(requires_grad));
-    }
-    return module;
-  }
-
   const ArchitectureSpec spec_;
   const torch::jit::Module pristine_;
   ParameterLayout layout_;

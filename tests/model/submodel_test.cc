@@ -109,6 +109,16 @@ TEST(SubmodelTest, LocalEntriesTakeNoPlaceAndScalarsStay) {
   EXPECT_THAT(Kept(narrow), ElementsAre(0, 2));
 }
 
+// Two layers' outputs in one axis, with an index between them that belongs to neither: [a0 a1 a2 | x | b0 b1].
+TEST(SubmodelTest, ConcatenatedGroupsAreCutPartByPart) {
+  const ParameterLayout layout = Layout({{"next", {6}}});
+  const std::vector<ChannelGroup> groups{{"a", 3, {{"next", 0}}}, {"b", 2, {{.entry = "next", .axis = 0, .begin = 4}}}};
+  const auto kept = [&](KeptChannels channels) { return Kept(*Submodel::Create(layout, groups, std::move(channels))); };
+  EXPECT_THAT(kept({{"a", {{0, 1}, {2, 3}}}, {"b", {{1, 2}}}}), ElementsAre(0, 2, 3, 5));
+  EXPECT_THAT(kept({{"b", {{0, 1}}}}), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(kept({{"a", {{2, 3}}}}), ElementsAre(2, 3, 4, 5));
+}
+
 TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
   Perceptron p;
   const auto refused = [&](KeptChannels kept, const char* words) {
@@ -131,6 +141,11 @@ TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
   unsuitable({"a.weight", 1});
   unsuitable({"a.weight", 2});
   unsuitable({"a.weight", -1});
+  unsuitable({.entry = "a.bias", .axis = 0, .begin = 1});
+  unsuitable({.entry = "a.bias", .axis = 0, .begin = -1});
+  unsuitable({.entry = "a.bias", .axis = 0, .repeat = 0});
+  unsuitable({.entry = "a.bias", .axis = 0, .repeat = int64_t{1} << 62});
+  unsuitable({.entry = "a.bias", .axis = 0, .blocks = int64_t{1} << 62});
   const std::vector<ChannelGroup> twice{{"a", 4, {{"a.bias", 0}}}, {"c", 4, {{"a.bias", 0}}}};
   EXPECT_THAT(Submodel::Create(p.layout, twice, {{"a", {{0, 2}}}, {"c", {{0, 2}}}}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("does not suit")));
 }

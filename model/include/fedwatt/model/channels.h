@@ -9,13 +9,15 @@
 
 namespace fedwatt {
 
-// One axis of one entry along which a group's channels lie: index (block * group.size + channel) * repeat + r belongs to
-// `channel`, for every block in [0, blocks) and r in [0, repeat); the axis is blocks * size * repeat long.
+// A part of one axis of one entry along which a group's channels lie: index begin + (block * group.size + channel) * repeat + r belongs to
+// `channel`, for every block in [0, blocks) and r in [0, repeat). Where outputs are concatenated, an axis has several such parts, of one group or of
+// several; they do not overlap, and what no group claims is kept.
 struct ChannelAxis {
   std::string entry;
   int32_t axis = 0;
   int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
   int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
+  int64_t begin = 0;   // >= 0
   friend bool operator==(const ChannelAxis&, const ChannelAxis&) = default;
 };
 
