@@ -610,9 +610,11 @@ absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
     if (!rounds.problem().empty()) return Damaged(absl::StrCat(where, "/rounds.jsonl:", i + 1), rounds.problem());
   }
   for (size_t i = 0; i < run.attempts.size(); ++i) {
-    const AttemptRecord& attempt = run.attempts[i];
-    VisitAttempt(attempts, attempt);
-    VisitFit(attempts, attempt);
+    AttemptRecord attempt = run.attempts[i];
+    // What a refused client claimed stands in the record as it came; it was not counted, and must not make the record unreadable.
+    if (attempt.outcome != "accepted") attempt.train_examples.reset();
+    VisitAttempt(attempts, std::as_const(attempt));
+    VisitFit(attempts, std::as_const(attempt));
     for (const PhaseSpan& span : attempt.phases) VisitPhase(attempts, span);
     if (!attempts.problem().empty()) return Damaged(absl::StrCat(where, "/clients.jsonl:", i + 1), attempts.problem());
   }

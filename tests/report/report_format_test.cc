@@ -1,6 +1,8 @@
 // Every report format: golden files, the field list of its specification, what is missing, and hostile records.
 #include "fedwatt/report/report_format.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -562,7 +564,7 @@ TEST(JsonReportTest, PassesOnFieldsOfLaterVersions) {
 class HostileRecord : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = ::testing::TempDir() + "fedwatt-hostile-record";
+    folder_ = absl::StrCat(::testing::TempDir(), "fedwatt-hostile-record-", getpid());  // tests run side by side
     std::filesystem::remove_all(folder_);
     ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder_));
     const RunRecord run = MakeRun();
@@ -641,6 +643,19 @@ TEST_F(HostileRecord, NumbersThatNoRunHasAreRefusedByName) {
   ExpectRefused("clients.jsonl", "seconds", "1e16");
   ExpectRefused("clients.jsonl", "macs_per_example", "-1");
   ExpectRefused("clients.jsonl", "width_fraction", "2");
+}
+
+TEST_F(HostileRecord, ARefusedClientsClaimDoesNotMakeTheRecordUnreadable) {
+  RunRecord run = MakeRun();
+  AttemptRecord refused = run.attempts[0];
+  refused.outcome = "rejected";
+  refused.train_examples = -5;
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder_));
+  ASSERT_THAT(writer->WriteAttempt(refused), IsOk());
+  EXPECT_THAT(ReadRunRecord(folder_), IsOk());
+  refused.outcome = "accepted";
+  ASSERT_THAT(writer->WriteAttempt(refused), IsOk());
+  EXPECT_THAT(ReadRunRecord(folder_), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("train_examples")));
 }
 
 TEST_F(HostileRecord, SumsThatWouldOverflowAreRefused) {
