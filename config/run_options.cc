@@ -82,6 +82,13 @@ absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Setting
   return std::make_shared<const CarbonModel>(std::move(model));
 }
 
+MeterOptions MakeMeterOptions(const Settings& settings) {
+  MeterOptions options;
+  options.watts_per_core = settings.energy.watts_per_core;
+  options.source = settings.energy.source;
+  return options;
+}
+
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id) {
   const FederationSettings& federation = settings.federation;
   EngineOptions options;

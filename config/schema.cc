@@ -550,6 +550,8 @@ std::vector<Key> MakeSchema() {
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),
                 "estimating meters: watts of one busy core; 0 = the built-in table's value"));
+  add(StringKey("energy.source", FIELD(std::string, energy.source),
+                "external: watts:FILE or joules:FILE, a file or pipe of time,value lines; replay: a CSV file; rails, battery, nvml: names to add, comma between them"));
   Key device_class = TextKey(
       "energy.device_class",
       absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),

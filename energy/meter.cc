@@ -54,13 +54,22 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const auto& a, const auto& b) { return a.second.preference > b.second.preference; });
+  // Whatever is preferred at equal tiers: a better tier is never hidden behind it.
+  std::unique_ptr<Meter> best;
+  std::vector<RefusedMeter> refused;
   for (const auto& [candidate, entry] : candidates) {
     absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
-    if (meter.ok()) {
-      choice.meter = SampleInBackground(*std::move(meter));
-      break;
+    if (!meter.ok()) {
+      refused.push_back({candidate, std::string(meter.status().message())});
+    } else if (best == nullptr || (*meter)->tier() < best->tier()) {
+      best = *std::move(meter);
+      choice.refused = refused;
     }
-    choice.refused.push_back({candidate, std::string(meter.status().message())});
+  }
+  if (best == nullptr) {
+    choice.refused = std::move(refused);
+  } else {
+    choice.meter = SampleInBackground(std::move(best));
   }
   return choice;
 }

@@ -146,6 +146,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "training.quantization",
                           "energy.meter",
                           "energy.watts_per_core",
+                          "energy.source",
                           "energy.device_class",
                           "security.directory",
                           "security.insecure",

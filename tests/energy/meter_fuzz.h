@@ -1,9 +1,10 @@
-// Random machines, powers and faults under the rapl meter, through a sysfs tree on disk, against the joules that the machine really spent.
+// Random machines, powers and faults under the meters that read counters, through files on disk, against the joules that the machine really spent.
 #ifndef FEDWATT_TESTS_ENERGY_METER_FUZZ_H_
 #define FEDWATT_TESTS_ENERGY_METER_FUZZ_H_
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace fedwatt::testing {
 
@@ -21,7 +22,9 @@ struct FuzzResult {
 // `folder` is an empty one for the tree. A window is faulted when a fault falls into it or meets its first or last reading, or a counter stands still at
 // either. Faults: unreadable, empty, garbage, vanished and renamed zones, resets, counters that stop at any instant, one or all, and go on with or without what
 // they held back, jumps that no hardware can draw, sleep with and without a restart of the counters.
-FuzzResult FuzzRapl(const std::string& folder, uint64_t seed, int64_t windows);
+FuzzResult FuzzCounters(const std::string& meter, const std::string& folder, uint64_t seed, int64_t windows);
+// The meters that it knows.
+std::vector<std::string> FuzzedMeters();
 
 }  // namespace fedwatt::testing
 

@@ -1,12 +1,20 @@
 // What every registered meter promises, and how one is chosen.
 #include "fedwatt/energy/meter.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
+
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "tests/energy/fake_root.h"
 #include "tests/testing/status_matchers.h"
 
@@ -21,26 +29,56 @@ using ::testing::HasSubstr;
 
 class MeterContractTest : public ::testing::TestWithParam<std::string> {
  protected:
-  // A root with every source a meter could want.
+  // A root with every source a meter could want, each of 3 W.
   MeterContractTest() {
     root_.Write("proc/cpuinfo", "model name\t: Test CPU\n");
     root_.Write("sys/class/powercap/intel-rapl:0/name", "package-0\n");
     root_.Write("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "262143328850\n");
+    root_.Write("sys/class/hwmon/hwmon0/name", "amd_energy\n");
+    root_.Write("sys/class/hwmon/hwmon0/energy1_label", "Esocket0\n");
+    root_.Write("sys/class/hwmon/hwmon1/name", "ina226\n");
+    root_.Write("sys/class/hwmon/hwmon1/power1_input", "3000000\n");
+    root_.Write("sys/class/power_supply/BAT0/type", "Battery\n");
+    root_.Write("sys/class/power_supply/BAT0/status", "Discharging\n");
+    root_.Write("sys/class/power_supply/BAT0/power_now", "3000000\n");
+    const std::string pmu = "sys/bus/event_source/devices/power/";
+    root_.Write(pmu + "type", "25\n");
+    root_.Write(pmu + "cpumask", "0\n");
+    root_.Write(pmu + "format/event", "config:0-7\n");
+    root_.Write(pmu + "events/energy-pkg", "event=0x02\n");
+    root_.Write(pmu + "events/energy-pkg.scale", "1e-6\n");
+    root_.Write(pmu + "events/energy-pkg.unit", "Joules\n");
+    std::filesystem::create_directories(root_.At("usr/lib"));
+    std::filesystem::create_symlink(FEDWATT_FAKE_NVML_LIBRARY, root_.At("usr/lib/libnvidia-ml.so.1"));
+    ::setenv("FEDWATT_FAKE_NVML", root_.At("sys/gpus").c_str(), 1);
+    root_.Write("sys/gpus/0/name", "gpu\n");
+    std::string series = "start_s,end_s,low_uj,energy_uj,high_uj,tier\n";
+    for (int i = 0; i < 100; ++i) absl::StrAppend(&series, i, ",", i + 1, ",2900000,3000000,3100000,wall\n");
+    root_.Write("series.csv", series);
     Tick();
     options_.root = root_.path();
     options_.clock = &clock_;
     options_.pause = [this](absl::Duration) {
       if (root_alive_) Move(1);
     };
+    options_.open_perf_event = [this](uint32_t, uint64_t, int) -> absl::StatusOr<int> { return ::open(root_.At("perf").c_str(), O_RDONLY | O_CLOEXEC); };
+    if (GetParam() == "external") options_.source = "watts:/plug.csv";
+    if (GetParam() == "replay") options_.source = "/series.csv";
   }
-  // Time passes, and every counter moves.
+  ~MeterContractTest() override { ::unsetenv("FEDWATT_FAKE_NVML"); }
+  // Time passes, every counter moves and every instrument writes.
   void Tick() {
     clock_.Advance(absl::Seconds(1));
     Move(3000000);
+    std::ofstream(root_.At("plug.csv"), std::ios::app) << absl::ToDoubleSeconds(clock_.Monotonic()) << ",3\n";
   }
   void Move(int64_t microjoules) {
     counter_uj_ += microjoules;
-    root_.Write("sys/class/powercap/intel-rapl:0/energy_uj", absl::StrCat(counter_uj_, "\n"));
+    const std::string text = absl::StrCat(counter_uj_, "\n");
+    root_.Write("sys/class/powercap/intel-rapl:0/energy_uj", text);
+    root_.Write("sys/class/hwmon/hwmon0/energy1_input", text);
+    root_.Write("sys/gpus/0/energy", absl::StrCat(counter_uj_ / 1000, "\n"));
+    root_.Write("perf", std::string(reinterpret_cast<const char*>(&counter_uj_), sizeof counter_uj_));
   }
   absl::StatusOr<std::unique_ptr<Meter>> Create() {
     auto entry = Meters().Find(GetParam());
@@ -124,7 +162,9 @@ TEST_P(MeterContractTest, RefusesByNameOrWorksUnderAnEmptyRoot) {
     options_.root = root;
     absl::StatusOr<std::unique_ptr<Meter>> meter = Create();
     if (!meter.ok()) {
-      EXPECT_TRUE(absl::IsUnimplemented(meter.status()) || absl::IsPermissionDenied(meter.status())) << meter.status();
+      EXPECT_TRUE(absl::IsUnimplemented(meter.status()) || absl::IsPermissionDenied(meter.status()) ||
+                  (absl::IsNotFound(meter.status()) && !options_.source.empty()))
+          << meter.status();
       EXPECT_NE(meter.status().message(), "");
       continue;
     }
@@ -151,6 +191,23 @@ TEST_P(MeterContractTest, IsNeverZeroWhenItsSourceGoes) {
   }
 }
 
+TEST_P(MeterContractTest, NamesTheSourcesThatItTakes) {
+  std::set<std::string> taken;
+  options_.on_domain = [&taken](const FoundDomain& domain) {
+    EXPECT_NE(domain.name, "");
+    if (domain.refusal.empty()) taken.insert(domain.name);
+  };
+  ASSERT_OK_AND_ASSIGN(auto meter, Create());
+  ASSERT_THAT(meter->Start(), IsOk());
+  Tick();
+  const EnergyReading reading = meter->Read();
+  const bool reads_files = !taken.empty();
+  EXPECT_EQ(reads_files, GetParam() != "cpu_time" && GetParam() != "fake" && GetParam() != "replay");
+  if (reads_files) {
+    EXPECT_EQ(reading.domain, absl::StrJoin(taken, "+"));
+  }
+}
+
 TEST_P(MeterContractTest, CoversOneThreadOrRefuses) {
   options_.thread_scope = true;
   absl::StatusOr<std::unique_ptr<Meter>> meter = Create();
@@ -173,7 +230,42 @@ TEST(FakeMeterTest, IsExact) {
   EXPECT_EQ(choice.meter->Read().energy, Joules(0));
 }
 
-TEST(ChooseMeterTest, KnowsItsMeters) { EXPECT_THAT(Meters().Names(), ElementsAre("cpu_time", "fake", "rapl")); }
+TEST(ChooseMeterTest, KnowsItsMeters) {
+  EXPECT_THAT(Meters().Names(), ElementsAre("amd_energy", "battery", "cpu_time", "external", "fake", "nvml", "rails", "rapl", "rapl_perf", "replay"));
+}
+
+// What covers more of the device comes first, and what only `energy.source` or a name can ask for is never taken unasked.
+TEST(ChooseMeterTest, AutoRanksByTierAndThenByPreference) {
+  FakeRoot root;
+  MeterOptions options;
+  options.root = root.path();
+  options.open_perf_event = [](uint32_t, uint64_t, int) -> absl::StatusOr<int> { return absl::PermissionDeniedError("no"); };
+  const auto chosen = [&options] {
+    absl::StatusOr<MeterChoice> choice = ChooseMeter("auto", options);
+    return choice.ok() && choice->meter != nullptr ? std::string(choice->meter->name()) : "";
+  };
+  EXPECT_EQ(chosen(), "cpu_time");
+  root.Write("sys/class/hwmon/hwmon0/name", "amd_energy\n");
+  root.Write("sys/class/hwmon/hwmon0/energy1_label", "Esocket0\n");
+  root.Write("sys/class/hwmon/hwmon0/energy1_input", "5\n");
+  EXPECT_EQ(chosen(), "amd_energy");
+  root.Write("sys/class/powercap/intel-rapl:0/name", "package-0\n");
+  root.Write("sys/class/powercap/intel-rapl:0/energy_uj", "5\n");
+  EXPECT_EQ(chosen(), "rapl");
+  // One rail of a board is no better than a package; the whole board is, and so is a battery.
+  root.Write("sys/class/hwmon/hwmon1/name", "ina226\n");
+  root.Write("sys/class/hwmon/hwmon1/power1_input", "5\n");
+  EXPECT_EQ(chosen(), "rails");
+  root.Write("sys/class/power_supply/BAT0/type", "Battery\n");
+  root.Write("sys/class/power_supply/BAT0/status", "Discharging\n");
+  root.Write("sys/class/power_supply/BAT0/power_now", "5000000\n");
+  EXPECT_EQ(chosen(), "battery");
+  root.Write("sys/class/hwmon/hwmon1/in1_label", "VDD_IN\n");
+  EXPECT_EQ(chosen(), "rails");
+  root.Write("plug.csv", "");
+  options.source = "watts:/plug.csv";
+  EXPECT_EQ(chosen(), "external");
+}
 
 TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
   FakeRoot empty;
@@ -182,9 +274,11 @@ TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   ASSERT_NE(choice.meter, nullptr);
   EXPECT_EQ(choice.meter->name(), "cpu_time");
-  ASSERT_EQ(choice.refused.size(), 1u);
-  EXPECT_EQ(choice.refused[0].name, "rapl");
-  EXPECT_THAT(choice.refused[0].reason, HasSubstr("no RAPL package"));
+  std::vector<std::string> names;
+  for (const RefusedMeter& refused : choice.refused) names.push_back(refused.name);
+  EXPECT_THAT(names, ElementsAre("external", "rails", "battery", "rapl", "rapl_perf", "amd_energy"));
+  EXPECT_THAT(choice.refused[3].reason, HasSubstr("no RAPL package"));
+  EXPECT_EQ(SplitRefusal(choice.refused[3].reason).remedy, "sudo modprobe intel_rapl_msr");
 }
 
 TEST(ChooseMeterTest, AutoNeverInventsJoules) {
@@ -193,9 +287,9 @@ TEST(ChooseMeterTest, AutoNeverInventsJoules) {
   options.watts_per_core = 1e9;  // even when every other meter refuses
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   EXPECT_EQ(choice.meter, nullptr);
-  ASSERT_EQ(choice.refused.size(), 2u);
-  EXPECT_EQ(choice.refused[0].name, "rapl");  // in the order tried
-  EXPECT_EQ(choice.refused[1].name, "cpu_time");
+  ASSERT_EQ(choice.refused.size(), 7u);
+  EXPECT_EQ(choice.refused[0].name, "external");  // in the order tried
+  EXPECT_EQ(choice.refused[6].name, "cpu_time");
 }
 
 TEST(ChooseMeterTest, TheChosenMeterSamplesItselfInTheBackground) {
@@ -234,7 +328,7 @@ TEST(ChooseMeterTest, ReturnsTheErrorOfAMeterAskedForByName) {
   options.root = empty.path();
   EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no RAPL package")));
   EXPECT_THAT(ChooseMeter("rapel", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'rapl'?")));
-  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: cpu_time, fake, rapl")));
+  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: amd_energy, battery, cpu_time")));
 }
 
 }  // namespace

@@ -383,6 +383,36 @@ TEST_F(DoctorTest, FindsMissingDataAndTooFewMeters) {
   EXPECT_EQ(Checks({"--set", "data.path=empty"}, 3)["data"]["verdict"], "fail");
 }
 
+TEST_F(DoctorTest, ListsEveryMeterAndWhatItFinds) {
+  const auto write = [this](const std::string& file, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(Path(file)).parent_path());
+    ASSERT_THAT(WriteFileAtomically(Path(file), text + "\n"), IsOk());
+  };
+  write("host/sys/class/powercap/intel-rapl:0/name", "package-0");
+  write("host/sys/class/powercap/intel-rapl:0/energy_uj", "17");
+  write("host/sys/class/powercap/intel-rapl:0:0/name", "core");
+  write("host/sys/class/power_supply/BAT0/type", "Battery");
+  write("host/sys/class/power_supply/BAT0/status", "Full");
+  write("host/sys/class/power_supply/BAT0/power_now", "0");
+  auto checks = Checks({"--energy", "--root", "host"}, 0);
+  for (const std::string& name : Meters().Names()) EXPECT_EQ(checks.count("meter " + name), 1u) << name;
+  EXPECT_EQ(checks["meter rapl"]["verdict"], "ok");
+  EXPECT_EQ(checks["meter rapl package-0"]["detail"], "counted");
+  EXPECT_EQ(checks["meter rapl core"]["detail"], "not counted: lies inside its package");
+  EXPECT_EQ(checks["meter battery"]["verdict"], "warn");
+  EXPECT_EQ(checks["meter battery"]["remedy"], "unplug the charger");
+  EXPECT_EQ(checks["meter battery BAT0"]["remedy"], "unplug the charger");
+  EXPECT_THAT(checks["meter external"]["remedy"].get<std::string>(), HasSubstr("watts:FILE"));
+  EXPECT_THAT(checks["meter fake"]["detail"].get<std::string>(), HasSubstr("only where energy.meter names it"));
+  EXPECT_THAT(checks["energy"]["detail"].get<std::string>(), HasSubstr("rapl, tier component"));
+  EXPECT_EQ(checks.count("memory"), 0u);
+  checks = Checks({"--energy", "--root", "host", "--set", "energy.meter=battery"}, 3);
+  EXPECT_THAT(checks["energy"]["remedy"].get<std::string>(), HasSubstr("unplug the charger"));
+  write("host/plug.csv", "time,watts");
+  checks = Checks({"--energy", "--root", "host", "--set", "energy.source=watts:/plug.csv"}, 0);
+  EXPECT_THAT(checks["energy"]["detail"].get<std::string>(), HasSubstr("external, tier wall"));
+}
+
 TEST_F(DoctorTest, GoesOnAfterABadConfiguration) {
   ASSERT_THAT(WriteFileAtomically(Path("bad.toml"), "sed = 7\n"), IsOk());
   auto checks = Checks({"--config", "bad.toml"}, 3);

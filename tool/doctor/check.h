@@ -21,7 +21,8 @@ struct Check {
 using Checks = std::vector<Check>;
 
 void CheckKernels(const Settings& settings, Checks& checks);       // BLAS and kernel threads
-void CheckMeters(const Settings& settings, Checks& checks);        // one line a meter, and the one that would be used
+// The meter that would be used, those that work here and those that could be opened; with `all`, every meter and every source that it finds. Reads below `root`.
+void CheckMeters(const Settings& settings, bool all, const std::string& root, Checks& checks);
 void CheckClock(absl::Time now, Checks& checks);                   // that the year is plausible
 void CheckListen(const Settings& settings, Checks& checks);        // that server.listen can be bound, or who holds it
 void CheckCertificates(const Settings& settings, Checks& checks);  // security.directory

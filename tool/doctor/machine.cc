@@ -10,6 +10,7 @@
 #include "doctor/check.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/config/run_options.h"
 #include "fedwatt/energy/meter.h"
 
 namespace fedwatt::tool {
@@ -20,33 +21,45 @@ constexpr double kFewDiskGib = 1, kTooFewDiskGib = 0.064;
 // LibTorch alone costs 0.15 GiB a process before it does anything.
 constexpr double kFewMemoryGib = 1;
 
+// What a refusal says to do; a warning always has something.
 std::string RemedyFor(const absl::Status& refusal) {
-  if (absl::IsPermissionDenied(refusal)) return "allow the access as the message says; until then another meter is used";
-  if (absl::IsInvalidArgument(refusal)) return "correct energy.watts_per_core";
+  const std::string remedy = SplitRefusal(refusal.message()).remedy;
+  if (!remedy.empty()) return remedy;
+  if (absl::IsInvalidArgument(refusal) || absl::IsNotFound(refusal)) return "correct energy.source or energy.watts_per_core";
   return "nothing to do unless this machine should have it; another meter is used";
 }
 
 }  // namespace
 
-void CheckMeters(const Settings& settings, Checks& checks) {
-  MeterOptions options;
-  options.watts_per_core = settings.energy.watts_per_core;
+void CheckMeters(const Settings& settings, bool all, const std::string& root, Checks& checks) {
+  MeterOptions options = MakeMeterOptions(settings);
+  options.root = root;
   for (const std::string& name : Meters().Names()) {
     absl::StatusOr<MeterEntry> entry = Meters().Find(name);
-    if (!entry.ok() || entry->preference < 0) continue;  // not for real use
+    if (!entry.ok() || (entry->preference < 0 && !all)) continue;  // only where it is named
+    std::vector<FoundDomain> found;
+    options.on_domain = [&found](const FoundDomain& domain) { found.push_back(domain); };
+    const std::string title = absl::StrCat("meter ", name);
     absl::StatusOr<std::unique_ptr<Meter>> meter = entry->create(options);
-    if (meter.ok())
-      checks.push_back({absl::StrCat("meter ", name), Verdict::kOk, (*meter)->Describe()});
-    else
-      checks.push_back(
-          {absl::StrCat("meter ", name), Verdict::kWarn, std::string(meter.status().message()), RemedyFor(meter.status())});
+    if (meter.ok()) {
+      checks.push_back({title, Verdict::kOk, absl::StrCat((*meter)->Describe(), entry->preference < 0 ? "; only where energy.meter names it" : "")});
+    } else if (all || absl::IsPermissionDenied(meter.status())) {
+      checks.push_back({title, Verdict::kWarn, SplitRefusal(meter.status().message()).reason, RemedyFor(meter.status())});
+    }
+    for (const FoundDomain& domain : found) {
+      if (!all) break;
+      const Refusal refusal = SplitRefusal(domain.refusal);
+      checks.push_back({absl::StrCat(title, " ", domain.name), refusal.remedy.empty() ? Verdict::kOk : Verdict::kWarn,
+                        domain.refusal.empty() ? meter.ok() ? "counted" : "found" : absl::StrCat("not counted: ", refusal.reason), refusal.remedy});
+    }
   }
+  options.on_domain = nullptr;
   const std::string& wanted = settings.energy.meter;
   absl::StatusOr<MeterChoice> choice = ChooseMeter(wanted, options);
   if (!choice.ok()) {
     checks.push_back({"energy", Verdict::kFail,
-                      absl::StrCat("energy.meter ", wanted, ": ", std::string(choice.status().message())),
-                      "set energy.meter to auto, or make the meter available"});
+                      absl::StrCat("energy.meter ", wanted, ": ", SplitRefusal(choice.status().message()).reason),
+                      absl::StrCat("set energy.meter to auto, or: ", RemedyFor(choice.status()))});
   } else if (choice->meter == nullptr) {
     checks.push_back({"energy", Verdict::kWarn, "no meter: joules will be missing", "set energy.meter to auto"});
   } else {
@@ -54,7 +67,7 @@ void CheckMeters(const Settings& settings, Checks& checks) {
         absl::StrCat(std::string(choice->meter->name()), ", tier ", std::string(EnergyTierName(choice->meter->tier())));
     if (IsEstimate(choice->meter->tier())) {
       checks.push_back({"energy", Verdict::kWarn, detail + ": joules will be estimates",
-                        "make a measuring meter available, or give energy.watts_per_core for this machine"});
+                        "fedwatt doctor --energy lists all meters and what each would need; or give energy.watts_per_core for this machine"});
     } else {
       checks.push_back({"energy", Verdict::kOk, detail});
     }

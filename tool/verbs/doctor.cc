@@ -12,10 +12,23 @@ namespace {
 struct Options {
   ConnectionFlags connection;
   std::string out;
+  bool energy = false;
+  std::string root = "/";
   Format format = Format::kText;
 };
 
 const char* Name(Verdict verdict) { return verdict == Verdict::kOk ? "ok" : verdict == Verdict::kWarn ? "warn" : "fail"; }
+
+// All but the meters and the coordinator.
+void CheckRest(const Settings& settings, Checks& checks) {
+  CheckMachine(checks);
+  CheckKernels(settings, checks);
+  CheckClock(absl::Now(), checks);
+  CheckListen(settings, checks);
+  CheckCertificates(settings, checks);
+  CheckData(settings, checks);
+  CheckDisk(settings, checks);
+}
 
 absl::StatusOr<ExitCode> Run(const Options& options) {
   Checks checks;
@@ -33,14 +46,8 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
     checks.push_back(
         {"config", Verdict::kFail, std::string(loaded.status().message()), "fedwatt config lists every key with its range"});
   }
-  CheckMachine(checks);
-  CheckKernels(settings, checks);
-  CheckMeters(settings, checks);
-  CheckClock(absl::Now(), checks);
-  CheckListen(settings, checks);
-  CheckCertificates(settings, checks);
-  CheckData(settings, checks);
-  CheckDisk(settings, checks);
+  CheckMeters(settings, options.energy, options.root, checks);
+  if (!options.energy) CheckRest(settings, checks);
   if (!options.connection.server.empty() && loaded.ok()) {
 #ifdef FEDWATT_HAS_GRPC
     CheckServer(settings, checks);
@@ -77,6 +84,8 @@ void AddDoctor(CLI::App& app, Action& chosen) {
       app, chosen, "doctor",
       "whether this machine is ready, with a remedy for each finding; asks the coordinator when --server is given", Run);
   AddConnection(verb, options->connection);
+  verb->add_flag("--energy", options->energy, "only the meters: every one, and every counter and sensor it finds, why it is counted or not and what to do");
+  verb->add_option("--root", options->root, "where to look for meters: the folder under which another system's /sys and /proc are mounted")->type_name("DIR");
   verb->add_option("--out", options->out, "folder of the run record, whose disk is looked at")->type_name("DIR");
   AddFormat(verb, options->format);
 }

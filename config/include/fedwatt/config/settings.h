@@ -81,6 +81,7 @@ struct DeviceShare {
 struct EnergySettings {
   std::string meter = "auto";
   double watts_per_core = 0;  // 0 = the built-in table's value
+  std::string source;         // MeterOptions::source
   std::vector<DeviceShare> device_mix = {{"server_core", 1}};
 };
 

@@ -18,6 +18,9 @@ namespace fedwatt {
 // How long this machine has slept since it booted: the boot-time clock less the monotonic one.
 absl::Duration SuspendedTime();
 
+// Opens the performance event (type, config) of everything that runs on `cpu`; the caller closes it. Errors: PERMISSION_DENIED; NOT_FOUND; UNAVAILABLE
+absl::StatusOr<int> OpenPerfEvent(uint32_t type, uint64_t config, int cpu);
+
 // One counter or sensor that a meter considered.
 struct FoundDomain {
   std::string name;     // "package-0", "VDD_IN"
@@ -29,6 +32,7 @@ struct MeterOptions {
   const Clock* clock = &RealClock();  // must outlive the meter
   std::function<absl::Duration()> suspended = SuspendedTime;  // never goes backwards
   std::function<void(absl::Duration)> pause = absl::SleepFor;  // waits for a counter to move: a millisecond or so a reading
+  std::function<absl::StatusOr<int>(uint32_t type, uint64_t config, int cpu)> open_perf_event = OpenPerfEvent;
   // Watts of one busy core, for the generic model; <= 0 takes the built-in table's value.
   double watts_per_core = 0;
   // Which of a meter's sources: `external` and `replay` read this file, `rails` adds the rails named here ("VDD_CPU,VDD_SOC"), `battery` and `nvml` take the
@@ -63,7 +67,7 @@ class Meter {
 // PERMISSION_DENIED; UNAVAILABLE  the source is there but unreadable; INVALID_ARGUMENT  a bad option
 struct MeterEntry {
   std::function<absl::StatusOr<std::unique_ptr<Meter>>(const MeterOptions&)> create;
-  int preference = 0;  // `auto` tries the highest first, and never a negative one
+  int preference = 0;  // among equal tiers `auto` takes the highest, and never a negative one
 };
 using MeterRegistry = Registry<MeterEntry>;
 MeterRegistry& Meters();
@@ -81,7 +85,7 @@ struct RefusedMeter {
 };
 struct MeterChoice {
   std::unique_ptr<Meter> meter;        // null when none is available or "none" was asked for
-  std::vector<RefusedMeter> refused;   // in the order tried
+  std::vector<RefusedMeter> refused;   // those preferred to it, in the order tried
 };
 
 // The meter samples itself in the background where that keeps long windows honest (SamplePeriod).
