@@ -49,7 +49,7 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data) {
   FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(settings.model.torchscript));
   model.architecture.archive_digest = Sha256(archive);
   model.archive = std::make_shared<const std::string>(archive);
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive)));
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive), {.find_channels = SomeAreNarrow(settings.fit)}));
   model.write = [trainer = trainer.get()](absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
   model.trainer = std::move(trainer);
   return model;

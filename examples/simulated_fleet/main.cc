@@ -71,9 +71,9 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.engine = MakeEngineOptions(settings, run_id);
   FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
-  options.trainer_factory = [&archive_path](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+  options.trainer_factory = [&archive_path, narrow = SomeAreNarrow(settings.fit)](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (archive_path.empty()) return MakeTorchTrainer(spec);
-    return MakeTorchScriptTrainer(spec, archive_path);
+    return MakeTorchScriptTrainer(spec, archive_path, {.find_channels = narrow && spec.kept.empty()});
   };
   for (std::vector<int32_t>& part : parts) {
     FEDWATT_ASSIGN_OR_RETURN(Dataset partition, data->train.Subset(std::move(part)));

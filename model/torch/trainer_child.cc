@@ -60,6 +60,8 @@ class TrainerChild {
     FEDWATT_ASSIGN_OR_RETURN(spec.input_shape, GetShape(in, "input shape"));
     FEDWATT_ASSIGN_OR_RETURN(spec.output_count, in.Get<int64_t>("output count"));
     FEDWATT_ASSIGN_OR_RETURN(std::string archive, GetString(in, "archive", kMaxFrameBytes));
+    FEDWATT_ASSIGN_OR_RETURN(spec.kept, GetKept(in));
+    FEDWATT_ASSIGN_OR_RETURN(const uint8_t find_channels, in.Get<uint8_t>("find channels"));
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "archive"));
     FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> model, MakeScriptModel(spec, std::move(archive)));
     model_ = model.get();
@@ -68,6 +70,17 @@ class TrainerChild {
     ByteWriter out;
     PutLayout(out, trainer_->layout());
     PutValues(out, values);
+    const Submodel* part = trainer_->submodel();
+    PutLayout(out, part != nullptr ? part->whole() : trainer_->layout());
+    FoundChannels found;
+    if (part != nullptr || find_channels != 0) {
+      FEDWATT_RETURN_IF_ERROR(CatchTorch([&] {
+        const ScriptChannels& channels = model_->Channels(/*proven=*/part == nullptr);
+        found = {channels.groups(), channels.whole()};
+        return absl::OkStatus();
+      }));
+    }
+    PutFoundChannels(out, found);
     return std::make_pair(FrameKind::kLoaded, std::move(out).str());
   }
 

@@ -195,6 +195,88 @@ absl::StatusOr<Dataset> GetDataset(ByteReader& in) {
   return Dataset::Create(std::move(store));
 }
 
+void PutKept(ByteWriter& out, const KeptChannels& kept) {
+  out.Put<uint64_t>(kept.size());
+  for (const auto& [group, ranges] : kept) {
+    PutString(out, group);
+    out.Put<uint64_t>(ranges.size());
+    for (const ChannelRange& range : ranges) {
+      out.Put(range.begin);
+      out.Put(range.end);
+    }
+  }
+}
+
+// Counts are checked by what each item takes at least, so that a hostile one reserves nothing.
+absl::StatusOr<KeptChannels> GetKept(ByteReader& in) {
+  KeptChannels kept;
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t count, in.Get<uint64_t>("kept groups"));
+  for (uint64_t i = 0; i < count; ++i) {
+    FEDWATT_ASSIGN_OR_RETURN(const std::string group, GetString(in, "group", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t range_count, in.Get<uint64_t>("ranges"));
+    for (uint64_t r = 0; r < range_count; ++r) {
+      ChannelRange range;
+      FEDWATT_ASSIGN_OR_RETURN(range.begin, in.Get<int64_t>("range"));
+      FEDWATT_ASSIGN_OR_RETURN(range.end, in.Get<int64_t>("range"));
+      kept[group].push_back(range);
+    }
+  }
+  return kept;
+}
+
+void PutFoundChannels(ByteWriter& out, const FoundChannels& found) {
+  out.Put<uint64_t>(found.groups.size());
+  for (const ChannelGroup& group : found.groups) {
+    PutString(out, group.name);
+    out.Put(group.size);
+    out.Put<uint64_t>(group.axes.size());
+    for (const ChannelAxis& axis : group.axes) {
+      PutString(out, axis.entry);
+      out.Put(axis.axis);
+      for (const int64_t number : {axis.repeat, axis.blocks, axis.begin}) out.Put(number);
+    }
+  }
+  out.Put<uint64_t>(found.whole.size());
+  for (const WholeChannels& whole : found.whole) {
+    PutString(out, whole.name);
+    out.Put(whole.size);
+    PutString(out, whole.reason);
+  }
+}
+
+absl::StatusOr<FoundChannels> GetFoundChannels(ByteReader& in) {
+  FoundChannels found;
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t group_count, in.Get<uint64_t>("groups"));
+  for (uint64_t i = 0; i < group_count; ++i) {
+    ChannelGroup group;
+    FEDWATT_ASSIGN_OR_RETURN(group.name, GetString(in, "group", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(group.size, in.Get<int64_t>("group size"));
+    if (group.name.empty() || group.size < 1 || group.size > ParameterLayout::kMaxValueCount) {
+      return absl::DataLossError("trainer protocol: a channel group without a name, or of a size out of range");
+    }
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t axis_count, in.Get<uint64_t>("axes"));
+    for (uint64_t a = 0; a < axis_count; ++a) {
+      ChannelAxis axis;
+      FEDWATT_ASSIGN_OR_RETURN(axis.entry, GetString(in, "entry", kMaxMessageBytes));
+      FEDWATT_ASSIGN_OR_RETURN(axis.axis, in.Get<int32_t>("axis"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.repeat, in.Get<int64_t>("repeat"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.blocks, in.Get<int64_t>("blocks"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.begin, in.Get<int64_t>("begin"));
+      group.axes.push_back(std::move(axis));
+    }
+    found.groups.push_back(std::move(group));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t whole_count, in.Get<uint64_t>("whole channels"));
+  for (uint64_t i = 0; i < whole_count; ++i) {
+    WholeChannels whole;
+    FEDWATT_ASSIGN_OR_RETURN(whole.name, GetString(in, "name", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(whole.size, in.Get<int64_t>("size"));
+    FEDWATT_ASSIGN_OR_RETURN(whole.reason, GetString(in, "reason", kMaxMessageBytes));
+    found.whole.push_back(std::move(whole));
+  }
+  return found;
+}
+
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe) {
   out.Put(recipe.local_epochs);
   out.Put(recipe.local_steps);

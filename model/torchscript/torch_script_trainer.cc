@@ -226,6 +226,8 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   internal::PutShape(out, spec_.input_shape);
   out.Put<int64_t>(spec_.output_count);
   internal::PutString(out, archive_);
+  internal::PutKept(out, spec_.kept);
+  out.Put<uint8_t>(options_.find_channels);
   // Weights inside an archive are stored as they are, so its answer is hardly longer than the archive.
   FEDWATT_ASSIGN_OR_RETURN(const std::string answer,
                            Ask(FrameKind::kLoad, out.str(), FrameKind::kLoaded, archive_.size() + (int64_t{64} << 20)));
@@ -234,12 +236,28 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   if (!layout.ok()) return Disbelieve(layout.status());
   absl::StatusOr<std::vector<float>> values = internal::GetValues(in, "initial values");
   if (!values.ok()) return Disbelieve(values.status());
-  if (absl::Status end = internal::ExpectEnd(in, "initial values"); !end.ok()) return Disbelieve(end);
+  absl::StatusOr<ParameterLayout> whole = internal::GetLayout(in);
+  if (!whole.ok()) return Disbelieve(whole.status());
+  absl::StatusOr<internal::FoundChannels> found = internal::GetFoundChannels(in);
+  if (!found.ok()) return Disbelieve(found.status());
+  if (absl::Status end = internal::ExpectEnd(in, "channel groups"); !end.ok()) return Disbelieve(end);
+  // Groups that do not suit the layout are refused here, by cutting along all of them.
+  KeptChannels cut = spec_.kept;
+  if (cut.empty()) {
+    for (const ChannelGroup& group : found->groups) cut[group.name] = {{0, 1}};
+  }
+  absl::StatusOr<Submodel> part = Submodel::Create(*whole, found->groups, std::move(cut));
+  if (!part.ok()) return Disbelieve(part.status());
+  if (!(*layout == (spec_.kept.empty() ? *whole : part->layout()))) {
+    return Disbelieve(absl::DataLossError("the narrower copy's layout is not what its channels say"));
+  }
   if (static_cast<int64_t>(values->size()) != layout->value_count() || (!initial_.empty() && !(*layout == layout_))) {
     return Disbelieve(absl::DataLossError("values and layout do not belong together"));
   }
   layout_ = *std::move(layout);
   initial_ = *std::move(values);
+  found_ = *std::move(found);
+  if (!spec_.kept.empty()) submodel_ = *std::move(part);
   return absl::OkStatus();
 }
 
@@ -371,9 +389,6 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   }
   if (static_cast<int64_t>(archive.size()) > options.max_archive_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("archive of ", archive.size(), " bytes, at most ", options.max_archive_bytes));
-  }
-  if (!spec.kept.empty()) {
-    return absl::InvalidArgumentError("torchscript: an archive is trained whole; its channels are not known (fit.policy = \"full\")");
   }
   if (!spec.quantization.empty()) return absl::InvalidArgumentError("training.quantization: a TorchScript archive can't be trained for 8-bit integers; expected none");
   if (spec.archive_digest != Digest{} && Sha256(archive) != spec.archive_digest) {

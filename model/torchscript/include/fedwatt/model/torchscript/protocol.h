@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/bytes.h"
+#include "fedwatt/model/channels.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
@@ -25,7 +26,7 @@
 namespace fedwatt::internal {
 
 enum class FrameKind : uint32_t {
-  kLoad = 1,        // spec, archive bytes -> kLoaded: layout, initial values
+  kLoad = 1,        // spec, archive bytes, kept channels, whether to look for groups -> kLoaded: layout, initial values, whole layout, groups
   kAddData = 2,     // id (u64), examples -> kDone
   kForgetData = 3,  // id (u64) -> kDone
   kTrain = 4,       // id, seed (u64 each), recipe, values -> kTrained: result, values
@@ -71,6 +72,14 @@ absl::StatusOr<ParameterLayout> GetLayout(ByteReader& in);
 // The examples of the dataset alone, in the type in which they are stored.
 void PutDataset(ByteWriter& out, const Dataset& data);
 absl::StatusOr<Dataset> GetDataset(ByteReader& in);
+void PutKept(ByteWriter& out, const KeptChannels& kept);
+absl::StatusOr<KeptChannels> GetKept(ByteReader& in);
+struct FoundChannels {
+  std::vector<ChannelGroup> groups;
+  std::vector<WholeChannels> whole;
+};
+void PutFoundChannels(ByteWriter& out, const FoundChannels& found);
+absl::StatusOr<FoundChannels> GetFoundChannels(ByteReader& in);
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);
 absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in);
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what);

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,6 +34,8 @@ struct TorchScriptOptions {
   // How long a child that was told to stop may take to finish its step, >= 0, before it is killed.
   absl::Duration stop_grace = absl::Seconds(30);
   int64_t max_archive_bytes = int64_t{1} << 32;
+  // Find out, when the archive is loaded, what narrower copies may drop: seconds. For whoever decides what others train.
+  bool find_channels = false;
 };
 
 // A LocalTrainer over an archive. Parameters are trained; float32 buffers are averaged; int64 buffers stay local and start from the
@@ -52,6 +55,11 @@ class TorchScriptTrainer : public LocalTrainer {
   TorchScriptTrainer& operator=(const TorchScriptTrainer&) = delete;
 
   const ParameterLayout& layout() const override { return layout_; }
+  // Empty unless options.find_channels.
+  std::vector<ChannelGroup> channel_groups() const override { return found_.groups; }
+  const Submodel* submodel() const override { return submodel_.has_value() ? &*submodel_ : nullptr; }
+  // What was found to be left whole, and why; for people. Archives may put anything into the text.
+  const std::vector<WholeChannels>& left_whole() const { return found_.whole; }
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override;
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss) override;
@@ -93,6 +101,8 @@ class TorchScriptTrainer : public LocalTrainer {
   const TorchScriptOptions options_;
   ParameterLayout layout_;
   std::vector<float> initial_;
+  internal::FoundChannels found_;
+  std::optional<Submodel> submodel_;
   pid_t pid_ = -1;
   int fd_ = -1;
   uint64_t next_id_ = 1;
