@@ -357,6 +357,7 @@ void VisitRound(Fields& f, Record& r) {
   f("server_cpu_seconds", r.server_cpu_seconds);
   f("peak_rss_bytes", r.peak_rss_bytes);
   f("model_digest", r.model_digest);
+  f("model_parameters", r.model_parameters);
 }
 
 template <typename Fields, typename Span>

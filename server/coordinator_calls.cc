@@ -325,7 +325,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
-    if (const Offered offered = OfferModel(session, {}, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
+    if (const Offered offered = OfferModel(session, model_->plan().architecture.kept, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());
     }
