@@ -74,6 +74,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddFits(app, chosen);
   AddLedger(app, chosen);
   AddMeters(app, chosen);
+  AddReports(app, chosen);
   AddSelections(app, chosen);
   AddStrategies(app, chosen);
 

@@ -47,6 +47,7 @@ void AddFits(CLI::App& app, Action& chosen);
 void AddLedger(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);
+void AddReports(CLI::App& app, Action& chosen);
 void AddSelections(CLI::App& app, Action& chosen);
 void AddStrategies(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_GRPC

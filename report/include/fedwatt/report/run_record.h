@@ -202,11 +202,14 @@ struct RunRecord {
   std::vector<RoundRecord> rounds;
   std::vector<AttemptRecord> attempts;
   std::optional<RunSummary> summary;  // a run that was killed has none
+  // What `rounds` and `summary` were read from, fields that this version does not know included; empty for a record made in memory.
+  std::vector<std::string> round_lines;
+  std::string summary_text;
 };
 
 // Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last
 // line without its line end (a run still being written) too. Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what
-// this version writes (file, line, field)
+// this version writes, or has numbers that no run can have, such as negative joules (file, line, field)
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
 // Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already
