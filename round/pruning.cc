@@ -198,6 +198,7 @@ absl::Status Pruner::Restore(std::string_view state) {
   ByteReader reader(state, "pruning state");
   std::map<std::string, std::vector<int64_t>> left, tried;
   FEDWATT_ASSIGN_OR_RETURN(int64_t cuts, reader.Get<int64_t>("cuts"));
+  if (cuts < 0 || cuts > cut_count()) return absl::DataLossError(absl::StrCat("pruning state: ", cuts, " cuts, expected 0 to ", cut_count()));
   for (const ChannelGroup& group : groups_) {
     for (std::vector<int64_t>* list : {&left[group.name], &tried[group.name]}) {
       FEDWATT_ASSIGN_OR_RETURN(int64_t count, reader.Get<int64_t>("channel count"));
@@ -209,6 +210,9 @@ absl::Status Pruner::Restore(std::string_view state) {
       }
     }
     if (left[group.name].empty()) return absl::DataLossError(absl::StrCat("pruning state: nothing left of '", group.name, "'"));
+    if (!std::ranges::includes(left[group.name], tried[group.name])) {
+      return absl::DataLossError(absl::StrCat("pruning state: a channel of '", group.name, "' is on trial, but not in the model"));
+    }
   }
   if (reader.remaining() != 0) return absl::DataLossError("pruning state: trailing bytes");
   cuts_ = cuts;
