@@ -234,6 +234,7 @@ TEST_F(RunRecordTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(round.client_energy_by_tier, MakeRound(1, 0).client_energy_by_tier);
   EXPECT_EQ(round.server_energy.source, "rapl");
   EXPECT_EQ(round.peak_rss_bytes, 200000001);
+  EXPECT_EQ(round.model_parameters, 199210);
   EXPECT_FALSE(run.rounds[1].committed);
   EXPECT_EQ(run.rounds[1].reason, "quorum");
   EXPECT_EQ(run.rounds[1].client_energy, std::nullopt);

@@ -61,6 +61,42 @@ TEST(ChannelScoresTest, AGroupWhoseReadersAreNotKnownIsWeighedByWhatMakesIt) {
   EXPECT_EQ(scores.at("in")[0].read, 1);
 }
 
+// "c" reads 2 channels of a, then 2 of b, each twice, then one value of nobody's: rows of 2 + 4 + 1.
+struct Concatenated {
+  ParameterLayout layout = *ParameterLayout::Create({{"a", {2}}, {"b", {2}}, {"c", {2, 7}}});
+  std::vector<ChannelGroup> groups{{"a", 2, {{"a", 0}, {"c", 1, 1, 1, 0, true}}}, {"b", 2, {{"b", 0}, {"c", 1, 2, 1, 2, true}}}};
+  std::vector<float> model{1, 2, 3, 4, /*c:*/ 10, 11, 20, 21, 22, 23, 90, 12, 13, 24, 25, 26, 27, 91};
+};
+
+TEST(ChannelScoresTest, FindsEachGroupsPartOfAConcatenatedAxis) {
+  Concatenated model;
+  ChannelScores scores;
+  std::vector<float> delta(18);
+  delta[4 + 4] = 2;       // row 0, the first value of b's channel 1
+  delta[4 + 7 + 6] = 50;  // nobody's
+  ScoreChannels(model.layout, model.groups, model.model, delta, scores);
+  EXPECT_EQ(scores.at("a")[0].read, 10 * 10 + 12 * 12);
+  EXPECT_EQ(scores.at("a")[1].read, 11 * 11 + 13 * 13);
+  EXPECT_EQ(scores.at("b")[0].read, 20 * 20 + 21 * 21 + 24 * 24 + 25 * 25);
+  EXPECT_EQ(scores.at("b")[1].read, 22 * 22 + 23 * 23 + 26 * 26 + 27 * 27);
+  EXPECT_EQ(scores.at("b")[0].made, 9);
+  EXPECT_EQ(scores.at("b")[1].pull, 4);
+  for (const auto& [group, channel] : {std::pair("a", 0), {"a", 1}, {"b", 0}}) EXPECT_EQ(scores.at(group)[static_cast<size_t>(channel)].pull, 0) << group << channel;
+
+  ZeroReaders(model.layout, model.groups[1], 0, absl::MakeSpan(model.model));
+  EXPECT_THAT(model.model, ElementsAre(1, 2, 3, 4, 10, 11, 0, 0, 22, 23, 90, 12, 13, 0, 0, 26, 27, 91));
+}
+
+TEST(ChannelScoresTest, ForgetsScoresOfAnotherSizeAndOfOtherGroups) {
+  Tiny tiny;
+  const std::vector<float> delta{1, -1, 0, 2, 1, 0, 3, 4, 0, -1};
+  ChannelScores scores{{"in", std::vector<ChannelScore>(3, ChannelScore{.sensitivity_sum = 1e6, .round_weight = 1})}, {"gone", std::vector<ChannelScore>(2)}};
+  ScoreChannels(tiny.layout, tiny.groups, tiny.model, delta, scores);
+  EXPECT_THAT(scores, SizeIs(1));
+  ASSERT_THAT(scores.at("in"), SizeIs(2));
+  EXPECT_EQ(scores.at("in")[0].sensitivity, 16) << "as if this were the first round";
+}
+
 TEST(ChannelScoresTest, ZeroReadersTakesAChannelOutOfTheModel) {
   Tiny tiny;
   ZeroReaders(tiny.layout, tiny.groups[0], 1, absl::MakeSpan(tiny.model));

@@ -1,9 +1,11 @@
 #include "fedwatt/round/global_model.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <set>
 
+#include "fedwatt/base/digest.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/model/rejection.h"
@@ -749,6 +751,39 @@ TEST_F(PrunedModelTest, ARestartGoesOnBitForBit) {
   ASSERT_OK_AND_ASSIGN(GlobalModel unpruned, GlobalModel::Create(whole, initial_));
   EXPECT_THAT(unpruned.Restore(model.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("prune.target")));
   EXPECT_THAT(model.Restore(unpruned.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("prune.target")));
+}
+
+// Past the checksum, which a program that writes nonsense would also get right: no byte may crash the coordinator or leave it with numbers that cannot be.
+TEST_F(PrunedModelTest, ADamagedStateIsRefusedOrWorks) {
+  options_.strategy = "fedadam";
+  options_.plan.downlink_codec = "chain:step=0.05";
+  options_.prune = {.target = 0.3, .begin = 1, .end = 5, .every = 2, .channels = "taylor", .regrow = 0.5};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  Step(model, 1);
+  Step(model, 2);  // channels are on trial
+  const std::string state = model.Save();
+  int64_t refused = 0, worked = 0;
+  for (size_t i = 0; i + 4 < state.size(); ++i) {
+    for (uint8_t bits : {0x01, 0x80, 0xff}) {
+      std::string damaged = state;
+      damaged[i] = static_cast<char>(damaged[i] ^ bits);
+      const uint32_t crc = Crc32c(damaged.substr(0, damaged.size() - 4));
+      std::memcpy(damaged.data() + damaged.size() - 4, &crc, 4);
+      ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+      if (const absl::Status status = again.Restore(damaged); !status.ok()) {
+        EXPECT_TRUE(absl::IsDataLoss(status) || absl::IsInvalidArgument(status)) << i << ": " << status;
+        ++refused;
+        continue;
+      }
+      ++worked;
+      EXPECT_THAT(Submodel::Create(layout_, options_.groups, again.plan().architecture.kept), IsOk()) << i;
+      MeanDelta mean{.values = std::vector<float>(static_cast<size_t>(again.layout().value_count())), .uncovered = {}, .update_count = 1, .total_weight = 1};
+      if (!again.Step(mean, 3).ok()) continue;  // numbers from the damaged state may be out of range
+      for (float value : *again.published()) ASSERT_TRUE(std::isfinite(value)) << "byte " << i << " ^ " << static_cast<int>(bits);
+    }
+  }
+  EXPECT_GT(refused, 500);
+  EXPECT_GT(worked, 500) << "values may be any";
 }
 
 // What is tried computes nothing yet: zeros where it is read, and its own draw where it is made.
