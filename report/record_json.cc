@@ -18,6 +18,9 @@ constexpr char kRoundSchema[] = "fedwatt.round.v1";
 constexpr char kAttemptSchema[] = "fedwatt.attempt.v1";
 constexpr char kSummarySchema[] = "fedwatt.summary.v1";
 
+constexpr IntensityBasis kIntensityBases[] = {IntensityBasis::kObserved,    IntensityBasis::kEstimated, IntensityBasis::kForecast,
+                                              IntensityBasis::kPersistence, IntensityBasis::kStatic,    IntensityBasis::kMissing};
+constexpr IntensityKind kIntensityKinds[] = {IntensityKind::kAverage, IntensityKind::kMarginal};
 constexpr Phase kPhases[] = {Phase::kInit,   Phase::kIdleWait,  Phase::kDownload,   Phase::kDecode,
                              Phase::kTrain,  Phase::kEvaluate,  Phase::kFit,        Phase::kEncode,
                              Phase::kUpload, Phase::kAggregate, Phase::kCheckpoint, Phase::kMetering};
@@ -94,27 +97,26 @@ struct Form<CarbonMass> {
     return problem;
   }
 };
+// Finds a value by the name that it is written with. The error is what was expected.
+template <typename T, typename Values>
+std::string TakeNamed(const Json& json, const Values& values, std::string_view (*name)(T), const char* expected, T& value) {
+  for (T candidate : values) {
+    if (json.is_string() && json.get<std::string>() == name(candidate)) {
+      value = candidate;
+      return "";
+    }
+  }
+  return expected;
+}
 template <>
 struct Form<IntensityBasis> {
   static Json Put(IntensityBasis value) { return std::string(IntensityBasisName(value)); }
-  static std::string Take(const Json& json, IntensityBasis& value) {
-    for (int i = 0; i <= static_cast<int>(IntensityBasis::kMissing); ++i) {
-      value = static_cast<IntensityBasis>(i);
-      if (json.is_string() && json.get<std::string>() == IntensityBasisName(value)) return "";
-    }
-    return "a basis of intensities";
-  }
+  static std::string Take(const Json& json, IntensityBasis& value) { return TakeNamed(json, kIntensityBases, IntensityBasisName, "a basis of intensities", value); }
 };
 template <>
 struct Form<IntensityKind> {
   static Json Put(IntensityKind value) { return std::string(IntensityKindName(value)); }
-  static std::string Take(const Json& json, IntensityKind& value) {
-    for (IntensityKind kind : {IntensityKind::kAverage, IntensityKind::kMarginal}) {
-      value = kind;
-      if (json.is_string() && json.get<std::string>() == IntensityKindName(kind)) return "";
-    }
-    return "average or marginal";
-  }
+  static std::string Take(const Json& json, IntensityKind& value) { return TakeNamed(json, kIntensityKinds, IntensityKindName, "average or marginal", value); }
 };
 template <>
 struct Form<EnergyTier> {
@@ -150,15 +152,7 @@ struct Form<absl::Duration> {  // seconds
 template <>
 struct Form<Phase> {
   static Json Put(Phase value) { return std::string(PhaseName(value)); }
-  static std::string Take(const Json& json, Phase& value) {
-    for (Phase phase : kPhases) {
-      if (json.is_string() && json.get<std::string>() == PhaseName(phase)) {
-        value = phase;
-        return "";
-      }
-    }
-    return "a phase";
-  }
+  static std::string Take(const Json& json, Phase& value) { return TakeNamed(json, kPhases, PhaseName, "a phase", value); }
 };
 template <typename T>
 struct Form<std::map<std::string, T>> {

@@ -143,8 +143,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
   // What was anchored and learned before. A record that does not read is the report's trouble, not the run's: the checks then start anew.
-  if (absl::StatusOr<RunRecord> record = ReadRunRecord(options->out_directory); record.ok()) {
-    for (const AttemptRecord& attempt : record->attempts) {
+  if (absl::StatusOr<std::vector<AttemptRecord>> attempts = ReadAttempts(options->out_directory); attempts.ok()) {
+    for (const AttemptRecord& attempt : *attempts) {
       if (attempt.quarantine.empty() && !attempt.energy_class.empty()) self->plausibility_.Learn(ClaimOf(attempt));
       if (absl::StatusOr<Digest> head = Digest::FromHex(attempt.ledger_head); head.ok() && attempt.ledger_sequence) {
         LedgerHead& newest = self->ledger_heads_[HistoryKey(attempt.client, attempt.partition)];

@@ -211,6 +211,9 @@ struct RunRecord {
 // line without its line end (a run still being written) too. Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what
 // this version writes, or has numbers that no run can have, such as negative joules (file, line, field)
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+// clients.jsonl alone, for a run that goes on: whatever its numbers are, and empty where there is none. Errors: DATA_LOSS  a line is not what this
+// version writes (file, line, field)
+absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory);
 
 // Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already
 // (a restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off. Owned by
