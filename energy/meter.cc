@@ -1,15 +1,25 @@
 #include "fedwatt/energy/meter.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "fedwatt/base/status_macros.h"
+#include "sampled_meter.h"
 
 namespace fedwatt {
 
 namespace internal {
 void InstallMeters(MeterRegistry& registry);
 }  // namespace internal
+
+absl::Duration SuspendedTime() {
+  struct timespec boot = {}, monotonic = {};
+  clock_gettime(CLOCK_MONOTONIC, &monotonic);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  return absl::DurationFromTimespec(boot) - absl::DurationFromTimespec(monotonic);
+}
 
 MeterRegistry& Meters() {
   static auto* registry = [] {
@@ -25,7 +35,8 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   if (name == "none") return choice;
   if (name != "auto") {
     FEDWATT_ASSIGN_OR_RETURN(MeterEntry entry, Meters().Find(name));
-    FEDWATT_ASSIGN_OR_RETURN(choice.meter, entry.create(options));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Meter> meter, entry.create(options));
+    choice.meter = SampleInBackground(std::move(meter));
     return choice;
   }
 
@@ -39,7 +50,7 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   for (const auto& [candidate, entry] : candidates) {
     absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
     if (meter.ok()) {
-      choice.meter = *std::move(meter);
+      choice.meter = SampleInBackground(*std::move(meter));
       break;
     }
     choice.refused.push_back({candidate, std::string(meter.status().message())});

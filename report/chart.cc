@@ -162,4 +162,33 @@ std::string RenderChart(const Chart& chart) {
   return out;
 }
 
+std::string RenderBars(const std::string& title, const std::vector<Bar>& bars) {
+  constexpr double kRow = 22, kLabel = 130, kNote = 150;
+  const size_t shown = std::min(bars.size(), kMostBars);
+  const double height = kRow * static_cast<double>(std::max<size_t>(shown + (shown < bars.size()), 1)) + 8;
+  std::string out =
+      absl::StrFormat("<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">", kWidth, height, EscapeHtml(title));
+  double most = 0;
+  for (size_t i = 0; i < shown; ++i) most = std::max(most, bars[i].value.value_or(0));
+  double y = 4;
+  for (size_t i = 0; i < shown; ++i, y += kRow) {
+    const double width = most > 0 ? bars[i].value.value_or(0) / most * (kWidth - kLabel - kNote) : 0;
+    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%g\" y=\"%g\" dy=\".35em\" text-anchor=\"end\">%s</text>", kLabel - 8, y + kRow / 2,
+                          EscapeHtml(bars[i].label));
+    if (bars[i].value) {
+      absl::StrAppendFormat(&out, "<rect class=\"b%d\" x=\"%g\" y=\"%s\" width=\"%s\" height=\"%g\"/>", bars[i].colour, kLabel, Coordinate(y + 3),
+                            Coordinate(std::max(width, 1.0)), kRow - 6);
+    }
+    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%s\" y=\"%g\" dy=\".35em\">%s</text>", Coordinate(kLabel + width + 8), y + kRow / 2,
+                          EscapeHtml(bars[i].value ? bars[i].note : bars[i].note + " not measured"));
+  }
+  if (shown < bars.size()) {
+    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%g\" y=\"%g\" dy=\".35em\">and %d more</text>", kLabel, y + kRow / 2, bars.size() - shown);
+  } else if (bars.empty()) {
+    absl::StrAppendFormat(&out, "<text class=\"axis\" x=\"%g\" y=\"%g\" dy=\".35em\" text-anchor=\"middle\">not measured in this run</text>", kWidth / 2,
+                          y + kRow / 2);
+  }
+  return out + "</svg>";
+}
+
 }  // namespace fedwatt::internal

@@ -31,6 +31,17 @@ struct Chart {
 // The SVG element. A chart without points says so. Colours come from the page's classes `s0`..`s3`, `axis`, `grid`, `target`.
 std::string RenderChart(const Chart& chart);
 
+struct Bar {
+  std::string label;
+  std::optional<double> value;  // >= 0; unset: not measured, and said so
+  std::string note;             // beside the bar, with unit and marks
+  int colour = 0;               // class `b0`..`b3`
+};
+// Horizontal bars from a common zero, in the order given, as an SVG element; at most kMostBars, the rest are counted in a last line. Without
+// bars it says so.
+inline constexpr size_t kMostBars = 40;
+std::string RenderBars(const std::string& title, const std::vector<Bar>& bars);
+
 // `text` safe inside HTML and inside its quoted attributes.
 std::string EscapeHtml(std::string_view text);
 

@@ -17,12 +17,22 @@ namespace fedwatt::internal {
 inline std::string Fixed(double value, int digits) { return absl::StrFormat("%.*f", digits, value); }
 inline std::string FixedOrDash(const std::optional<double>& value, int digits) { return value ? Fixed(*value, digits) : "-"; }
 
-// Three significant digits or more, never an exponent: "0.0123", "1.23", "1234".
+// Three significant digits or more, never an exponent: "0.0123", "1.23", "1234"; "-" for what is no number.
 inline std::string Significant(double value) {
+  if (!std::isfinite(value)) return "-";
   const double size = std::abs(value);
   if (size == 0) return "0";
   const int digits = size >= 100 ? 0 : static_cast<int>(2 - std::floor(std::log10(size)));
   return Fixed(value, std::min(digits, 6));
+}
+
+// Text from a record as part of one line: control characters, which a terminal would obey, become spaces.
+inline std::string OneLine(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return line;
 }
 
 inline std::string Megabytes(int64_t bytes) { return Significant(static_cast<double>(bytes) / 1e6); }

@@ -6,17 +6,20 @@
 #include "chart.h"
 #include "fedwatt/report/report.h"
 #include "format.h"
+#include "provenance.h"
 #include "width_table.h"
 
 namespace fedwatt {
 namespace {
 
+using internal::Bar;
 using internal::Chart;
 using internal::ChartSeries;
 using internal::EscapeHtml;
 using internal::Fixed;
 using internal::FixedOrDash;
 using internal::Megabytes;
+using internal::RenderBars;
 using internal::Significant;
 
 constexpr std::string_view kStyle = R"(
@@ -36,6 +39,7 @@ figcaption{font-weight:600;padding:0 4px 4px}svg{display:block;width:100%;height
 .target{stroke:var(--soft);stroke-dasharray:5 4}
 path.s0,path.s1,path.s2,path.s3{fill:none;stroke-width:2;stroke-linejoin:round}
 path.s0{stroke:var(--s0)}path.s1{stroke:var(--s1)}path.s2{stroke:var(--s2)}path.s3{stroke:var(--s3)}
+rect.b0{fill:var(--s0)}rect.b1{fill:var(--s1)}table.known{width:auto;margin-top:12px}table.known th{text-align:left;vertical-align:top}
 circle.s0{fill:var(--s0)}circle.s1{fill:var(--s1)}circle.s2{fill:var(--s2)}circle.s3{fill:var(--s3)}circle.hidden{opacity:0}circle.hidden:hover{opacity:1}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
@@ -52,6 +56,15 @@ std::string Row(const std::string& name, const std::string& value, const std::st
   return absl::StrCat("<tr><td class=\"text\"><code>", EscapeHtml(name), "</code></td><td class=\"text\">", EscapeHtml(value),
                       "</td>", origin.empty() ? "" : absl::StrCat("<td class=\"text soft\">", EscapeHtml(origin), "</td>"),
                       "</tr>");
+}
+
+// Blue where metered, brown where estimated.
+Bar EnergyBar(std::string label, const EnergySum& spent, const std::string& note) {
+  Bar bar{.label = std::move(label), .note = note, .colour = IsEstimate(spent.tier) ? 1 : 0};
+  if (!spent.energy) return bar;
+  bar.value = spent.energy->joules();
+  bar.note = absl::StrCat(internal::SumText(spent), ", ", note);
+  return bar;
 }
 
 // The series of one accuracy over something that grows from round to round; ends where `x` is no longer known.
@@ -72,10 +85,10 @@ ChartSeries MakeSeries(const std::string& name, const std::vector<RoundRecord>& 
 
 }  // namespace
 
-std::string RenderHtmlReport(const RunRecord& run) {
+std::string RenderHtmlReport(const RunRecord& run, const EnergyReport& report) {
   const std::vector<RoundRecord>& rounds = run.rounds;
-  const RunTotals totals = SumRounds(rounds);
-  const std::string run_id = run.summary ? run.summary->run_id : rounds.empty() ? "" : rounds.front().run_id;
+  const RunTotals& totals = report.totals;
+  const std::string& run_id = report.run_id;
   const std::optional<double> target = run.summary ? run.summary->target_accuracy : std::nullopt;
 
   // What had been spent when round i was done.
@@ -122,6 +135,12 @@ std::string RenderHtmlReport(const RunRecord& run) {
     out += "<p class=\"soft\">No summary: the run still goes on, or was killed.</p>\n";
   }
 
+  out += "<table class=\"known\">\n";
+  for (const auto& [name, text] : internal::ProvenanceLines(report)) {
+    absl::StrAppend(&out, "<tr><th>", name, "</th><td class=\"text\">", EscapeHtml(text), "</td></tr>\n");
+  }
+  out += "</table>\n";
+
   const int64_t failed = totals.clients_rejected + totals.clients_dropped;
   absl::StrAppend(
       &out, "<div class=\"cards\">",
@@ -143,7 +162,12 @@ std::string RenderHtmlReport(const RunRecord& run) {
                             ? absl::StrCat("; ", Significant(totals.client_energy_wasted->joules()), " J wasted")
                             : "")),
       Card("server's joules", EnergyText(totals.server_energy, totals.server_energy_tier, 0, 0),
-           internal::TierMeaning(totals.server_energy_tier)));
+           internal::TierMeaning(totals.server_energy_tier)),
+      Card("all joules", internal::SumText(report.total), internal::SumBasis(report.total)));
+  if (report.carbon.operational_grams) {
+    out += Card("grams CO2e", absl::StrCat(report.carbon.complete ? "" : "at least ", report.carbon.estimate ? "~" : "", Significant(*report.carbon.operational_grams)),
+                internal::CarbonBasis(report));
+  }
   if (target) {
     const TargetFigures figures = FiguresToTarget(rounds, *target);
     out += Card(absl::StrCat("rounds to ", Significant(*target)), figures.rounds ? absl::StrCat(*figures.rounds) : "not reached",
@@ -166,6 +190,22 @@ std::string RenderHtmlReport(const RunRecord& run) {
                  MakeSeries(
                      "coordinator's test data", rounds, [](const RoundRecord& r) { return r.eval_loss; }, round_of, "")};
   absl::StrAppend(&out, "<figure><figcaption>Loss against rounds</figcaption>", RenderChart(loss), "</figure></div>\n");
+
+  const auto bars = [](const std::string& title, const std::vector<Bar>& made) {
+    return absl::StrCat("<figure><figcaption>", EscapeHtml(title), "</figcaption>", RenderBars(title, made), "</figure>");
+  };
+  std::vector<Bar> by_phase, by_tier, by_client;
+  for (const PhaseTotals& phase : report.phases) {
+    by_phase.push_back(EnergyBar(std::string(PhaseName(phase.phase)), phase.spent, absl::StrCat(Significant(phase.seconds), " s")));
+  }
+  for (const auto& [tier, energy] : report.tiers) {
+    by_tier.push_back(EnergyBar(std::string(EnergyTierName(tier)), {energy, tier, true}, IsEstimate(tier) ? "estimate" : "metered"));
+  }
+  for (const ClientTotals& client : report.clients_by_joules) {
+    by_client.push_back(EnergyBar(client.client, client.spent, absl::StrCat(client.accepted, "/", client.attempts)));
+  }
+  absl::StrAppend(&out, "<h2>Where the joules went</h2>\n<div class=\"charts\">", bars("Clients' joules by phase", by_phase),
+                  bars("Accepted updates' joules by tier", by_tier), bars("Fleet: joules by client (accepted/attempts)", by_client), "</div>\n");
 
   out += "<h2>Where the joules come from</h2>\n";
   if (tiers.empty()) out += "<p>No client's joules were measured or estimated.</p>\n";
@@ -196,7 +236,7 @@ std::string RenderHtmlReport(const RunRecord& run) {
     const char* tag = "th";
     for (const std::vector<std::string>& row : widths) {
       out += "<tr>";
-      for (const std::string& cell : row) absl::StrAppend(&out, "<", tag, ">", cell, "</", tag, ">");
+      for (const std::string& cell : row) absl::StrAppend(&out, "<", tag, ">", EscapeHtml(cell), "</", tag, ">");
       out += "</tr>\n";
       tag = "td";
     }

@@ -18,6 +18,9 @@ constexpr char kRoundSchema[] = "fedwatt.round.v1";
 constexpr char kAttemptSchema[] = "fedwatt.attempt.v1";
 constexpr char kSummarySchema[] = "fedwatt.summary.v1";
 
+constexpr IntensityBasis kIntensityBases[] = {IntensityBasis::kObserved,    IntensityBasis::kEstimated, IntensityBasis::kForecast,
+                                              IntensityBasis::kPersistence, IntensityBasis::kStatic,    IntensityBasis::kMissing};
+constexpr IntensityKind kIntensityKinds[] = {IntensityKind::kAverage, IntensityKind::kMarginal};
 constexpr Phase kPhases[] = {Phase::kInit,   Phase::kIdleWait,  Phase::kDownload,   Phase::kDecode,
                              Phase::kTrain,  Phase::kEvaluate,  Phase::kFit,        Phase::kEncode,
                              Phase::kUpload, Phase::kAggregate, Phase::kCheckpoint, Phase::kMetering};
@@ -94,27 +97,26 @@ struct Form<CarbonMass> {
     return problem;
   }
 };
+// Finds a value by the name that it is written with. The error is what was expected.
+template <typename T, typename Values>
+std::string TakeNamed(const Json& json, const Values& values, std::string_view (*name)(T), const char* expected, T& value) {
+  for (T candidate : values) {
+    if (json.is_string() && json.get<std::string>() == name(candidate)) {
+      value = candidate;
+      return "";
+    }
+  }
+  return expected;
+}
 template <>
 struct Form<IntensityBasis> {
   static Json Put(IntensityBasis value) { return std::string(IntensityBasisName(value)); }
-  static std::string Take(const Json& json, IntensityBasis& value) {
-    for (int i = 0; i <= static_cast<int>(IntensityBasis::kMissing); ++i) {
-      value = static_cast<IntensityBasis>(i);
-      if (json.is_string() && json.get<std::string>() == IntensityBasisName(value)) return "";
-    }
-    return "a basis of intensities";
-  }
+  static std::string Take(const Json& json, IntensityBasis& value) { return TakeNamed(json, kIntensityBases, IntensityBasisName, "a basis of intensities", value); }
 };
 template <>
 struct Form<IntensityKind> {
   static Json Put(IntensityKind value) { return std::string(IntensityKindName(value)); }
-  static std::string Take(const Json& json, IntensityKind& value) {
-    for (IntensityKind kind : {IntensityKind::kAverage, IntensityKind::kMarginal}) {
-      value = kind;
-      if (json.is_string() && json.get<std::string>() == IntensityKindName(kind)) return "";
-    }
-    return "average or marginal";
-  }
+  static std::string Take(const Json& json, IntensityKind& value) { return TakeNamed(json, kIntensityKinds, IntensityKindName, "average or marginal", value); }
 };
 template <>
 struct Form<EnergyTier> {
@@ -150,15 +152,7 @@ struct Form<absl::Duration> {  // seconds
 template <>
 struct Form<Phase> {
   static Json Put(Phase value) { return std::string(PhaseName(value)); }
-  static std::string Take(const Json& json, Phase& value) {
-    for (Phase phase : kPhases) {
-      if (json.is_string() && json.get<std::string>() == PhaseName(phase)) {
-        value = phase;
-        return "";
-      }
-    }
-    return "a phase";
-  }
+  static std::string Take(const Json& json, Phase& value) { return TakeNamed(json, kPhases, PhaseName, "a phase", value); }
 };
 template <typename T>
 struct Form<std::map<std::string, T>> {
@@ -289,6 +283,63 @@ void VisitCarbon(Fields& f, Totals& t) {
   f("carbon_age_seconds", t.age);
 }
 
+// Also walks it: refuses what no run can have spent, and sums that would overflow. Reading does not, so that a coordinator can still continue such a record.
+class Bounding {
+ public:
+  static constexpr bool kReads = false;
+
+  void operator()(const char* name, int64_t value) { Count(name, static_cast<double>(value)); }
+  void operator()(const char* name, Energy value) { Count(name, static_cast<double>(value.microjoules())); }
+  void operator()(const char* name, CarbonMass value) { Count(name, static_cast<double>(value.micrograms())); }
+  void operator()(const char* name, double value) {
+    const std::string_view text = name;
+    const bool fraction = text.ends_with("accuracy") || text.ends_with("fraction");
+    const bool loss = text.ends_with("loss");
+    if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > 1e15) {
+      Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? "a number" : "a number >= 0", ", got ", value));
+    }
+  }
+  void operator()(const char* name, absl::Duration value) { (*this)(name, absl::ToDoubleSeconds(value)); }
+  void operator()(const char* name, absl::Time value) {
+    if (value < absl::UnixEpoch() || value > absl::FromUnixSeconds(int64_t{253402300799})) {
+      Fail(name, "expected a time from 1970 to 9999");
+    }
+  }
+  void operator()(const char* name, const std::map<std::string, int64_t>& value) {
+    for (const auto& [key, count] : value) (*this)(name, count);
+  }
+  void operator()(const char* name, const std::map<EnergyTier, Energy>& value) {
+    for (const auto& [key, energy] : value) (*this)(name, energy);
+  }
+  template <typename T>
+  void operator()(const char* name, const std::optional<T>& value) {
+    if (value) (*this)(name, *value);
+  }
+  void operator()(const char*, bool) {}
+  void operator()(const char*, const std::string&) {}
+  void operator()(const char*, EnergyTier) {}
+  void operator()(const char*, IntensityKind) {}
+  void operator()(const char*, IntensityBasis) {}
+  void operator()(const char*, Phase) {}
+  // The first problem, or "".
+  const std::string& problem() const { return problem_; }
+
+ private:
+  void Count(const char* name, double value) {
+    // What is left of a budget that was overspent.
+    if (std::string_view(name).starts_with("budget_")) value = std::abs(value);
+    if (value < 0) return Fail(name, absl::StrCat("expected a number >= 0, got ", value));
+    // A third of the range, because several of these are added to each other.
+    if ((sums_[name] += value) > 3e18) Fail(name, "the sum over all lines is beyond what can be counted");
+  }
+  void Fail(const char* name, const std::string& what) {
+    if (problem_.empty()) problem_ = absl::StrCat("field '", name, "': ", what);
+  }
+
+  std::map<std::string_view, double> sums_;  // by field names, which are literals
+  std::string problem_;
+};
+
 // `Record` is const when writing.
 template <typename Fields, typename Record>
 void VisitRound(Fields& f, Record& r) {
@@ -357,6 +408,7 @@ void VisitRound(Fields& f, Record& r) {
   f("server_cpu_seconds", r.server_cpu_seconds);
   f("peak_rss_bytes", r.peak_rss_bytes);
   f("model_digest", r.model_digest);
+  f("model_parameters", r.model_parameters);
 }
 
 template <typename Fields, typename Span>
@@ -544,6 +596,35 @@ absl::StatusOr<AttemptRecord> AttemptFromJson(std::string_view text, const std::
     if (!phase.problem().empty()) return Damaged(where, absl::StrCat("in 'phases': ", phase.problem()));
   }
   return record;
+}
+
+absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
+  Bounding rounds, attempts;
+  for (size_t i = 0; i < run.rounds.size(); ++i) {
+    VisitRound(rounds, run.rounds[i]);
+    if (!rounds.problem().empty()) return Damaged(absl::StrCat(where, "/rounds.jsonl:", i + 1), rounds.problem());
+  }
+  for (size_t i = 0; i < run.attempts.size(); ++i) {
+    AttemptRecord attempt = run.attempts[i];
+    // What a refused client claimed stands in the record as it came; it was not counted, and must not make the record unreadable.
+    if (attempt.outcome != "accepted") attempt.train_examples.reset();
+    VisitAttempt(attempts, std::as_const(attempt));
+    VisitFit(attempts, std::as_const(attempt));
+    for (const PhaseSpan& span : attempt.phases) VisitPhase(attempts, span);
+    if (!attempts.problem().empty()) return Damaged(absl::StrCat(where, "/clients.jsonl:", i + 1), attempts.problem());
+  }
+  if (run.summary) {
+    Bounding summary;
+    summary("target_accuracy", run.summary->target_accuracy);
+    if (!summary.problem().empty()) return Damaged(absl::StrCat(where, "/summary.json"), summary.problem());
+  }
+  return absl::OkStatus();
+}
+
+std::string TotalsToJson(const RunTotals& totals) {
+  Writing fields;
+  VisitTotals(fields, totals);
+  return Dump(fields.json());
 }
 
 std::string SummaryToJson(const RunSummary& summary, const std::vector<RoundRecord>& rounds) {

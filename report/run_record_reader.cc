@@ -37,21 +37,34 @@ absl::StatusOr<std::vector<RoundRecord>> ReadRounds(const std::string& path) {
 
 }  // namespace internal
 
+absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory) {
+  std::vector<AttemptRecord> attempts;
+  std::error_code error;
+  const std::string path = directory + "/clients.jsonl";
+  if (!std::filesystem::exists(path, error)) return attempts;
+  FEDWATT_RETURN_IF_ERROR(ForEachLine(path, [&](std::string_view line, const std::string& where) -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(AttemptRecord record, internal::AttemptFromJson(line, where));
+    attempts.push_back(std::move(record));
+    return absl::OkStatus();
+  }));
+  return attempts;
+}
+
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   RunRecord run;
-  FEDWATT_ASSIGN_OR_RETURN(run.rounds, internal::ReadRounds(directory + "/rounds.jsonl"));
+  FEDWATT_RETURN_IF_ERROR(ForEachLine(directory + "/rounds.jsonl", [&](std::string_view line, const std::string& where) -> absl::Status {
+    FEDWATT_ASSIGN_OR_RETURN(RoundRecord record, internal::RoundFromJson(line, where));
+    run.rounds.push_back(std::move(record));
+    run.round_lines.emplace_back(line);
+    return absl::OkStatus();
+  }));
+  FEDWATT_ASSIGN_OR_RETURN(run.attempts, ReadAttempts(directory));
   std::error_code error;
-  if (const std::string path = directory + "/clients.jsonl"; std::filesystem::exists(path, error)) {
-    FEDWATT_RETURN_IF_ERROR(ForEachLine(path, [&](std::string_view line, const std::string& where) -> absl::Status {
-      FEDWATT_ASSIGN_OR_RETURN(AttemptRecord record, internal::AttemptFromJson(line, where));
-      run.attempts.push_back(std::move(record));
-      return absl::OkStatus();
-    }));
-  }
   if (const std::string path = directory + "/summary.json"; std::filesystem::exists(path, error)) {
-    FEDWATT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-    FEDWATT_ASSIGN_OR_RETURN(run.summary, internal::SummaryFromJson(text, path));
+    FEDWATT_ASSIGN_OR_RETURN(run.summary_text, ReadFile(path));
+    FEDWATT_ASSIGN_OR_RETURN(run.summary, internal::SummaryFromJson(run.summary_text, path));
   }
+  FEDWATT_RETURN_IF_ERROR(internal::CheckRanges(run, directory));
   return run;
 }
 

@@ -7,6 +7,7 @@
 #include "fedwatt/report/report.h"
 #include "carbon_lines.h"
 #include "format.h"
+#include "provenance.h"
 #include "width_table.h"
 
 namespace fedwatt {
@@ -22,11 +23,11 @@ std::string Percent(int64_t part, int64_t whole) {
 
 }  // namespace
 
-std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
-  const RunTotals totals = SumRounds(run.rounds);
+std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, RoundTableOptions options) {
+  const RunTotals& totals = report.totals;
   std::string out;
   const auto line = [&out](std::string_view name, const std::string& value) {
-    absl::StrAppendFormat(&out, "%-18s %s\n", std::string(name), value);
+    absl::StrAppendFormat(&out, "%-18s %s\n", internal::OneLine(name), internal::OneLine(value));
   };
   if (run.summary) {
     line("run", run.summary->run_id);
@@ -36,6 +37,8 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   } else {
     line("run", absl::StrCat(run.rounds.empty() ? "-" : run.rounds.front().run_id, "  (no summary: still running, or killed)"));
   }
+
+  for (const auto& [name, text] : internal::ProvenanceLines(report)) line(name, text);
 
   const RoundTable table(options);
   absl::StrAppend(&out, "\n", table.Header());
@@ -90,6 +93,9 @@ std::string RenderTextReport(const RunRecord& run, RoundTableOptions options) {
   if (totals.client_energy_quarantined) line("", absl::StrCat(internal::Significant(totals.client_energy_quarantined->joules()), " J were claimed in them, and are in no sum"));
   if (totals.clients_suspect > 0) line("", absl::StrCat("of the joules above, ", totals.client_energy_suspect ? internal::Significant(totals.client_energy_suspect->joules()) : "0", " J in ", totals.clients_suspect, " updates are of clients whose joules are unlike their class's"));
   for (const auto& [name, value] : internal::CarbonLines(totals)) line(name, value);
+  line("all joules", report.total.energy ? absl::StrCat(internal::SumText(report.total), report.total.complete ? "" : "; the rest was not metered")
+                                         : "not measured");
+  if (report.carbon.operational_grams) line("carbon", internal::CarbonText(report));
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
     std::string cells;

@@ -25,12 +25,8 @@ inline size_t WantedOf(const SelectionRequest& request) {
   return std::min(request.members.size(), static_cast<size_t>(std::max<int64_t>(request.count, 0)));
 }
 
-// Takes `count` of `pool` without replacement, each draw proportional to `weight` > 0 (Efraimidis, Spirakis 2006, "Weighted random sampling with a
-// reservoir": the greatest u^(1/w) win). Appends partitions to `out` and leaves the others in `pool`.
-inline void DrawWeighted(MemberRefs& pool, size_t count, const std::function<double(const Member&)>& weight, Random& random, std::vector<int64_t>& out) {
-  std::vector<std::pair<double, const Member*>> keyed;
-  keyed.reserve(pool.size());
-  for (const Member* member : pool) keyed.emplace_back(std::log(1 - random.Uniform()) / weight(*member), member);  // in (-infinity, 0]
+// Takes the `count` with the greatest keys, of equals those first in `keyed`. Appends partitions to `out` and leaves the others in `pool`, greatest first.
+inline void TakeGreatest(std::vector<std::pair<double, const Member*>> keyed, size_t count, MemberRefs& pool, std::vector<int64_t>& out) {
   std::stable_sort(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   pool.clear();
   for (size_t i = 0; i < keyed.size(); ++i) {
@@ -42,21 +38,22 @@ inline void DrawWeighted(MemberRefs& pool, size_t count, const std::function<dou
   }
 }
 
+// Takes `count` of `pool` without replacement, each draw proportional to `weight` > 0 (Efraimidis, Spirakis 2006, "Weighted random sampling with a
+// reservoir": the greatest u^(1/w) win). Appends partitions to `out` and leaves the others in `pool`.
+inline void DrawWeighted(MemberRefs& pool, size_t count, const std::function<double(const Member&)>& weight, Random& random, std::vector<int64_t>& out) {
+  std::vector<std::pair<double, const Member*>> keyed;
+  keyed.reserve(pool.size());
+  for (const Member* member : pool) keyed.emplace_back(std::log(1 - random.Uniform()) / weight(*member), member);  // in (-infinity, 0]
+  TakeGreatest(std::move(keyed), count, pool, out);
+}
+
 // Takes the `count` with the greatest `score`, ties drawn. Appends partitions to `out` and leaves the others in `pool`.
 inline void TakeBest(MemberRefs& pool, size_t count, const std::function<double(const Member&)>& score, Random& random, std::vector<int64_t>& out) {
   std::vector<std::pair<double, const Member*>> scored;
   scored.reserve(pool.size());
   random.Shuffle(pool);
   for (const Member* member : pool) scored.emplace_back(score(*member), member);
-  std::stable_sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-  pool.clear();
-  for (size_t i = 0; i < scored.size(); ++i) {
-    if (i < count) {
-      out.push_back(scored[i].second->partition);
-    } else {
-      pool.push_back(scored[i].second);
-    }
-  }
+  TakeGreatest(std::move(scored), count, pool, out);
 }
 
 // How often a member has been asked on average once this round has been.

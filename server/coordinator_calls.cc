@@ -20,9 +20,10 @@ constexpr int32_t kProtocolVersion = 1;
 constexpr size_t kMaxIdBytes = 128;
 constexpr int kMaxOtherModels = 16;
 constexpr int64_t kMaxDamage = 4;  // a first upload and three more
-// Beyond these a client's own figures are nonsense and would spoil the sums: 10^9 joules in one phase, 1000 days.
+// Beyond these a client's own figures are nonsense and would spoil the sums: 10^9 joules in one phase, 1000 days, a petabyte.
 constexpr int64_t kMaxPhaseMicrojoules = 1'000'000'000'000'000;
 constexpr absl::Duration kMaxPhase = absl::Hours(24000);
+constexpr int64_t kMaxWireBytes = 1'000'000'000'000'000;
 
 v1::CheckInResponse::Refused Refuse(v1::RefusalReason reason, std::string message) {
   v1::CheckInResponse::Refused refused;
@@ -325,7 +326,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
-    if (const Offered offered = OfferModel(session, {}, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
+    if (const Offered offered = OfferModel(session, model_->plan().architecture.kept, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());
     }
@@ -516,8 +517,12 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
       return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(span.phase)), " is beyond all measure"));
     }
   }
-  if (request.transfer().has_uplink_wire_bytes()) record.uplink_wire_bytes = request.transfer().uplink_wire_bytes();
-  if (request.transfer().has_downlink_wire_bytes()) record.downlink_wire_bytes = request.transfer().downlink_wire_bytes();
+  const v1::TransferBytes& transfer = request.transfer();
+  for (const auto& [name, bytes] : {std::pair("uplink_wire_bytes", transfer.uplink_wire_bytes()), {"downlink_wire_bytes", transfer.downlink_wire_bytes()}}) {
+    if (bytes < 0 || bytes > kMaxWireBytes) return absl::InvalidArgumentError(absl::StrCat("transfer.", name, ": ", bytes, ", expected [0, ", kMaxWireBytes, "]"));
+  }
+  if (transfer.has_uplink_wire_bytes()) record.uplink_wire_bytes = transfer.uplink_wire_bytes();
+  if (transfer.has_downlink_wire_bytes()) record.downlink_wire_bytes = transfer.downlink_wire_bytes();
   if (request.has_completed()) {
     record.train_examples = request.completed().example_count();
     if (std::isfinite(request.completed().mean_loss()) && std::abs(request.completed().mean_loss()) < 1e30) {

@@ -61,7 +61,7 @@ struct FoldDone {
 };
 
 struct Worker {
-  std::unique_ptr<LocalTrainer> trainer;                           // of the whole model
+  std::unique_ptr<LocalTrainer> trainer;                           // of the model that the run began with
   std::map<KeptChannels, std::unique_ptr<LocalTrainer>> narrower;  // made when first needed
   std::unique_ptr<Accumulator> accumulator;
   ParticipantScratch scratch;
@@ -422,6 +422,7 @@ class FleetImpl final : public Fleet {
       loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
     }
     if (record.train_examples > 0) record.train_loss = loss_sum / static_cast<double>(record.train_examples);
+    record.model_parameters = model_.layout().value_count();
     record.uplink_payload_bytes = uplink_bytes_;
     record.downlink_payload_bytes = downlink_bytes_;
     record.uplink_dense_bytes = 4 * uplink_values_;
@@ -448,8 +449,15 @@ class FleetImpl final : public Fleet {
   void Execute(Aggregate& aggregate) {
     const absl::Duration start = RealClock().Monotonic();
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
+    const Digest layout = model_.layout().digest();
     absl::Status status = MergeAndStep(aggregate.round);
-    for (Worker& worker : workers_) worker.accumulator->Reset();
+    for (Worker& worker : workers_) {
+      worker.accumulator->Reset();
+      if (model_.layout().digest() == layout) continue;
+      absl::StatusOr<std::unique_ptr<Accumulator>> accumulator = model_.NewAccumulator();
+      if (!accumulator.ok()) return Keep(accumulator.status());
+      worker.accumulator = *std::move(accumulator);
+    }
     aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
     Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
   }
@@ -468,8 +476,10 @@ class FleetImpl final : public Fleet {
     int64_t left = static_cast<int64_t>(pieces.size());
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
-        absl::StatusOr<EvaluationResult> result =
-            workers_[static_cast<size_t>(worker)].trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+        absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
+          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], model_.plan().architecture));
+          return trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+        }();
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
         --left;

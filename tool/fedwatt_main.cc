@@ -69,10 +69,12 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
   AddCarbon(app, chosen);
+  AddChannels(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddLedger(app, chosen);
   AddMeters(app, chosen);
+  AddReports(app, chosen);
   AddSelections(app, chosen);
   AddStrategies(app, chosen);
 

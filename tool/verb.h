@@ -38,6 +38,7 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
+void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
 void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
@@ -46,6 +47,7 @@ void AddFits(CLI::App& app, Action& chosen);
 void AddLedger(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);
+void AddReports(CLI::App& app, Action& chosen);
 void AddSelections(CLI::App& app, Action& chosen);
 void AddStrategies(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_GRPC

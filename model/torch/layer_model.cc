@@ -65,7 +65,7 @@ class LayerModel : public TrainableModel {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       std::memcpy(tensors_[i].data_ptr<float>(), values.data() + offsets_[i], tensors_[i].nbytes());
     }
-    if (!ranges_.empty()) std::memcpy(ranges_.data(), values.data() + range_offset_, ranges_.size() * sizeof(ActivationRange));
+    if (!ranges_.empty()) std::memcpy(static_cast<void*>(ranges_.data()), values.data() + range_offset_, ranges_.size() * sizeof(ActivationRange));
   }
   void Save(absl::Span<float> values) const override {
     for (size_t i = 0; i < tensors_.size(); ++i) {

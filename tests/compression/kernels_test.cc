@@ -114,7 +114,9 @@ TEST_P(KernelsTest, LookAtSymbolsSeesWhatIsWrongWhereverItStands) {
         const internal::SymbolFacts facts = look();
         EXPECT_EQ(facts.good, good) << i << " of " << count << " " << value;
         EXPECT_EQ(facts.units, units) << i << " of " << count << " " << value;
-        if (good) EXPECT_EQ(facts.escapes, escapes) << i << " of " << count << " " << value;
+        if (good) {
+          EXPECT_EQ(facts.escapes, escapes) << i << " of " << count << " " << value;
+        }
       }
       symbols[i] = symbol;
       if (i == 0) continue;

@@ -1,8 +1,10 @@
 // What every registered meter promises, and how one is chosen.
 #include "fedwatt/energy/meter.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "tests/energy/fake_root.h"
@@ -186,6 +188,30 @@ TEST(ChooseMeterTest, AutoNeverInventsJoules) {
   ASSERT_EQ(choice.refused.size(), 2u);
   EXPECT_EQ(choice.refused[0].name, "rapl");  // in the order tried
   EXPECT_EQ(choice.refused[1].name, "cpu_time");
+}
+
+TEST(ChooseMeterTest, TheChosenMeterSamplesItselfInTheBackground) {
+  struct Counting : Meter {
+    explicit Counting(std::atomic<int>* samples) : samples(samples) {}
+    std::string_view name() const override { return "counting"; }
+    EnergyTier tier() const override { return EnergyTier::kComponent; }
+    std::string Describe() const override { return "counting"; }
+    absl::Status Start() override { return absl::OkStatus(); }
+    void Sample() override { ++*samples; }
+    absl::Duration SamplePeriod() const override { return absl::Milliseconds(1); }
+    EnergyReading Read() override { return {}; }
+    std::atomic<int>* samples;
+  };
+  static std::atomic<int> samples = 0;
+  ASSERT_THAT(Meters().Register("zz_counting", {[](const MeterOptions&) { return std::make_unique<Counting>(&samples); }, -1}), IsOk());
+  {
+    ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("zz_counting", {}));
+    ASSERT_THAT(choice.meter->Start(), IsOk());
+    EXPECT_EQ(choice.meter->name(), "counting");
+    const absl::Time limit = absl::Now() + absl::Seconds(30);
+    while (samples < 5 && absl::Now() < limit) std::this_thread::yield();
+    EXPECT_GE(samples, 5);
+  }
 }
 
 TEST(ChooseMeterTest, NoneIsNoMeter) {

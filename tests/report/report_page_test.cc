@@ -23,6 +23,9 @@ RunRecord MakeRun() {
   return run;
 }
 
+std::string Text(const RunRecord& run, RoundTableOptions options) { return RenderTextReport(run, MakeEnergyReport(run), options); }
+std::string Html(const RunRecord& run) { return RenderHtmlReport(run, MakeEnergyReport(run)); }
+
 size_t Count(const std::string& text, const std::string& part) {
   size_t count = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++count;
@@ -30,7 +33,7 @@ size_t Count(const std::string& text, const std::string& part) {
 }
 
 TEST(TextReportTest, ShowsRoundsTotalsAndSources) {
-  const std::string text = RenderTextReport(MakeRun(), RoundTableOptions{.terminal = true});
+  const std::string text = Text(MakeRun(), RoundTableOptions{.terminal = true});
   EXPECT_THAT(text, AllOf(HasSubstr("run-1"), HasSubstr("fedwatt-fleet --config a.toml"), HasSubstr("ok/late/fail")));
   EXPECT_THAT(text, HasSubstr("3 committed, 3 finished in 7.5 s"));
   EXPECT_THAT(text, HasSubstr("final 0.7500, best 0.8000"));
@@ -45,10 +48,10 @@ TEST(TextReportTest, ShowsRoundsTotalsAndSources) {
 
 TEST(TextReportTest, SaysWhatIsMissing) {
   RunRecord run{.rounds = {RoundRecord{.run_id = "run-2", .round = 1}}};
-  const std::string text = RenderTextReport(run, RoundTableOptions{});
+  const std::string text = Text(run, RoundTableOptions{});
   EXPECT_THAT(text, AllOf(HasSubstr("run-2  (no summary"), HasSubstr("clients' joules    not measured"),
                           HasSubstr("server's joules    not measured"), HasSubstr("final -, best -")));
-  EXPECT_THAT(RenderTextReport(RunRecord{}, RoundTableOptions{.terminal = true}), HasSubstr("0 committed"));
+  EXPECT_THAT(Text(RunRecord{}, RoundTableOptions{.terminal = true}), HasSubstr("0 committed"));
 }
 
 // Two accepted attempts at full width, one at a quarter, and one that does not count.
@@ -71,7 +74,7 @@ RunRecord MixedRun() {
 
 TEST(TextReportTest, ShowsGramsWhoWasNotAskedAndWhatIsNotBelieved) {
   RunRecord run = MakeRun();
-  EXPECT_THAT(RenderTextReport(run, {}), AllOf(Not(HasSubstr("grams")), Not(HasSubstr("SCI")), Not(HasSubstr("not asked"))));
+  EXPECT_THAT(Text(run, {}), AllOf(Not(HasSubstr("grams")), Not(HasSubstr("SCI")), Not(HasSubstr("not asked"))));
   for (RoundRecord& round : run.rounds) {
     round.client_carbon.kind = IntensityKind::kMarginal;
     for (int i = 0; i < 2; ++i) {
@@ -84,7 +87,7 @@ TEST(TextReportTest, ShowsGramsWhoWasNotAskedAndWhatIsNotBelieved) {
     round.deferred_seconds = 3600;
     round.budget_left = Joules(-5);
   }
-  const std::string text = RenderTextReport(run, {});
+  const std::string text = Text(run, {});
   EXPECT_THAT(text, HasSubstr("~6.00 g operational; ~0.750 g wasted"));
   EXPECT_THAT(text, HasSubstr("marginal intensity, partly forecast, from grid <1>, up to 2h old"));
   EXPECT_THAT(text, HasSubstr("~3.00 g embodied"));
@@ -92,7 +95,7 @@ TEST(TextReportTest, ShowsGramsWhoWasNotAskedAndWhatIsNotBelieved) {
   EXPECT_THAT(text, HasSubstr("~3.25 g a round, ~1.62 g an update"));
   EXPECT_THAT(text, AllOf(HasSubstr("not asked, battery_floor: 12"), HasSubstr("joules of 3 reports not believed: bytes_differ"), HasSubstr("27.0 J were claimed")));
   EXPECT_THAT(text, AllOf(HasSubstr("3h for budgets, batteries or cleaner hours"), HasSubstr("-5.00 J")));
-  const std::string page = RenderHtmlReport(run);
+  const std::string page = Html(run);
   EXPECT_THAT(page, AllOf(HasSubstr("grid &lt;1&gt;"), HasSubstr("battery_floor"), HasSubstr("bytes_differ"), Not(HasSubstr("grid <1>"))));
 }
 
@@ -114,39 +117,39 @@ TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
 }
 
 TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
-  const std::string text = RenderTextReport(MixedRun(), RoundTableOptions{.terminal = true});
+  const std::string text = Text(MixedRun(), RoundTableOptions{.terminal = true});
   EXPECT_THAT(text, HasSubstr("by width           width          format         parameters     accepted"));
   EXPECT_THAT(text, HasSubstr("1.00           float32        199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
   EXPECT_THAT(text, HasSubstr("0.250          float32        50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
-  EXPECT_THAT(RenderHtmlReport(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
+  EXPECT_THAT(Html(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
   RunRecord whole = MakeRun();
   whole.attempts = {MakeAttempt(1)};
-  EXPECT_THAT(RenderTextReport(whole, RoundTableOptions{.terminal = true}), Not(HasSubstr("by width")));
-  EXPECT_THAT(RenderHtmlReport(whole), Not(HasSubstr("By width")));
+  EXPECT_THAT(Text(whole, RoundTableOptions{.terminal = true}), Not(HasSubstr("by width")));
+  EXPECT_THAT(Html(whole), Not(HasSubstr("By width")));
 }
 
 TEST(TextReportTest, SaysWhyNumberFormatsWereTakenOrDeclined) {
   RunRecord run = MixedRun();
-  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), Not(HasSubstr("number formats")));
+  EXPECT_THAT(Text(run, RoundTableOptions{.terminal = true}), Not(HasSubstr("number formats")));
   run.attempts[0].fit.number_format = "bfloat16";
   run.attempts[0].fit_format_reason = "a step is 2.00 times as fast";
   for (size_t i : {1, 3}) run.attempts[i].fit_format_reason = "no <b>\x1b[31m instructions";
   run.attempts[2].fit_format_reason = "late, so not counted";
-  const std::string text = RenderTextReport(run, RoundTableOptions{.terminal = true});
+  const std::string text = Text(run, RoundTableOptions{.terminal = true});
   EXPECT_THAT(text, HasSubstr("number formats     float32, 2 attempts: no <b> [31m instructions\n"));
   EXPECT_THAT(text, HasSubstr("                   bfloat16, 1 attempt: a step is 2.00 times as fast\n"));
   EXPECT_THAT(text, AllOf(Not(HasSubstr("late, so")), HasSubstr("1.00           float32        199210"), HasSubstr("0.250          bfloat16       50000")));
-  EXPECT_THAT(RenderHtmlReport(run), AllOf(HasSubstr("<h2>Number formats</h2>"), HasSubstr("no &lt;b&gt;")));
+  EXPECT_THAT(Html(run), AllOf(HasSubstr("<h2>Number formats</h2>"), HasSubstr("no &lt;b&gt;")));
   // Words without end make no page without end.
   run.attempts.clear();
   for (int i = 0; i < 100; ++i) run.attempts.emplace_back(MakeAttempt(1)).fit_format_reason = std::to_string(i);
-  EXPECT_THAT(RenderTextReport(run, RoundTableOptions{.terminal = true}), HasSubstr("and 95 other reasons"));
+  EXPECT_THAT(Text(run, RoundTableOptions{.terminal = true}), HasSubstr("and 95 other reasons"));
 }
 
-TEST(HtmlReportTest, IsOneSelfContainedPageWithFourCharts) {
-  const std::string page = RenderHtmlReport(MakeRun());
+TEST(HtmlReportTest, IsOneSelfContainedPageWithItsCharts) {
+  const std::string page = Html(MakeRun());
   EXPECT_THAT(page, ::testing::StartsWith("<!doctype html>"));
-  EXPECT_EQ(Count(page, "<svg "), 4u);
+  EXPECT_EQ(Count(page, "<svg "), 7u);
   for (const char* outside : {"<script", "http://", "https://", "src=", "href=", "@import", "url("}) {
     EXPECT_THAT(page, Not(HasSubstr(outside))) << outside;
   }
@@ -167,14 +170,14 @@ TEST(HtmlReportTest, EscapesEverythingFromTheRecord) {
   run.rounds[0].committed = false;
   run.rounds[0].reason = hostile;
   run.rounds[0].rejections[hostile] = 1;
-  const std::string page = RenderHtmlReport(run);
+  const std::string page = Html(run);
   EXPECT_THAT(page, AllOf(Not(HasSubstr("<script")), HasSubstr("&lt;script&gt;alert(&#39;x&quot;&amp;&#39;)&lt;/script&gt;")));
 }
 
 TEST(HtmlReportTest, JoulesEndWhereTheyAreNoLongerAllKnown) {
   RunRecord run = MakeRun();
   run.rounds[1].client_energy_clients = 1;
-  const std::string page = RenderHtmlReport(run);
+  const std::string page = Html(run);
   EXPECT_THAT(page, AllOf(HasSubstr("round 1: 0.5000 at 2.50 J"), Not(HasSubstr("round 2: 0.8000 at 5.00 J")),
                           Not(HasSubstr("round 3: 0.7500 at 7.50 J"))));
   EXPECT_THAT(page, HasSubstr("5 of 6 accepted updates came with joules"));
@@ -187,14 +190,14 @@ TEST(HtmlReportTest, MeasuredJoulesAreNotCalledEstimates) {
     round.client_energy_tier = EnergyTier::kComponent;
     round.client_energy_by_tier = {{EnergyTier::kComponent, *round.client_energy}};
   }
-  EXPECT_THAT(RenderHtmlReport(run),
+  EXPECT_THAT(Html(run),
               AllOf(Not(HasSubstr("(estimated)")), Not(HasSubstr("marked ~")), HasSubstr("measured for a component")));
 }
 
 TEST(HtmlReportTest, RunsWithoutAnythingStillRender) {
-  EXPECT_EQ(Count(RenderHtmlReport(RunRecord{}), "not measured in this run"), 4u);
+  EXPECT_EQ(Count(Html(RunRecord{}), "not measured in this run"), 7u);
   RunRecord one{.rounds = {MakeRound(1, 0.5)}};
-  EXPECT_THAT(RenderHtmlReport(one), AllOf(HasSubstr("No summary"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
+  EXPECT_THAT(Html(one), AllOf(HasSubstr("No summary"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
 }
 
 TEST(ChartTest, TicksAreRoundAndCover) {

@@ -113,6 +113,50 @@ TEST_F(LedgerReportTest, HostileAnchorsCostOnlyTheJoules) {
   }
 }
 
+// A loss that a report would not print is no reason to forget what was anchored.
+TEST_F(LedgerReportTest, HeadsAreRememberedFromARecordWithNumbersThatReportsRefuse) {
+  const auto options = [this] {
+    ServerOptions made = QuickOptions(out_.path(), 1);
+    made.engine.rounds = 100;
+    return made;
+  };
+  const auto report = [this](RawClient& client, int64_t round, double loss) {
+    client.AwaitTraining();
+    v1::ReportRequest request = client.InlineReport(client.GoodUpdate());
+    AddTraining(request, 1000000);
+    request.mutable_completed()->set_mean_loss(loss);
+    Anchor(request, round);
+    ASSERT_THAT(client.Report(request), IsOk());
+  };
+  {
+    RunningServer server(options());
+    RawClient client(server.address(), 0, 1);
+    client.Join();
+    report(client, 1, 1e20);
+    report(client, 2, 1);
+    client.AwaitTraining();
+    server.Stop();
+  }
+  EXPECT_THAT(ReadRunRecord(out_.path()), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("train_loss")));
+  last_ = {};  // the client begins its ledger anew, as if the first two had never been
+  {
+    RunningServer server(options());
+    RawClient client(server.address(), 0, 1);
+    client.Join();
+    report(client, 4, 1);  // the third was cut short
+    client.AwaitTraining();
+    server.Stop();
+  }
+  ASSERT_OK_AND_ASSIGN(const std::vector<AttemptRecord> attempts, ReadAttempts(out_.path()));
+  int64_t accepted = 0, rewritten = 0;
+  for (const AttemptRecord& attempt : attempts) {
+    accepted += attempt.outcome == "accepted";
+    rewritten += attempt.quarantine == "ledger_rewritten";
+  }
+  EXPECT_EQ(accepted, 3);
+  EXPECT_EQ(rewritten, 1);
+}
+
 TEST(PlausibleReportTest, ImpossibleJoulesAreQuarantined) {
   Folder out;
   ServerOptions options = QuickOptions(out.path(), 1);

@@ -264,6 +264,26 @@ TEST_F(RefusalTest, NonsenseFiguresInAReportAreRefused) {
   EXPECT_DOUBLE_EQ(record.rounds[0].train_loss.value_or(0), 1.5);
 }
 
+// A record that does not read would cost the coordinator its ledger anchors at the next start, and everybody the reports.
+TEST_F(RefusalTest, NoClaimedTransferMakesTheRecordUnreadable) {
+  Start();
+  v1::ReportRequest report = bad_->InlineReport(bad_->GoodUpdate());
+  for (int64_t bytes : {int64_t{-1}, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()}) {
+    report.mutable_transfer()->set_uplink_wire_bytes(bytes);
+    EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("uplink_wire_bytes")));
+    report.mutable_transfer()->clear_uplink_wire_bytes();
+    report.mutable_transfer()->set_downlink_wire_bytes(bytes);
+    EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("downlink_wire_bytes")));
+    report.mutable_transfer()->clear_downlink_wire_bytes();
+  }
+  report.mutable_transfer()->set_uplink_wire_bytes(1234);
+  ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(report));
+  EXPECT_TRUE(response.has_accepted());
+  FinishWithGood();
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out_.path()));
+  EXPECT_EQ(record.attempts[record.attempts[0].partition == 0 ? 0 : 1].uplink_wire_bytes, 1234);
+}
+
 TEST_F(RefusalTest, AClientThatHangsUpInMidUploadIsDropped) {
   Start();
   // The heartbeat is held while half of the update arrives; then the device dies.

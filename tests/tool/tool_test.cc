@@ -43,7 +43,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "fits", "meters", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
+                                    "architectures", "channels", "codecs", "fits", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
 #endif
@@ -157,7 +157,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"channels", ChannelPolicies().Names()}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);
@@ -264,6 +264,27 @@ TEST_F(ReportTest, GivesJson) {
   ASSERT_GE(json["by_width"].size(), 1u);
   EXPECT_EQ(json["by_width"][0]["width_fraction"], 1);
   EXPECT_EQ(json["by_width"][0]["kept_parameters"], 199210);
+}
+
+TEST_F(ReportTest, TurnsARecordIntoEveryFormatAtOnce) {
+  const Outcome outcome = Run({"report", "run", "--format", "all", "--out", "reports", "--g-per-kwh", "475", "--intensity-source", "world mean 2019"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  for (const char* name : {"report.txt", "report.html", "report.json", "emissions.csv", "emissions_extension.csv", "boamps.json", "spdx.json", "model_card.yaml",
+                           "annex_xi.md", "sci.json", "fedwatt.prom"}) {
+    EXPECT_TRUE(std::filesystem::exists(Path(absl::StrCat("reports/", name)))) << name;
+    EXPECT_THAT(outcome.err, HasSubstr(absl::StrCat("reports/", name)));
+  }
+  ASSERT_OK_AND_ASSIGN(std::string card, ReadFile(Path("reports/model_card.yaml")));
+  EXPECT_THAT(card, HasSubstr("world mean 2019"));
+
+  const Outcome several = Run({"report", "run", "--format", "codecarbon"});
+  EXPECT_EQ(several.code, 2);
+  EXPECT_THAT(several.err, HasSubstr("--out FOLDER"));
+  EXPECT_THAT(Run({"report", "run", "--format", "codecarbom"}).err, HasSubstr("codecarbon")) << "the nearest name";
+  EXPECT_EQ(Run({"report", "run", "--out", "reports"}).code, 2);
+  EXPECT_EQ(Run({"report", "run", "--format", "json", "--g-per-kwh", "-1"}).code, 2);
+  EXPECT_EQ(Run({"report", "run", "--format", "json", "--g-per-kwh", "nan"}).code, 2);
 }
 
 TEST_F(ReportTest, ReadsTheRecordOfAKilledRun) {

@@ -1,4 +1,4 @@
-// fedwatt architectures, codecs, fits, meters, selections, strategies: what is registered, one name a line.
+// fedwatt architectures, channels, codecs, fits, meters, reports, selections, strategies: what is registered, one name a line.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +7,7 @@
 #include "fedwatt/aggregation/server_optimizer.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
+#include "fedwatt/report/report_format.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/model_chain.h"
 #include "fedwatt/round/selection.h"
@@ -36,6 +37,7 @@ absl::StatusOr<ExitCode> ListArchitectures(const Options& options) {
 #endif
 }
 
+absl::StatusOr<ExitCode> ListChannels(const Options& options) { return List(options, ChannelPolicies().Names()); }
 absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
   std::vector<std::string> names = StageNames();
   names.insert(std::upper_bound(names.begin(), names.end(), kChainStage), std::string(kChainStage));
@@ -43,6 +45,7 @@ absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
 }
 absl::StatusOr<ExitCode> ListFits(const Options& options) { return List(options, FitPolicies().Names()); }
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
+absl::StatusOr<ExitCode> ListReports(const Options& options) { return List(options, ReportFormats().Names()); }
 absl::StatusOr<ExitCode> ListSelections(const Options& options) { return List(options, SelectionPolicies().Names()); }
 absl::StatusOr<ExitCode> ListStrategies(const Options& options) { return List(options, StrategyNames()); }
 
@@ -57,6 +60,9 @@ void AddList(CLI::App& app, Action& chosen, const std::string& name, const std::
 void AddArchitectures(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "architectures", "names that model.architecture may have", ListArchitectures);
 }
+void AddChannels(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "channels", "names that fit.channels and prune.channels may have", ListChannels);
+}
 void AddCodecs(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "codecs", "names that compression.uplink and compression.downlink may have", ListCodecs);
 }
@@ -65,6 +71,9 @@ void AddFits(CLI::App& app, Action& chosen) {
 }
 void AddMeters(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "meters", "names that energy.meter may have; doctor says which work here", ListMeters);
+}
+void AddReports(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "reports", "names that report --format may have", ListReports);
 }
 void AddSelections(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "selections", "names that selection.policy may have", ListSelections);

@@ -14,9 +14,13 @@
 
 namespace fedwatt {
 
+// How long this machine has slept since it booted: the boot-time clock less the monotonic one.
+absl::Duration SuspendedTime();
+
 struct MeterOptions {
   std::string root = "/";             // sysfs and procfs are read below it; tests inject a folder
   const Clock* clock = &RealClock();  // must outlive the meter
+  std::function<absl::Duration()> suspended = SuspendedTime;  // never goes backwards
   // Watts of one busy core, for the generic model; <= 0 takes the built-in table's value.
   double watts_per_core = 0;
   // The joules of the calling thread alone: for several participants in one process, each on a thread of its own. A meter that
@@ -34,6 +38,10 @@ class Meter {
   // One line for people: what it reads and what that covers.
   virtual std::string Describe() const = 0;
   virtual absl::Status Start() = 0;
+  // Keeps a long window honest without ending it: looks at the source, so that a counter cannot wrap unseen and power is integrated. Called
+  // at least every SamplePeriod() between Start and Read; a meter that needs it says so by a finite period.
+  virtual void Sample() {}
+  virtual absl::Duration SamplePeriod() const { return absl::InfiniteDuration(); }
   // A source that fails in between yields a missing reading, never an error and never zero.
   virtual EnergyReading Read() = 0;
 };
@@ -56,6 +64,7 @@ struct MeterChoice {
   std::vector<RefusedMeter> refused;   // in the order tried
 };
 
+// The meter samples itself in the background where that keeps long windows honest (SamplePeriod).
 // `name` is a registered meter, "auto" (the best available one) or "none".
 // Errors: NOT_FOUND  unknown name; the meter's own error when it was named and is not available
 absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options);

@@ -76,6 +76,7 @@ struct RoundRecord {
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
   std::string model_digest;  // hexadecimal
+  std::optional<int64_t> model_parameters;  // values of that model
 };
 
 // One line of clients.jsonl.
@@ -201,12 +202,18 @@ struct RunRecord {
   std::vector<RoundRecord> rounds;
   std::vector<AttemptRecord> attempts;
   std::optional<RunSummary> summary;  // a run that was killed has none
+  // What `rounds` and `summary` were read from, fields that this version does not know included; empty for a record made in memory.
+  std::vector<std::string> round_lines;
+  std::string summary_text;
 };
 
 // Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last
 // line without its line end (a run still being written) too. Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what
-// this version writes (file, line, field)
+// this version writes, or has numbers that no run can have, such as negative joules (file, line, field)
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+// clients.jsonl alone, for a run that goes on: whatever its numbers are, and empty where there is none. Errors: DATA_LOSS  a line is not what this
+// version writes (file, line, field)
+absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory);
 
 // Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already
 // (a restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off. Owned by

@@ -1,0 +1,101 @@
+#include "fedwatt/energy/counter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+namespace {
+
+// The two clocks behind `suspended` are read one after the other; less than this is their jitter.
+constexpr absl::Duration kSleep = absl::Milliseconds(10);
+// A power limit is kept over milliseconds, so a short span may show a burst above it.
+constexpr absl::Duration kBurst = absl::Milliseconds(10);
+
+}  // namespace
+
+std::string CounterFlagNames(uint8_t flags) {
+  std::vector<const char*> names;
+  if (flags & kCounterWrapped) names.push_back("wrapped");
+  if (flags & kCounterReset) names.push_back("reset");
+  if (flags & kCounterAmbiguous) names.push_back("ambiguous");
+  if (flags & kCounterCapped) names.push_back("capped");
+  if (flags & kCounterFrozen) names.push_back("frozen");
+  if (flags & kCounterSuspended) names.push_back("suspended");
+  return absl::StrJoin(names, ", ");
+}
+
+CounterAccumulator::CounterAccumulator(const CounterSpec& spec) : spec_(spec) {
+  FEDWATT_CHECK(spec.max_power > Watts(0) && std::isfinite(spec.max_power.watts()) && spec.refresh >= absl::ZeroDuration() &&
+                spec.frozen_after > absl::ZeroDuration() && spec.modulus_uj >= 0);
+}
+
+int64_t CounterAccumulator::edge_uj() const {
+  return std::llround(spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(spec_.refresh));
+}
+
+absl::Duration CounterAccumulator::safe_period() const {
+  if (spec_.modulus_uj == 0) return absl::InfiniteDuration();
+  return absl::Seconds(static_cast<double>(spec_.modulus_uj) / 1e6 / spec_.max_power.watts() / 4);
+}
+
+int64_t CounterAccumulator::PlausibleMicrojoules(absl::Duration span) const {
+  const double bound = spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(span + spec_.refresh + kBurst);
+  return bound < 9e18 ? static_cast<int64_t>(bound) : std::numeric_limits<int64_t>::max();
+}
+
+CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspended, int64_t raw_uj) {
+  CounterDelta delta;
+  const std::optional<Point> last = std::exchange(last_, Point{now, suspended, raw_uj, now, false});
+  if (!last.has_value()) return delta;
+  delta.span = now - last->at;
+  if (delta.span < absl::ZeroDuration()) return delta;  // no monotonic clock does this
+  if (suspended - last->suspended >= kSleep) delta.flags |= kCounterSuspended;
+  if (raw_uj == last->raw_uj) {
+    last_->changed_at = last->changed_at;
+    last_->frozen = now - last->changed_at >= spec_.frozen_after;
+  }
+  if (last_->frozen || last->frozen) delta.flags |= kCounterFrozen;
+  if (delta.flags != 0) return delta;
+
+  const int64_t plausible = PlausibleMicrojoules(delta.span);
+  int64_t value = raw_uj - last->raw_uj;
+  int64_t least = value;
+  if (value < 0) {
+    if (last->raw_uj >= spec_.modulus_uj) {  // also when the modulus is unknown
+      delta.flags = kCounterReset;
+      return delta;
+    }
+    value += spec_.modulus_uj;
+    if (value > plausible) {
+      delta.flags = kCounterReset;
+      return delta;
+    }
+    delta.flags |= kCounterWrapped;
+    least = raw_uj;
+  } else if (value > plausible) {
+    delta.flags = kCounterCapped;
+    return delta;
+  }
+  int64_t most = value;
+  if (value == 0) {
+    most = std::llround(spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(delta.span));  // the counter may hold it back and show it later
+  } else if (last->changed_at < last->at) {
+    least = std::max<int64_t>(0, least - PlausibleMicrojoules(last->at - last->changed_at));
+  }
+  if (spec_.modulus_uj > 0 && plausible - value >= spec_.modulus_uj) {
+    most = std::max(most, value + (plausible - value) / spec_.modulus_uj * spec_.modulus_uj);
+    delta.flags |= kCounterAmbiguous;
+  }
+  delta.least_uj = least;
+  delta.value_uj = value;
+  delta.most_uj = most;
+  return delta;
+}
+
+}  // namespace fedwatt

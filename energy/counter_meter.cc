@@ -1,0 +1,175 @@
+#include "counter_meter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt {
+namespace {
+
+class CounterMeter : public Meter {
+ public:
+  CounterMeter(CounterMeterOptions options, const MeterOptions& common)
+      : options_(std::move(options)), clock_(common.clock), suspended_(common.suspended) {
+    for (const CounterSource& source : options_.sources) {
+      accumulators_.emplace_back(source.spec);
+      sample_period_ = std::min(sample_period_, accumulators_.back().safe_period());
+    }
+    sums_.resize(accumulators_.size());
+  }
+
+  std::string_view name() const override { return options_.name; }
+  EnergyTier tier() const override { return options_.tier; }
+  absl::Duration SamplePeriod() const override { return sample_period_; }
+  std::string Describe() const override {
+    const std::string limit = sample_period_ == absl::InfiniteDuration()
+                                  ? std::string("wrap limit unknown: a window with a wrap is missing")
+                                  : absl::StrFormat("sampled at least every %.0f s against unseen wraps", absl::ToDoubleSeconds(sample_period_));
+    return absl::StrCat(options_.name, ": counters of ", Domain(), "; ", options_.covers, "; ", limit,
+                        options_.left_out.empty() ? "" : absl::StrCat("; left out: ", absl::StrJoin(options_.left_out, ", ")));
+  }
+
+  absl::Status Start() override {
+    Open(clock_->Monotonic());
+    start_.reset();
+    for (CounterAccumulator& accumulator : accumulators_) accumulator.Forget();
+    FEDWATT_ASSIGN_OR_RETURN(Point now, ReadAll());
+    Feed(now);
+    Open(now.at);
+    start_ = std::move(now);
+    return absl::OkStatus();
+  }
+
+  void Sample() override {
+    if (!start_.has_value()) return;
+    // A failed sample loses nothing: the next one spans it.
+    if (absl::StatusOr<Point> now = ReadAll(); now.ok()) Feed(*now);
+  }
+
+  EnergyReading Read() override {
+    EnergyReading reading;
+    absl::StatusOr<Point> now = ReadAll();
+    const absl::Duration wall = now.ok() ? now->at : clock_->Monotonic();
+    if (opened_.has_value()) reading.window = wall - *opened_;
+    if (!now.ok()) {
+      for (CounterAccumulator& accumulator : accumulators_) accumulator.Forget();
+      start_.reset();
+      Open(wall);
+      return reading;
+    }
+    Feed(*now);
+    const std::optional<Point> start = std::exchange(start_, *now);
+    if (start.has_value()) Add(reading, *start, *now);
+    Open(wall);
+    return reading;
+  }
+
+ private:
+  struct Point {
+    absl::Duration at, suspended;
+    std::vector<int64_t> raw;      // one a source
+    std::vector<size_t> mirrored;  // for each source, the first of its group that shows the same number; itself otherwise
+  };
+  struct Sum {
+    int64_t least_uj = 0, value_uj = 0, most_uj = 0;
+    bool missing = false;
+  };
+
+  absl::StatusOr<Point> ReadAll() const {
+    Point point{clock_->Monotonic(), suspended_(), {}, {}};
+    for (const CounterSource& source : options_.sources) {
+      FEDWATT_ASSIGN_OR_RETURN(point.raw.emplace_back(), source.read());
+    }
+    for (size_t i = 0; i < point.raw.size(); ++i) {
+      point.mirrored.push_back(i);
+      const CounterSource& source = options_.sources[i];
+      for (size_t j = 0; j < i && !source.mirror_group.empty(); ++j) {
+        const int64_t ahead = point.raw[i] - point.raw[j];
+        // One counter cannot move further between two reads in a row.
+        if (options_.sources[j].mirror_group != source.mirror_group || ahead < 0 || ahead > kMirrorAheadMicrojoules) continue;
+        if (absl::StatusOr<int64_t> again = options_.sources[j].read(); again.ok() && *again >= point.raw[i]) {
+          point.mirrored[i] = j;
+          break;
+        }
+      }
+    }
+    return point;
+  }
+
+  void Feed(const Point& now) {
+    for (size_t i = 0; i < accumulators_.size(); ++i) {
+      const CounterDelta delta = accumulators_[i].Feed(now.at, now.suspended, now.raw[i]);
+      sums_[i].missing |= delta.missing();
+      if (delta.missing()) continue;
+      sums_[i].least_uj += *delta.least_uj;
+      sums_[i].value_uj += *delta.value_uj;
+      sums_[i].most_uj += *delta.most_uj;
+    }
+  }
+
+  void Open(absl::Duration at) {
+    opened_ = at;
+    sums_.assign(accumulators_.size(), Sum());
+  }
+
+  void Add(EnergyReading& reading, const Point& start, const Point& end) const {
+    Sum total;
+    std::vector<std::string> labels;
+    for (size_t i = 0; i < sums_.size(); ++i) {
+      if (start.mirrored[i] != i && start.mirrored[i] == end.mirrored[i]) continue;
+      if (sums_[i].missing) return;
+      const int64_t edge_uj = accumulators_[i].edge_uj();
+      total.least_uj += std::max<int64_t>(0, sums_[i].least_uj - edge_uj);
+      total.value_uj += sums_[i].value_uj;
+      total.most_uj += sums_[i].most_uj + edge_uj;
+      labels.push_back(options_.sources[i].label);
+    }
+    reading.energy = Microjoules(total.value_uj);
+    reading.low = Microjoules(total.least_uj);
+    reading.high = Microjoules(total.most_uj);
+    reading.tier = options_.tier;
+    reading.source = options_.name;
+    reading.domain = absl::StrJoin(labels, "+");
+  }
+
+  std::string Domain() const {
+    return absl::StrJoin(options_.sources, "+", [](std::string* out, const CounterSource& source) { *out += source.label; });
+  }
+
+  static constexpr int64_t kMirrorAheadMicrojoules = 10'000'000;
+
+  const CounterMeterOptions options_;
+  const Clock* const clock_;
+  const std::function<absl::Duration()> suspended_;
+  absl::Duration sample_period_ = absl::InfiniteDuration();
+  std::vector<CounterAccumulator> accumulators_;  // one a source, as are sums_
+  std::vector<Sum> sums_;                         // of the open window
+  std::optional<Point> start_;                    // of the open window; absent after a failed read
+  std::optional<absl::Duration> opened_;          // kept across failed reads, so that windows still tile
+};
+
+}  // namespace
+
+std::unique_ptr<Meter> MakeCounterMeter(CounterMeterOptions options, const MeterOptions& common) {
+  FEDWATT_CHECK(!options.sources.empty());
+  return std::make_unique<CounterMeter>(std::move(options), common);
+}
+
+absl::StatusOr<int64_t> ReadCountFile(const std::string& path) {
+  FEDWATT_ASSIGN_OR_RETURN(std::string text, ReadFile(path, 4096));
+  int64_t value;
+  if (!absl::SimpleAtoi(text, &value) || value < 0) {
+    return absl::UnavailableError(
+        absl::StrCat(path, ": expected a count of microjoules, got '", absl::CHexEscape(text.substr(0, 32)), "'"));
+  }
+  return value;
+}
+
+}  // namespace fedwatt
