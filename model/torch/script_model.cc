@@ -52,15 +52,14 @@ class ScriptModelImpl : public ScriptModel {
 
   // Becomes the narrower copy that the spec asks for.
   absl::Status Narrow() {
-    FEDWATT_ASSIGN_OR_RETURN(submodel_, Submodel::Create(layout_, Channels(/*proven=*/false).groups(), spec_.kept));
+    FEDWATT_ASSIGN_OR_RETURN(submodel_, Submodel::Create(layout_, Channels().groups(), spec_.kept));
     executor_.emplace(channels_->Narrow(spec_.kept), "forward");
     layout_ = submodel_->layout();
     return absl::OkStatus();
   }
 
-  const ScriptChannels& Channels(bool proven) override {
+  ScriptChannels& Channels() override {
     if (!channels_.has_value()) channels_ = ScriptChannels::Find(pristine_, layout_, spec_.input_shape);
-    if (proven) channels_->Prove();
     return *channels_;
   }
 

@@ -15,8 +15,8 @@ class ScriptModel : public TrainableModel {
  public:
   // The archive with `values` in place of its own, in evaluation mode.
   virtual std::string Archive(absl::Span<const float> values) const = 0;
-  // What can be dropped of the archive; `proven` takes long and leaves out what it must (script_channels.h). A narrower copy has followed already.
-  virtual const ScriptChannels& Channels(bool proven) = 0;
+  // What can be dropped of the whole archive, followed when it is first asked for; not proven.
+  virtual ScriptChannels& Channels() = 0;
 };
 
 // Errors: INVALID_ARGUMENT  not an archive; a parameter that is not float32; a buffer that is neither float32 nor int64; tensors that

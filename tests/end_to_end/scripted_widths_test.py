@@ -18,7 +18,7 @@ class ScriptedWidthsTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run([PYTHON, MODELS, folder, "--gray", name], check=True)
             flags = settings(model__torchscript=f"{folder}/{name}.pt", data__path=DATA, partition__kind="iid", partition__clients=4, federation__rounds=2,
-                             federation__clients_per_round=4, federation__wait_for_clients=4, federation__evaluate_every=2, training__local_steps=3,
+                             federation__clients_per_round=4, federation__wait_for_clients=4, federation__evaluation="none", training__local_steps=3,
                              training__batch_size=8, training__client_learning_rate=0.01, compression__preset="float32", fit__policy="by_capability",
                              fit__widths="[1, 0.5]", seed=7)
             simulated = [line["model_digest"] for line in run_fleet(f"{folder}/fleet", flags, workers=1)]
