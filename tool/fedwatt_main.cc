@@ -68,6 +68,9 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+#ifdef FEDWATT_HAS_TORCH
+  AddArchive(app, chosen);
+#endif
   AddCarbon(app, chosen);
   AddChannels(app, chosen);
   AddCodecs(app, chosen);
