@@ -505,7 +505,7 @@ void Coordinator::EvaluateCentrally(int64_t round) {
       evaluation_->central_pending = false;
       if (result.ok()) {
         if (result->has_accuracy) evaluation_->result.accuracy = result->accuracy;
-        evaluation_->result.loss = result->mean_loss;
+        evaluation_->result.loss = RecordableLoss(result->mean_loss);
         evaluation_->result.examples = result->example_count;
       } else {
         Log(options_->log, LogLevel::kError, absl::StrCat("evaluation of round ", round, ": ", result.status().ToString()));
