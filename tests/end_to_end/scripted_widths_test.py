@@ -32,6 +32,7 @@ class ScriptedWidthsTest(unittest.TestCase):
                 federation.finish()
                 self.assertEqual(simulated, [line["model_digest"] for line in federation.rounds()], "simulated and networked")
                 self.assertEqual([line["outcome"] for line in federation.rounds()], ["committed"] * 2)
+                self.assertIn("can be dropped; whole stay", federation.summary()["model_channels"])
 
     def test_resnet18(self):
         self.compare("resnet18")

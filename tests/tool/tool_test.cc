@@ -201,7 +201,7 @@ TEST_F(ToolTest, SaysWhatOfAnArchiveCanBeDropped) {
   const std::vector<std::string> lines = Lines(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28"}).out);
   ASSERT_EQ(lines.size(), 8);
   EXPECT_THAT(lines[1], HasSubstr("fc1.weight[0] fc1.bias[0] fc2.weight[1]"));
-  EXPECT_THAT(lines[3], HasSubstr("whole: the network\\'s output"));
+  EXPECT_THAT(lines[3], HasSubstr("whole: the network's output"));
   const nlohmann::json json = nlohmann::json::parse(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28", "--format", "json"}).out);
   EXPECT_EQ(json["groups"].size(), 2);
   EXPECT_EQ(json["groups"][0]["channels"], 200);

@@ -1,7 +1,6 @@
 // fedwatt archive: what of a TorchScript archive clients of narrower widths may drop.
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -57,11 +56,11 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
   }
   std::vector<std::vector<std::string>> rows = {{"group", "channels", "of"}};
   for (const ChannelGroup& group : channels->groups) {
-    rows.push_back({absl::CEscape(group.name), absl::StrCat(group.size), absl::StrJoin(group.axes, " ", [](std::string* out, const ChannelAxis& axis) {
-                      absl::StrAppend(out, absl::CEscape(axis.entry), "[", axis.axis, "]");
+    rows.push_back({Printable(group.name), absl::StrCat(group.size), absl::StrJoin(group.axes, " ", [](std::string* out, const ChannelAxis& axis) {
+                      absl::StrAppend(out, Printable(axis.entry), "[", axis.axis, "]");
                     })});
   }
-  for (const WholeChannels& one : channels->whole) rows.push_back({absl::CEscape(one.name), absl::StrCat(one.size), "whole: " + absl::CEscape(one.reason)});
+  for (const WholeChannels& one : channels->whole) rows.push_back({Printable(one.name), absl::StrCat(one.size), "whole: " + Printable(one.reason)});
   std::vector<std::vector<std::string>> table = {{"width", "parameters", "share", "multiply-adds", "share"}};
   for (const Width& width : widths) {
     table.push_back({absl::StrCat(width.fraction), absl::StrFormat("%.0f", width.parameters), absl::StrFormat("%.1f %%", 100 * width.parameters / widths[0].parameters),

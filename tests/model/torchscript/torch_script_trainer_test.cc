@@ -230,7 +230,8 @@ TEST_F(HostileChildTest, ChannelsThatDoNotSuitTheArchiveAreRefused) {
   UseAnswers(LoadedFrame() + ProgressFrame(1) + ProgressFrame(9) + FoundFrame(honest));
   ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> found, FindArchiveChannels(spec_, "an archive", options_));
   EXPECT_EQ(found->groups, Groups());
-  EXPECT_EQ(Summarise(*found), "1 group with 2 channels can be dropped; whole stay head (10 channels: the network\\'s output)");
+  EXPECT_EQ(Summarise(*found), "1 group with 2 channels can be dropped; whole stay head (10 channels: the network's output)");
+  EXPECT_EQ(Printable("a\x1b[31mb\n"), "a [31mb ");
   options_.channels = found;
   ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
   EXPECT_EQ(trainer->channel_groups(), Groups());
