@@ -196,7 +196,6 @@ size_t CodeOctetsKernel(const uint32_t* operations, size_t count, double* states
   const hn::RebindToUnsigned<decltype(dd)> dw;
   const hn::Rebind<uint32_t, decltype(dd)> du;
   const hn::Rebind<int32_t, decltype(dd)> di;
-  const size_t lanes = hn::Lanes(dd);
   const auto frequencies = hn::Set(du, 0xffff), starts = hn::Set(du, (1 << kPrecision) - 1);
   const auto scale = hn::Set(dd, 1 << kPrecision), most = hn::Set(dd, 1u << (32 - kPrecision)), magic = hn::Set(dd, 0x1p52);
   const auto one = hn::Set(dd, 1.0), half = hn::Set(dd, 0.5), shift = hn::Set(dd, 0x1p-16), before_shift = hn::Set(dd, 0x1p-17 - 0.5);
@@ -223,6 +222,7 @@ size_t CodeOctetsKernel(const uint32_t* operations, size_t count, double* states
     hn::StoreU(state, dd, states + i % kOctet);
   }
 #else
+  const size_t lanes = hn::Lanes(dd);
   auto state0 = hn::LoadU(dd, states), state1 = hn::LoadU(dd, states + lanes % kOctet);
   auto state2 = hn::LoadU(dd, states + 2 * lanes % kOctet), state3 = hn::LoadU(dd, states + 3 * lanes % kOctet);
   for (size_t i = 0; i < count; i += kOctet) {
