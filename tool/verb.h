@@ -38,6 +38,7 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
+void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
 void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
