@@ -98,6 +98,7 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
   options.selection = settings.selection;
   options.budget = settings.budget;
+  options.fit = settings.fit;
   return options;
 }
 

@@ -30,6 +30,7 @@ std::string SettingsText(const GlobalModelOptions& options) {
   const FitOptions& fit = options.fit;
   absl::StrAppend(&text, "fit.policy=", fit.policy, "\nfit.widths=", absl::StrJoin(fit.widths, ","), "\nfit.shares=", absl::StrJoin(fit.shares, ","),
                   "\nfit.memory_mb=", absl::StrJoin(fit.memory_mb, ","), "\nfit.channels=", fit.channels, "\nfit.live=", fit.live, "\n");
+  if (fit.first != 0) absl::StrAppend(&text, "fit.first=", fit.first, "\n");
   const PruneOptions& prune = options.prune;
   if (prune.target < 1) {
     absl::StrAppend(&text, "prune.target=", prune.target, "\nprune.begin=", prune.begin, "\nprune.end=", prune.end, "\nprune.every=", prune.every,
@@ -128,6 +129,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   const std::vector<StoredRound>& rounds = self->store_->rounds();
 
   options->engine.run_id = self->store_->run_id();
+  options->engine.fit = options->model.fit;
   options->engine.incarnation = self->store_->incarnation();
   options->engine.memory = self->store_->memory();
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
@@ -207,6 +209,7 @@ void Coordinator::Start() {
     Execute(Finish{"target accuracy reached", true, absl::OkStatus()});
     return;
   }
+  TellShape();
   EverySecond();
   Feed(Tick{});
 }
@@ -298,11 +301,13 @@ void Coordinator::Execute(const StartAttempt& effect) {
     return;
   }
   Session& session = sessions_.at(session_id->second);
-  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.partition, session.device);
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.width);
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
   DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
+  attempt.record.fit_expected_seconds = effect.expected_seconds;
+  attempt.record.fit_expected_energy = effect.expected_energy;
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -437,7 +442,14 @@ void Coordinator::Execute(const EndAttempt& effect) {
   }
 }
 
+void Coordinator::TellShape() {
+  absl::StatusOr<std::vector<WidthCost>> costs = model_->WidthCosts();
+  if (!costs.ok()) return FailRun(costs.status());
+  Feed(ModelShaped{*std::move(costs)});
+}
+
 void Coordinator::Execute(const Aggregate& effect) {
+  const Digest layout = model_->layout().digest();
   absl::Status status;
   {
     absl::StatusOr<MeanDelta> mean = pool_->Take();
@@ -454,6 +466,7 @@ void Coordinator::Execute(const Aggregate& effect) {
     }
   }
   plan_ = fedwatt::ToProto(model_->plan());  // which a cut changes
+  if (model_->layout().digest() != layout) TellShape();
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
 }
 

@@ -203,6 +203,8 @@ class Coordinator {
   void Execute(const Abandon& effect);
   void Execute(const SetTimer& effect);
   void Execute(const Finish& effect);
+  // Tells the engine what the widths come to in the model of now.
+  void TellShape();
   void EvaluateCentrally(int64_t round);
   // On the evaluation thread.
   absl::StatusOr<LocalTrainer*> EvaluationTrainer(const ArchitectureSpec& architecture);

@@ -119,7 +119,7 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
                           "downlink_wire_bytes", "codec_uplink", "codec_downlink", "site", "energy_class", "quarantine", "suspicion", "ledger_sequence", "ledger_head", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
                           "g_per_kwh", "carbon_source", "carbon_age_seconds", "fit", "phases"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
-  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example"));
+  EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example", "declined_reason", "expected_seconds", "expected_energy_uj"));
   EXPECT_THAT(Keys(json["phases"][0]), ElementsAre("phase", "seconds", "cpu_seconds", "energy_uj", "tier", "source"));
   EXPECT_EQ(json["phases"][0]["phase"], "train");
   EXPECT_EQ(json["phases"][0]["seconds"], 1.5);

@@ -123,6 +123,7 @@ struct ClientSettings {
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  int64_t max_parameters = 0;
   bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };

@@ -89,7 +89,10 @@ struct AttemptRecord {
   std::string reason;   // RejectionName(), "" when accepted
   FitSpec fit;  // number_format: in which it trained; what was asked for where the attempt never said
   std::optional<std::string> fit_format_reason;  // why the number format asked for was declined, or what was measured
+  std::optional<std::string> fit_declined_reason;  // why the client would not train so much
   int64_t fit_parameter_count = 0;
+  std::optional<double> fit_expected_seconds;  // from assignment to report, by the client's earlier attempts, where the fit policy measures
+  std::optional<Energy> fit_expected_energy;   // likewise
   std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
   std::optional<double> train_loss;
