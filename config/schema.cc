@@ -445,6 +445,9 @@ std::vector<Key> MakeSchema() {
                                  {"both", EvaluationMode::kBoth},
                                  {"none", EvaluationMode::kNone}},
                                 "on the coordinator's test data, on the clients' held-out parts, both, or not at all"));
+  add(ChoiceKey<WidthEvaluation>("federation.evaluate_widths", FIELD(WidthEvaluation, federation.evaluate_widths),
+                                 {{"never", WidthEvaluation::kNever}, {"last", WidthEvaluation::kLast}, {"always", WidthEvaluation::kAlways}},
+                                 "when the coordinator also scores the model cut to each of fit.widths: never, after the last round, or at every evaluation"));
   add(NumberKey("federation.federated_held_out_fraction", FIELD(double, federation.federated_held_out_fraction), OpenUnit(),
                 "fraction of its examples that a client keeps for federated evaluation"));
 
@@ -471,7 +474,7 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("training.proximal_mu", FIELD(double, training.recipe.proximal_mu), AtLeast(0), "FedProx term; 0 = none"));
   add(IntegerKey("training.threads", FIELD(int32_t, training.recipe.threads), Within(1, 4096),
                  "kernel threads per trainer; anything but 1 makes results depend on the machine"));
-  add(NonEmptyKey("training.loss", FIELD(std::string, training.recipe.loss), "loss by name: cross_entropy, mean_squared_error"));
+  add(NonEmptyKey("training.loss", FIELD(std::string, training.recipe.loss), "loss by name: cross_entropy, masked_cross_entropy (classes that a client has no example of take no part in its training), mean_squared_error"));
 
   add(NameKey("aggregation.strategy", FIELD(std::string, aggregation.strategy), absl::StrJoin(StrategyNames(), ", "),
               [](const std::string& text) { return FindStrategy(text).status(); }));

@@ -294,7 +294,7 @@ class Bounding {
   void operator()(const char* name, CarbonMass value) { Count(name, static_cast<double>(value.micrograms())); }
   void operator()(const char* name, double value) {
     const std::string_view text = name;
-    const bool fraction = text.ends_with("accuracy") || text.ends_with("fraction");
+    const bool fraction = text.ends_with("accuracy") || text.ends_with("accuracy_by_width") || text.ends_with("fraction");
     const bool loss = text.ends_with("loss");
     if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > (loss ? kMaxLoss : 1e15)) {
       Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? absl::StrCat("a number of at most ", kMaxLoss, " either way") : "a number >= 0", ", got ", value));
@@ -308,6 +308,9 @@ class Bounding {
   }
   void operator()(const char* name, const std::map<std::string, int64_t>& value) {
     for (const auto& [key, count] : value) (*this)(name, count);
+  }
+  void operator()(const char* name, const std::map<std::string, double>& value) {
+    for (const auto& [key, number] : value) (*this)(name, number);
   }
   void operator()(const char* name, const std::map<EnergyTier, Energy>& value) {
     for (const auto& [key, energy] : value) (*this)(name, energy);
@@ -381,6 +384,7 @@ void VisitRound(Fields& f, Record& r) {
   f("federated_eval_accuracy", r.federated_eval_accuracy);
   f("federated_eval_loss", r.federated_eval_loss);
   f("federated_eval_examples", r.federated_eval_examples);
+  Lately(f, "eval_accuracy_by_width", r.eval_accuracy_by_width);
   f("uplink_payload_bytes", r.uplink_payload_bytes);
   f("downlink_payload_bytes", r.downlink_payload_bytes);
   f("uplink_wire_bytes", r.uplink_wire_bytes);

@@ -205,7 +205,7 @@ class Coordinator {
   void Execute(const Finish& effect);
   // Tells the engine what the widths come to in the model of now.
   void TellShape();
-  void EvaluateCentrally(int64_t round);
+  void EvaluateCentrally(int64_t round, const std::vector<double>& widths);
   // On the evaluation thread.
   absl::StatusOr<LocalTrainer*> EvaluationTrainer(const ArchitectureSpec& architecture);
   void FinishEvaluationIfComplete();

@@ -490,16 +490,16 @@ class FleetImpl final : public Fleet {
     return model_.Step(mean, round);
   }
 
-  // Scores the published model on several datasets at once; one result each, in order.
-  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces) {
+  // Scores a model on several datasets at once; one result each, in order.
+  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces, const ArchitectureSpec& architecture, const std::vector<float>& values) {
     std::vector<absl::StatusOr<EvaluationResult>> results(pieces.size(), absl::UnknownError("not scored"));
     absl::Mutex mutex;
     int64_t left = static_cast<int64_t>(pieces.size());
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
         absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
-          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], model_.plan().architecture));
-          return trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], architecture));
+          return trainer->Evaluate(values, *pieces[i], model_.plan().recipe.loss);
         }();
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
@@ -548,12 +548,23 @@ class FleetImpl final : public Fleet {
       }
       std::vector<const Dataset*> pieces;
       for (const Dataset& piece : test_pieces_) pieces.push_back(&piece);
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces, model_.plan().architecture, *model_.published());
       if (!scored.ok()) return Keep(Annotate(scored.status(), "central evaluation"));
       EvaluationResult sum = Sum(*scored);
       if (sum.has_accuracy) finished.accuracy = sum.accuracy;
       finished.loss = RecordableLoss(sum.mean_loss);
       finished.examples = sum.example_count;
+      for (double width : evaluate.widths) {
+        absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(evaluate.round + 1, width);
+        if (!fitted.ok()) return Keep(fitted.status());
+        scored = Score(pieces, (*fitted)->plan.architecture, *(*fitted)->values);
+        if (!scored.ok()) {
+          Log(options_.log, LogLevel::kWarning, absl::StrCat("central evaluation at width ", WidthKey(width), ": ", scored.status().message()));
+          continue;
+        }
+        const EvaluationResult narrow = Sum(*scored);
+        if (narrow.has_accuracy) finished.accuracy_by_width[WidthKey(width)] = narrow.accuracy;
+      }
     }
     std::vector<const Dataset*> held_out;
     for (int64_t partition : evaluate.partitions) {
@@ -561,7 +572,7 @@ class FleetImpl final : public Fleet {
       if (member.held_out.has_value()) held_out.push_back(&*member.held_out);
     }
     if (!held_out.empty()) {
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out, model_.plan().architecture, *model_.published());
       if (scored.ok()) {
         EvaluationResult sum = Sum(*scored);
         if (sum.has_accuracy) finished.federated_accuracy = sum.accuracy;

@@ -352,6 +352,24 @@ TEST(FleetTest, ByBudgetEachMemberGetsTheWidestThatItHasTimeFor) {
   EXPECT_EQ(run(3, &again), digests) << "measurements of a fleet are of virtual time";
 }
 
+TEST(FleetTest, ScoresTheModelAtEachWidthWhenAsked) {
+  for (const WidthEvaluation when : {WidthEvaluation::kNever, WidthEvaluation::kLast, WidthEvaluation::kAlways}) {
+    FleetOptions options = MixedFleet();
+    options.engine.evaluate_widths = when;
+    const Result result = RunFleet(std::move(options));
+    ASSERT_THAT(result.rounds, SizeIs(4));
+    for (const RoundRecord& round : result.rounds) {
+      const bool scored = when == WidthEvaluation::kAlways || (when == WidthEvaluation::kLast && round.round == 4);
+      ASSERT_THAT(round.eval_accuracy_by_width, SizeIs(scored ? 1 : 0));
+      if (!scored) continue;
+      // Three of six inputs tell less than six, and more than chance.
+      const double accuracy = round.eval_accuracy_by_width.at("0.5");
+      EXPECT_GT(accuracy, 0.4) << round.round;
+      EXPECT_NE(accuracy, *round.eval_accuracy) << round.round;
+    }
+  }
+}
+
 TEST(FleetTest, MixedWidthsCommitTheSameBitsWithAnyWorkersInAnyOrder) {
   for (const char* channels : {"ordered", "rolling"}) {
     std::vector<std::vector<std::string>> runs;

@@ -24,6 +24,9 @@
 
 namespace fedwatt {
 
+// When: never, after the last round, or whenever the whole model is scored.
+enum class WidthEvaluation { kNever, kLast, kAlways };
+
 struct EngineOptions {
   std::string run_id;
   uint64_t seed = 1;
@@ -38,6 +41,7 @@ struct EngineOptions {
   std::optional<double> target_accuracy;        // ends the run early
   int64_t evaluate_every = 1;       // >= 1; the last round is always evaluated
   bool evaluates = true;            // false: no evaluation at all
+  WidthEvaluation evaluate_widths = WidthEvaluation::kLast;  // the coordinator scores the model at fit.widths, too
   SelectionOptions selection;
   BudgetOptions budget;
   FitOptions fit;
@@ -84,6 +88,7 @@ struct EvaluateFinished {
   std::optional<int64_t> examples;
   std::optional<double> federated_accuracy, federated_loss;
   std::optional<int64_t> federated_examples;
+  std::map<std::string, double> accuracy_by_width;  // by WidthKey()
 };
 struct PublishFinished { absl::Status status; };
 // The time asked for by SetTimer has come; early or stale ticks do no harm.
@@ -117,8 +122,8 @@ struct Fold { std::string attempt; };
 struct EndAttempt { std::string attempt; int64_t round; int64_t partition; std::string client; std::string outcome; std::optional<Rejection> reason; };
 // Turn the accumulator into the next global model; answer with AggregateFinished.
 struct Aggregate { int64_t round; };
-// Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted.
-struct Evaluate { int64_t round; std::vector<int64_t> partitions; };
+// Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted; `widths` are below 1 and scored centrally, too.
+struct Evaluate { int64_t round; std::vector<int64_t> partitions; std::vector<double> widths; };
 // Make the new model durable and current, with this record (the executor fills what only it knows and writes it); answer with PublishFinished.
 struct Publish { RoundRecord record; };
 // Forget the accumulator's content; write the record.
