@@ -313,6 +313,9 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
+  if (const int64_t count = work.bench->trainer->layout().value_count(), most = shared_->options.max_parameters; most > 0 && count > most) {
+    return absl::ResourceExhaustedError(absl::StrCat("declined: this client trains at most ", most, " parameters, the fit has ", count));
+  }
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   TrainingControl control;

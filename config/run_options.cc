@@ -95,9 +95,11 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.over_selection = federation.over_selection;
   options.target_accuracy = federation.target_accuracy;
   options.evaluate_every = federation.evaluate_every;
+  options.evaluate_widths = federation.evaluate_widths;
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
   options.selection = settings.selection;
   options.budget = settings.budget;
+  options.fit = settings.fit;
   return options;
 }
 

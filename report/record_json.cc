@@ -294,7 +294,7 @@ class Bounding {
   void operator()(const char* name, CarbonMass value) { Count(name, static_cast<double>(value.micrograms())); }
   void operator()(const char* name, double value) {
     const std::string_view text = name;
-    const bool fraction = text.ends_with("accuracy") || text.ends_with("fraction");
+    const bool fraction = text.ends_with("accuracy") || text.ends_with("accuracy_by_width") || text.ends_with("fraction");
     const bool loss = text.ends_with("loss");
     if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > (loss ? kMaxLoss : 1e15)) {
       Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? absl::StrCat("a number of at most ", kMaxLoss, " either way") : "a number >= 0", ", got ", value));
@@ -308,6 +308,9 @@ class Bounding {
   }
   void operator()(const char* name, const std::map<std::string, int64_t>& value) {
     for (const auto& [key, count] : value) (*this)(name, count);
+  }
+  void operator()(const char* name, const std::map<std::string, double>& value) {
+    for (const auto& [key, number] : value) (*this)(name, number);
   }
   void operator()(const char* name, const std::map<EnergyTier, Energy>& value) {
     for (const auto& [key, energy] : value) (*this)(name, energy);
@@ -330,6 +333,7 @@ class Bounding {
     // What is left of a budget that was overspent.
     if (std::string_view(name).starts_with("budget_")) value = std::abs(value);
     if (value < 0) return Fail(name, absl::StrCat("expected a number >= 0, got ", value));
+    if (std::string_view(name).starts_with("expected_")) return;  // nobody adds up forecasts, and a client's lies may make them large
     // A third of the range, because several of these are added to each other.
     if ((sums_[name] += value) > 3e18) Fail(name, "the sum over all lines is beyond what can be counted");
   }
@@ -380,6 +384,7 @@ void VisitRound(Fields& f, Record& r) {
   f("federated_eval_accuracy", r.federated_eval_accuracy);
   f("federated_eval_loss", r.federated_eval_loss);
   f("federated_eval_examples", r.federated_eval_examples);
+  Lately(f, "eval_accuracy_by_width", r.eval_accuracy_by_width);
   f("uplink_payload_bytes", r.uplink_payload_bytes);
   f("downlink_payload_bytes", r.downlink_payload_bytes);
   f("uplink_wire_bytes", r.uplink_wire_bytes);
@@ -429,6 +434,9 @@ void VisitFit(Fields& f, Record& r) {
   f("number_format", r.fit.number_format);
   f("number_format_reason", r.fit_format_reason);
   f("macs_per_example", r.fit_macs);
+  f("declined_reason", r.fit_declined_reason);
+  f("expected_seconds", r.fit_expected_seconds);
+  f("expected_energy_uj", r.fit_expected_energy);
 }
 
 template <typename Fields, typename Delivery>

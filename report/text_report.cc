@@ -97,7 +97,7 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
                                          : "not measured");
   if (report.carbon.operational_grams) line("carbon", internal::CarbonText(report));
   std::string title = "by width";
-  for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
+  for (const std::vector<std::string>& row : internal::WidthTable(run)) {
     std::string cells;
     for (const std::string& cell : row) absl::StrAppendFormat(&cells, "%-15s", cell);
     absl::StripTrailingAsciiWhitespace(&cells);

@@ -30,6 +30,7 @@ std::string SettingsText(const GlobalModelOptions& options) {
   const FitOptions& fit = options.fit;
   absl::StrAppend(&text, "fit.policy=", fit.policy, "\nfit.widths=", absl::StrJoin(fit.widths, ","), "\nfit.shares=", absl::StrJoin(fit.shares, ","),
                   "\nfit.memory_mb=", absl::StrJoin(fit.memory_mb, ","), "\nfit.channels=", fit.channels, "\nfit.live=", fit.live, "\n");
+  if (fit.first != 0) absl::StrAppend(&text, "fit.first=", fit.first, "\n");
   const PruneOptions& prune = options.prune;
   if (prune.target < 1) {
     absl::StrAppend(&text, "prune.target=", prune.target, "\nprune.begin=", prune.begin, "\nprune.end=", prune.end, "\nprune.every=", prune.every,
@@ -128,6 +129,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   const std::vector<StoredRound>& rounds = self->store_->rounds();
 
   options->engine.run_id = self->store_->run_id();
+  options->engine.fit = options->model.fit;
   options->engine.incarnation = self->store_->incarnation();
   options->engine.memory = self->store_->memory();
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
@@ -207,6 +209,7 @@ void Coordinator::Start() {
     Execute(Finish{"target accuracy reached", true, absl::OkStatus()});
     return;
   }
+  TellShape();
   EverySecond();
   Feed(Tick{});
 }
@@ -298,11 +301,13 @@ void Coordinator::Execute(const StartAttempt& effect) {
     return;
   }
   Session& session = sessions_.at(session_id->second);
-  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.partition, session.device);
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.width);
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
   DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
+  attempt.record.fit_expected_seconds = effect.expected_seconds;
+  attempt.record.fit_expected_energy = effect.expected_energy;
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -437,7 +442,14 @@ void Coordinator::Execute(const EndAttempt& effect) {
   }
 }
 
+void Coordinator::TellShape() {
+  absl::StatusOr<std::vector<WidthCost>> costs = model_->WidthCosts();
+  if (!costs.ok()) return FailRun(costs.status());
+  Feed(ModelShaped{*std::move(costs)});
+}
+
 void Coordinator::Execute(const Aggregate& effect) {
+  const Digest layout = model_->layout().digest();
   absl::Status status;
   {
     absl::StatusOr<MeanDelta> mean = pool_->Take();
@@ -454,13 +466,14 @@ void Coordinator::Execute(const Aggregate& effect) {
     }
   }
   plan_ = fedwatt::ToProto(model_->plan());  // which a cut changes
+  if (model_->layout().digest() != layout) TellShape();
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
 }
 
 void Coordinator::Execute(const Evaluate& effect) {
   evaluation_.emplace();
   evaluation_->round = effect.round;
-  if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round);
+  if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round, effect.widths);
   if (options_->federated_evaluation) {
     for (int64_t partition : effect.partitions) {
       auto it = session_of_partition_.find(partition);
@@ -486,6 +499,9 @@ void Coordinator::Execute(const Evaluate& effect) {
 absl::StatusOr<LocalTrainer*> Coordinator::EvaluationTrainer(const ArchitectureSpec& architecture) {
   if (architecture.kept.empty()) return options_->evaluation_trainer;
   if (!options_->trainer_factory) return absl::UnimplementedError("the coordinator can't make narrower models to score");
+  // Where channels move, those of earlier rounds are of no use any more.
+  constexpr size_t kMostTrainers = 16;
+  if (narrower_trainers_.size() >= kMostTrainers && !narrower_trainers_.contains(architecture.kept)) narrower_trainers_.clear();
   std::unique_ptr<LocalTrainer>& trainer = narrower_trainers_[architecture.kept];
   if (trainer == nullptr) {
     FEDWATT_ASSIGN_OR_RETURN(trainer, options_->trainer_factory(architecture));
@@ -493,20 +509,35 @@ absl::StatusOr<LocalTrainer*> Coordinator::EvaluationTrainer(const ArchitectureS
   return trainer.get();
 }
 
-void Coordinator::EvaluateCentrally(int64_t round) {
+void Coordinator::EvaluateCentrally(int64_t round, const std::vector<double>& widths) {
   evaluation_->central_pending = true;
-  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss] {
+  // The models that the next round's clients start from.
+  std::vector<std::shared_ptr<const FittedPlan>> narrower;
+  for (double width : widths) {
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(round + 1, width);
+    if (!fitted.ok()) return FailRun(fitted.status());
+    narrower.push_back(*std::move(fitted));
+  }
+  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss, narrower = std::move(narrower)] {
     absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
       FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, EvaluationTrainer(architecture));
       return trainer->Evaluate(*model, *options_->evaluation_data, loss);
     }();
-    loop_->Post([this, round, result = std::move(result)] {
+    std::map<std::string, double> by_width;
+    for (const std::shared_ptr<const FittedPlan>& fitted : narrower) {
+      absl::StatusOr<LocalTrainer*> trainer = EvaluationTrainer(fitted->plan.architecture);
+      absl::StatusOr<EvaluationResult> scored = trainer.ok() ? (*trainer)->Evaluate(*fitted->values, *options_->evaluation_data, loss) : trainer.status();
+      if (!scored.ok()) Log(options_->log, LogLevel::kWarning, absl::StrCat("evaluation of round ", round, " at width ", WidthKey(fitted->plan.fit.width_fraction), ": ", scored.status().ToString()));
+      if (scored.ok() && scored->has_accuracy) by_width[WidthKey(fitted->plan.fit.width_fraction)] = scored->accuracy;
+    }
+    loop_->Post([this, round, result = std::move(result), by_width = std::move(by_width)] {
       if (!evaluation_.has_value() || evaluation_->round != round) return;
       evaluation_->central_pending = false;
       if (result.ok()) {
         if (result->has_accuracy) evaluation_->result.accuracy = result->accuracy;
         evaluation_->result.loss = RecordableLoss(result->mean_loss);
         evaluation_->result.examples = result->example_count;
+        evaluation_->result.accuracy_by_width = by_width;
       } else {
         Log(options_->log, LogLevel::kError, absl::StrCat("evaluation of round ", round, ": ", result.status().ToString()));
       }

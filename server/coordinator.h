@@ -203,7 +203,9 @@ class Coordinator {
   void Execute(const Abandon& effect);
   void Execute(const SetTimer& effect);
   void Execute(const Finish& effect);
-  void EvaluateCentrally(int64_t round);
+  // Tells the engine what the widths come to in the model of now.
+  void TellShape();
+  void EvaluateCentrally(int64_t round, const std::vector<double>& widths);
   // On the evaluation thread.
   absl::StatusOr<LocalTrainer*> EvaluationTrainer(const ArchitectureSpec& architecture);
   void FinishEvaluationIfComplete();

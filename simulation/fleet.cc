@@ -52,6 +52,8 @@ struct FleetAttempt {
   int64_t download_bytes = 0;
   Residual residual;
   std::optional<FormatChoice> format;
+  std::optional<double> expected_seconds;
+  std::optional<Energy> expected_energy;
 };
 
 struct FoldDone {
@@ -102,6 +104,7 @@ class FleetImpl final : public Fleet {
   const GlobalModel& model() const override { return model_; }
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
+    TellShape();
     for (size_t i = 0; i < members_.size(); ++i) {
       const int64_t partition = static_cast<int64_t>(i);
       const DeviceClass& device = DeviceOf(partition);
@@ -111,6 +114,7 @@ class FleetImpl final : public Fleet {
       }
       MemberJoined joined{partition, absl::StrCat("member-", i)};
       if (!options_.sites.empty()) joined.site = options_.sites[i % options_.sites.size()];
+      joined.device.memory_bytes = device.memory_bytes;
       joined.max_power = Watts(device.active_power.watts() + device.idle_power.watts());
       if (auto battery = batteries_.find(partition); battery != batteries_.end()) {
         battery->second.AdvanceTo(clock_.Now());
@@ -226,9 +230,11 @@ class FleetImpl final : public Fleet {
     attempt.partition = start.partition;
     attempt.started = clock_.Now();
     const DeviceClass& device = DeviceOf(start.partition);
-    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.partition, DeviceReport{device.memory_bytes});
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.width);
     if (!fitted.ok()) return Keep(fitted.status());
     attempt.fitted = *std::move(fitted);
+    attempt.expected_seconds = start.expected_seconds;
+    attempt.expected_energy = start.expected_energy;
     const Dataset& data = members_[static_cast<size_t>(start.partition)].train;
     const TrainingRecipe& recipe = attempt.fitted->plan.recipe;
     const double examples = recipe.local_steps > 0
@@ -248,11 +254,15 @@ class FleetImpl final : public Fleet {
     if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)][attempt.fitted->layout.digest()] = attempt.fitted->model_digest;
     if (drops_out) {
       Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected, EnergyOf(PhasesOf(attempt, /*uploads=*/false))});
-    } else if (options_.arrival_shuffle_seed != 0) {
+      attempts_[start.attempt] = attempt;
+      return;
+    }
+    const UpdateArrived arrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true)), absl::Seconds(attempt.train_seconds)};
+    if (options_.arrival_shuffle_seed != 0) {
       Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
-      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
+      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), arrived);
     } else {
-      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
+      Schedule(clock_.Now() + absl::Seconds(seconds), arrived);
     }
     attempts_[start.attempt] = attempt;
   }
@@ -356,6 +366,8 @@ class FleetImpl final : public Fleet {
     }
     record.fit_parameter_count = attempt.fitted->layout.value_count();
     record.fit_macs = attempt.fitted->macs_per_example;
+    record.fit_expected_seconds = attempt.expected_seconds;
+    record.fit_expected_energy = attempt.expected_energy;
     record.completed_work = attempt.completed;
     record.downlink_payload_bytes = attempt.download_bytes;
     record.codec_uplink = attempt.fitted->plan.uplink_codec;
@@ -448,6 +460,12 @@ class FleetImpl final : public Fleet {
     record.peak_rss_bytes = PeakResidentBytes();
   }
 
+  void TellShape() {
+    absl::StatusOr<std::vector<WidthCost>> costs = model_.WidthCosts();
+    if (!costs.ok()) return Keep(costs.status());
+    Take(ModelShaped{*std::move(costs)});
+  }
+
   void Execute(Aggregate& aggregate) {
     const absl::Duration start = RealClock().Monotonic();
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
@@ -460,6 +478,7 @@ class FleetImpl final : public Fleet {
       if (!accumulator.ok()) return Keep(accumulator.status());
       worker.accumulator = *std::move(accumulator);
     }
+    if (model_.layout().digest() != layout) TellShape();
     aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
     Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
   }
@@ -471,16 +490,16 @@ class FleetImpl final : public Fleet {
     return model_.Step(mean, round);
   }
 
-  // Scores the published model on several datasets at once; one result each, in order.
-  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces) {
+  // Scores a model on several datasets at once; one result each, in order.
+  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces, const ArchitectureSpec& architecture, const std::vector<float>& values) {
     std::vector<absl::StatusOr<EvaluationResult>> results(pieces.size(), absl::UnknownError("not scored"));
     absl::Mutex mutex;
     int64_t left = static_cast<int64_t>(pieces.size());
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
         absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
-          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], model_.plan().architecture));
-          return trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], architecture));
+          return trainer->Evaluate(values, *pieces[i], model_.plan().recipe.loss);
         }();
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
@@ -529,12 +548,23 @@ class FleetImpl final : public Fleet {
       }
       std::vector<const Dataset*> pieces;
       for (const Dataset& piece : test_pieces_) pieces.push_back(&piece);
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces, model_.plan().architecture, *model_.published());
       if (!scored.ok()) return Keep(Annotate(scored.status(), "central evaluation"));
       EvaluationResult sum = Sum(*scored);
       if (sum.has_accuracy) finished.accuracy = sum.accuracy;
       finished.loss = RecordableLoss(sum.mean_loss);
       finished.examples = sum.example_count;
+      for (double width : evaluate.widths) {
+        absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(evaluate.round + 1, width);
+        if (!fitted.ok()) return Keep(fitted.status());
+        scored = Score(pieces, (*fitted)->plan.architecture, *(*fitted)->values);
+        if (!scored.ok()) {
+          Log(options_.log, LogLevel::kWarning, absl::StrCat("central evaluation at width ", WidthKey(width), ": ", scored.status().message()));
+          continue;
+        }
+        const EvaluationResult narrow = Sum(*scored);
+        if (narrow.has_accuracy) finished.accuracy_by_width[WidthKey(width)] = narrow.accuracy;
+      }
     }
     std::vector<const Dataset*> held_out;
     for (int64_t partition : evaluate.partitions) {
@@ -542,7 +572,7 @@ class FleetImpl final : public Fleet {
       if (member.held_out.has_value()) held_out.push_back(&*member.held_out);
     }
     if (!held_out.empty()) {
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out, model_.plan().architecture, *model_.published());
       if (scored.ok()) {
         EvaluationResult sum = Sum(*scored);
         if (sum.has_accuracy) finished.federated_accuracy = sum.accuracy;
@@ -667,6 +697,7 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   }
   // Everybody is there from the start; a first round of those who happened to be greeted first would be another federation.
   options.engine.wait_for_clients = static_cast<int64_t>(options.partitions.size());
+  options.engine.fit = options.model.fit;
   FEDWATT_ASSIGN_OR_RETURN(Engine engine, Engine::Create(options.engine));
   FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options.model, std::move(options.initial_model)));
   for (Worker& worker : workers) {

@@ -91,6 +91,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");
   options.allow_bfloat16 = settings.client.allow_bfloat16;
+  options.max_parameters = settings.client.max_parameters;
   options.machine = DescribeMachine().cpu_model;
   for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
   absl::StrAppend(&options.machine, "/", std::string(kVersion));

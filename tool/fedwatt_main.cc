@@ -75,6 +75,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddChannels(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
+  AddNumberFormats(app, chosen);
   AddLedger(app, chosen);
   AddMeters(app, chosen);
   AddReports(app, chosen);

@@ -47,6 +47,7 @@ void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
 void AddExplain(CLI::App& app, Action& chosen);
 void AddFits(CLI::App& app, Action& chosen);
+void AddNumberFormats(CLI::App& app, Action& chosen);
 void AddLedger(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);

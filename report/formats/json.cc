@@ -66,15 +66,16 @@ OrderedJson EnergyJson(const EnergyReport& report) {
           {"by_client", clients}};
 }
 
-OrderedJson WidthJson(const std::vector<AttemptRecord>& attempts) {
+OrderedJson WidthJson(const RunRecord& run) {
   OrderedJson json = OrderedJson::array();
-  for (const WidthTotals& width : SumByWidth(attempts)) {
+  for (const WidthTotals& width : SumByWidth(run.attempts, run.rounds)) {
     json.push_back({{"width_fraction", width.width_fraction},
                     {"number_format", width.number_format},
                     {"kept_parameters", width.parameter_count},
                     {"accepted", width.accepted},
                     {"train_examples", width.train_examples},
                     {"train_loss", OrNull(width.train_loss)},
+                    {"accuracy", OrNull(width.accuracy)},
                     {"train_cpu_seconds", width.train_cpu_seconds},
                     {"energy_uj", OrNull(width.energy)},
                     {"energy_tier", std::string(EnergyTierName(width.energy ? width.energy_tier : EnergyTier::kMissing))},
@@ -97,7 +98,7 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord& run, const Energ
   const OrderedJson json = {{"schema", "fedwatt.report.v1"},
                             {"energy", EnergyJson(report)},
                             {"totals", OrderedJson::parse(TotalsToJson(report.totals))},
-                            {"by_width", WidthJson(run.attempts)},
+                            {"by_width", WidthJson(run)},
                             {"summary", summary},
                             {"rounds", rounds}};
   return std::vector<ReportFile>{{"report.json", DumpJson(json)}};

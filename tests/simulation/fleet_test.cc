@@ -321,6 +321,55 @@ TEST(FleetTest, MembersTrainWhatSuitsThemAndPayForThatOnly) {
   EXPECT_GT(*result.rounds.back().eval_accuracy, 0.9);
 }
 
+// 3 multiply-adds a parameter and example: full width (21 parameters) takes a slow device 0.63 s an example, half (12) 0.36 s; it has 21 to 31 of them. A deadline of 15 s leaves 12.
+TEST(FleetTest, ByBudgetEachMemberGetsTheWidestThatItHasTimeFor) {
+  const auto run = [](int64_t workers, AttemptLog* log) {
+    FleetOptions options = MixedFleet(workers);
+    options.devices = {Device(1e4), Device(1e2)};
+    options.engine.deadline = absl::Seconds(15);
+    options.model.fit = {.policy = "by_budget", .widths = {1, 0.5}};
+    options.record = log;
+    return Digests(RunFleet(std::move(options)));
+  };
+  AttemptLog log;
+  const std::vector<std::string> digests = run(1, &log);
+  ASSERT_THAT(log.attempts, SizeIs(4 * kMembers));
+  for (const AttemptRecord& attempt : log.attempts) {
+    EXPECT_EQ(attempt.outcome, "accepted");
+    EXPECT_EQ(attempt.fit.width_fraction, attempt.round == 1 || attempt.partition % 2 == 1 ? 0.5 : 1) << attempt.round << " " << attempt.partition;
+    EXPECT_EQ(attempt.fit_expected_seconds.has_value(), attempt.round > 1);
+    if (attempt.round < 3) continue;  // until then one width was seen, or none
+    absl::Duration took;
+    Energy energy;
+    for (const PhaseSpan& span : attempt.phases) {
+      took += span.wall;
+      energy += *span.energy.energy;
+    }
+    EXPECT_NEAR(*attempt.fit_expected_seconds, absl::ToDoubleSeconds(took), 0.001);
+    EXPECT_NEAR(attempt.fit_expected_energy->joules(), energy.joules(), 0.001);
+  }
+  AttemptLog again;
+  EXPECT_EQ(run(3, &again), digests) << "measurements of a fleet are of virtual time";
+}
+
+TEST(FleetTest, ScoresTheModelAtEachWidthWhenAsked) {
+  for (const WidthEvaluation when : {WidthEvaluation::kNever, WidthEvaluation::kLast, WidthEvaluation::kAlways}) {
+    FleetOptions options = MixedFleet();
+    options.engine.evaluate_widths = when;
+    const Result result = RunFleet(std::move(options));
+    ASSERT_THAT(result.rounds, SizeIs(4));
+    for (const RoundRecord& round : result.rounds) {
+      const bool scored = when == WidthEvaluation::kAlways || (when == WidthEvaluation::kLast && round.round == 4);
+      ASSERT_THAT(round.eval_accuracy_by_width, SizeIs(scored ? 1 : 0));
+      if (!scored) continue;
+      // Three of six inputs tell less than six, and more than chance.
+      const double accuracy = round.eval_accuracy_by_width.at("0.5");
+      EXPECT_GT(accuracy, 0.4) << round.round;
+      EXPECT_NE(accuracy, *round.eval_accuracy) << round.round;
+    }
+  }
+}
+
 TEST(FleetTest, MixedWidthsCommitTheSameBitsWithAnyWorkersInAnyOrder) {
   for (const char* channels : {"ordered", "rolling"}) {
     std::vector<std::vector<std::string>> runs;
