@@ -64,9 +64,9 @@ int Run(const std::string& architecture, int repeats, int32_t batch, int64_t exa
     width.fraction = fraction;
     ArchitectureSpec narrow = spec;
     if (fraction < 1) {
-      absl::StatusOr<Fitter> fitter = Fitter::Create({.policy = "fixed", .widths = {fraction}}, groups, 1);
+      absl::StatusOr<Fitter> fitter = Fitter::Create({.policy = "fixed", .widths = {fraction}}, groups);
       if (!fitter.ok()) return std::fprintf(stderr, "%s\n", fitter.status().ToString().c_str()), 1;
-      narrow.kept = fitter->For(1, 0, {}).kept;
+      narrow.kept = fitter->Cut(fraction, 1).kept;
     }
     absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = make(narrow);
     if (!trainer.ok()) return std::fprintf(stderr, "%s\n", trainer.status().ToString().c_str()), 1;

@@ -34,8 +34,8 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
   std::vector<Width> widths;
   for (const double fraction : {1.0, 0.5, 0.25}) {
     if (fraction < 1 && channels->groups.empty()) break;
-    FEDWATT_ASSIGN_OR_RETURN(const Fitter fitter, Fitter::Create({.policy = "fixed", .widths = {fraction}}, channels->groups, /*seed=*/1));
-    FEDWATT_ASSIGN_OR_RETURN(const Submodel part, Submodel::Create(trainer->layout(), channels->groups, fitter.For(1, 0, {}).kept));
+    FEDWATT_ASSIGN_OR_RETURN(const Fitter fitter, Fitter::Create({.policy = "fixed", .widths = {fraction}}, channels->groups));
+    FEDWATT_ASSIGN_OR_RETURN(const Submodel part, Submodel::Create(trainer->layout(), channels->groups, fitter.Cut(fraction, 1).kept));
     widths.push_back({fraction, static_cast<double>(part.layout().value_count()), MacsPerExample(part.layout(), channels->uses)});
   }
 
