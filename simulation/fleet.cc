@@ -105,6 +105,7 @@ class FleetImpl final : public Fleet {
   const GlobalModel& model() const override { return model_; }
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
+    tracker_.Enter(Phase::kInit);  // the first round opens with the last member
     TellShape();
     for (size_t i = 0; i < members_.size(); ++i) {
       const int64_t partition = static_cast<int64_t>(i);
@@ -125,7 +126,6 @@ class FleetImpl final : public Fleet {
       Take(joined);
     }
     stop_ = stop;
-    tracker_.Enter(Phase::kInit);
     while (!finished_ && status_.ok()) {
       if (TellStop()) continue;
       if (std::optional<FoldDone> done = TakeFinishedFold(/*wait=*/false)) {

@@ -122,6 +122,11 @@ TEST(FleetTest, PhasesTileTheDevicesAndTheHostsTime) {
     EXPECT_GE(seconds, 0.99 * passed) << "partition " << partition;
     EXPECT_LE(seconds, 1.0001 * virtual_seconds) << "partition " << partition;
   }
+  EXPECT_EQ(record.rounds[0].server_phases[0].phase, Phase::kInit);
+  for (const PhaseSpan& span : record.rounds[0].server_phases) {
+    if (span.phase != Phase::kTrain) continue;
+    EXPECT_GE(absl::ToDoubleSeconds(span.wall), 0.9 * record.rounds[0].collect_seconds) << "the devices' work is booked as nothing else";
+  }
   double host = 0, wall = 0;
   for (const RoundRecord& round : record.rounds) {
     for (const PhaseSpan& span : round.server_phases) host += absl::ToDoubleSeconds(span.wall);
