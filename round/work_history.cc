@@ -1,12 +1,14 @@
 #include "fedwatt/round/work_history.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/types/span.h"
 
 namespace fedwatt {
 namespace {
@@ -28,7 +30,7 @@ struct Point {
 };
 
 // See WorkHistory::Forecast(). nullopt: no points.
-std::optional<double> At(double x, const std::vector<Point>& points) {
+std::optional<double> At(double x, absl::Span<const Point> points) {
   if (points.empty()) return std::nullopt;
   double same = 0, sum_x = 0, sum_y = 0;
   int same_count = 0;
@@ -67,15 +69,18 @@ void WorkHistory::Note(const WorkSample& sample) {
 }
 
 std::optional<WorkForecast> WorkHistory::Forecast(double macs, double parameters) const {
-  std::vector<Point> train, transfer, joules;
+  // On the stack: a round that opens asks this of every member, for several widths.
+  std::array<Point, kMost> train, transfer, joules;
+  size_t count = 0, metered = 0;
   for (const WorkSample& sample : samples_) {
     if (!sample.finished) continue;
-    train.push_back({sample.macs, sample.train_seconds});
-    transfer.push_back({sample.parameters, sample.transfer_seconds});
-    if (sample.joules) joules.push_back({sample.macs, *sample.joules});
+    train[count] = {sample.macs, sample.train_seconds};
+    transfer[count++] = {sample.parameters, sample.transfer_seconds};
+    if (sample.joules) joules[metered++] = {sample.macs, *sample.joules};
   }
-  if (train.empty()) return std::nullopt;
-  return WorkForecast{*At(macs, train), *At(parameters, transfer), At(macs, joules)};
+  if (count == 0) return std::nullopt;
+  const auto first = [](const std::array<Point, kMost>& points, size_t n) { return absl::MakeConstSpan(points.data(), n); };
+  return WorkForecast{*At(macs, first(train, count)), *At(parameters, first(transfer, count)), At(macs, first(joules, metered))};
 }
 
 bool WorkHistory::TooMuch(double macs) const {

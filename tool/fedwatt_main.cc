@@ -71,6 +71,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
 #ifdef FEDWATT_HAS_TORCH
   AddArchive(app, chosen);
 #endif
+  AddCalibrate(app, chosen);
   AddCarbon(app, chosen);
   AddChannels(app, chosen);
   AddCodecs(app, chosen);

@@ -40,6 +40,7 @@ void AddArchitectures(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_TORCH
 void AddArchive(CLI::App& app, Action& chosen);
 #endif
+void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
 void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);

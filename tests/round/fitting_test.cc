@@ -48,6 +48,35 @@ TEST_P(FitPolicyContractTest, ChoosesAmongTheWidthsByTheRequestAlone) {
   }
 }
 
+// Whatever a client says of its attempts, and whatever is left for it.
+TEST_P(FitPolicyContractTest, StaysAmongTheWidthsUnderHostileMeasurements) {
+  const FitOptions options = WorkableOptions(GetParam());
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find(GetParam()));
+  std::set<double> known(options.widths.begin(), options.widths.end());
+  if (known.empty()) known = {1};
+  Random random(5);
+  const double numbers[] = {0, 1e-300, 1, 1e12, 1e300, -1, kNan, std::numeric_limits<double>::infinity()};
+  const auto number = [&] { return numbers[random.Below(std::size(numbers))]; };
+  int chosen = 0;
+  for (int i = 0; i < 2000; ++i) {
+    WorkHistory history;
+    const std::vector<WidthCost> costs(options.widths.size(), {number(), number()});
+    for (uint64_t n = random.Below(12); n > 0; --n) {
+      WorkSample sample{.at = absl::FromUnixSeconds(1000), .macs = number(), .parameters = number(), .train_seconds = number(), .transfer_seconds = number(), .finished = random.Below(3) > 0};
+      if (random.Below(2) == 0) sample.joules = number();
+      history.Note(sample);
+    }
+    FitRequest request{.seed = 7, .round = 3, .partition = i, .device = {}, .history = &history, .costs = costs, .now = absl::FromUnixSeconds(1010), .time = absl::Seconds(60)};
+    if (random.Below(2) == 0) request.energy = random.Below(2) == 0 ? Joules(1) : Joules(-1);
+    const std::optional<double> width = policy.width(options, request);
+    EXPECT_TRUE(!width || known.contains(*width)) << i;
+    EXPECT_EQ(policy.width(options, request), width);
+    EXPECT_TRUE(width.has_value() || policy.measures) << "only a policy that measures may leave a client out";
+    chosen += width.has_value();
+  }
+  EXPECT_GT(chosen, 100);
+}
+
 TEST_P(FitPolicyContractTest, RefusesWidthsThatAreNone) {
   for (double bad : {0.0, -0.5, 1.0001, kNan, std::numeric_limits<double>::infinity()}) {
     FitOptions options = WorkableOptions(GetParam());
