@@ -8,6 +8,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/energy/calibration.h"
 #include "fedwatt/round/compression_settings.h"
 
 namespace fedwatt {
@@ -80,6 +81,14 @@ absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Setting
     return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", carbon.server_site, "' is not one of carbon.sites"));
   }
   return std::make_shared<const CarbonModel>(std::move(model));
+}
+
+MeterOptions MakeMeterOptions(const Settings& settings) {
+  MeterOptions options;
+  options.watts_per_core = settings.energy.watts_per_core;
+  options.share = settings.energy.scope == "process";
+  options.calibration = settings.energy.calibration.empty() ? DefaultCalibrationPath() : settings.energy.calibration;
+  return options;
 }
 
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id) {

@@ -566,6 +566,13 @@ std::vector<Key> MakeSchema() {
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),
                 "estimating meters: watts of one busy core; 0 = the built-in table's value"));
+  add(NameKey("energy.scope", FIELD(std::string, energy.scope),
+              "of meters that cover the machine: process (this process's part by CPU time) or machine (all joules, other processes and idle power included)",
+              [](const std::string& text) {
+                return text == "process" || text == "machine" ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat("expected process or machine, got '", text, "'"));
+              }));
+  add(StringKey("energy.calibration", FIELD(std::string, energy.calibration),
+                "file that fedwatt calibrate wrote on this machine; empty = calibration-HOST.json in fedwatt's folder of the user's configuration"));
   Key device_class = TextKey(
       "energy.device_class",
       absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),

@@ -425,6 +425,8 @@ void VisitPhase(Fields& f, Span& s) {
   f("energy_uj", s.energy.energy);
   f("tier", s.energy.tier);
   f("source", s.energy.source);
+  f("gross_uj", s.energy.gross);
+  f("idle_uj", s.energy.idle);
 }
 
 template <typename Fields, typename Record>
@@ -547,6 +549,29 @@ absl::StatusOr<Json> Parse(std::string_view text, const char* schema, const std:
   return json;
 }
 
+void PutSpans(const char* name, const std::vector<PhaseSpan>& spans, Json& json) {
+  Json array = Json::array();
+  for (const PhaseSpan& span : spans) {
+    Writing phase;
+    VisitPhase(phase, span);
+    array.push_back(std::move(phase.json()));
+  }
+  json[name] = std::move(array);
+}
+
+absl::Status TakeSpans(const char* name, bool required, const Json& json, const std::string& where, std::vector<PhaseSpan>& spans) {
+  const auto it = json.find(name);
+  if (it == json.end() && !required) return absl::OkStatus();
+  if (it == json.end() || !it->is_array()) return Damaged(where, absl::StrCat("field '", name, "': expected an array"));
+  for (const Json& item : *it) {
+    if (!item.is_object()) return Damaged(where, absl::StrCat("field '", name, "': expected objects"));
+    Reading phase(item);
+    VisitPhase(phase, spans.emplace_back());
+    if (!phase.problem().empty()) return Damaged(where, absl::StrCat("in '", name, "': ", phase.problem()));
+  }
+  return absl::OkStatus();
+}
+
 std::string Dump(const Json& json, int indent = -1) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
@@ -555,6 +580,7 @@ std::string RoundToJson(const RoundRecord& record) {
   Writing fields;
   fields("schema", std::string(kRoundSchema));
   VisitRound(fields, record);
+  PutSpans("server_phases", record.server_phases, fields.json());
   return Dump(fields.json());
 }
 
@@ -567,6 +593,7 @@ absl::StatusOr<RoundRecord> RoundFromJson(std::string_view text, const std::stri
   if (json["outcome"] != "committed" && json["outcome"] != "abandoned") {
     return Damaged(where, absl::StrCat("field 'outcome': expected committed or abandoned, got ", Dump(json["outcome"])));
   }
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("server_phases", /*required=*/false, json, where, record.server_phases));
   return record;
 }
 
@@ -577,13 +604,8 @@ std::string AttemptToJson(const AttemptRecord& record) {
   Writing fit;
   VisitFit(fit, record);
   fields.json()["fit"] = std::move(fit.json());
-  Json phases = Json::array();
-  for (const PhaseSpan& span : record.phases) {
-    Writing phase;
-    VisitPhase(phase, span);
-    phases.push_back(std::move(phase.json()));
-  }
-  fields.json()["phases"] = std::move(phases);
+  PutSpans("phases", record.phases, fields.json());
+  PutSpans("between", record.between, fields.json());
   return Dump(fields.json());
 }
 
@@ -597,13 +619,8 @@ absl::StatusOr<AttemptRecord> AttemptFromJson(std::string_view text, const std::
   Reading fit(json["fit"]);
   VisitFit(fit, record);
   if (!fit.problem().empty()) return Damaged(where, absl::StrCat("in 'fit': ", fit.problem()));
-  if (!json.contains("phases") || !json["phases"].is_array()) return Damaged(where, "field 'phases': expected an array");
-  for (const Json& item : json["phases"]) {
-    if (!item.is_object()) return Damaged(where, "field 'phases': expected objects");
-    Reading phase(item);
-    VisitPhase(phase, record.phases.emplace_back());
-    if (!phase.problem().empty()) return Damaged(where, absl::StrCat("in 'phases': ", phase.problem()));
-  }
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("phases", /*required=*/true, json, where, record.phases));
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("between", /*required=*/false, json, where, record.between));
   return record;
 }
 
@@ -611,6 +628,7 @@ absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
   Bounding rounds, attempts;
   for (size_t i = 0; i < run.rounds.size(); ++i) {
     VisitRound(rounds, run.rounds[i]);
+    for (const PhaseSpan& span : run.rounds[i].server_phases) VisitPhase(rounds, span);
     if (!rounds.problem().empty()) return Damaged(absl::StrCat(where, "/rounds.jsonl:", i + 1), rounds.problem());
   }
   for (size_t i = 0; i < run.attempts.size(); ++i) {
@@ -619,7 +637,9 @@ absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
     if (attempt.outcome != "accepted") attempt.train_examples.reset();
     VisitAttempt(attempts, std::as_const(attempt));
     VisitFit(attempts, std::as_const(attempt));
-    for (const PhaseSpan& span : attempt.phases) VisitPhase(attempts, span);
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) VisitPhase(attempts, span);
+    }
     if (!attempts.problem().empty()) return Damaged(absl::StrCat(where, "/clients.jsonl:", i + 1), attempts.problem());
   }
   if (run.summary) {

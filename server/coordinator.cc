@@ -65,6 +65,8 @@ ReportClaim ClaimOf(const AttemptRecord& record) {
     claim.wall += span.wall;
     if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
   }
+  claim.between_energy = SumOfSpans(record.between).energy;
+  for (const PhaseSpan& span : record.between) claim.between_wall += span.wall;
   claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
   return claim;
 }
@@ -197,6 +199,8 @@ void Coordinator::Start() {
       options_->meter.reset();
     }
   }
+  tracker_.emplace(clock_, options_->meter.get(), PhaseTracker::Cpu::kProcess);
+  tracker_->Enter(Phase::kIdleWait);
   cpu_at_round_start_ = ProcessCpuTime();
   server_energy_from_ = clock_->Now();
   if (store_->incarnation() > 0) {
@@ -449,6 +453,7 @@ void Coordinator::TellShape() {
 }
 
 void Coordinator::Execute(const Aggregate& effect) {
+  tracker_->Enter(Phase::kAggregate);
   const Digest layout = model_->layout().digest();
   absl::Status status;
   {
@@ -471,6 +476,7 @@ void Coordinator::Execute(const Aggregate& effect) {
 }
 
 void Coordinator::Execute(const Evaluate& effect) {
+  tracker_->Enter(Phase::kEvaluate);
   evaluation_.emplace();
   evaluation_->round = effect.round;
   if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round, effect.widths);
@@ -573,7 +579,8 @@ void Coordinator::FillRecord(RoundRecord& record) {
       wire_at_round_start_ = *total;
     }
   }
-  if (options_->meter != nullptr) record.server_energy = options_->meter->Read();
+  record.server_phases = tracker_->Cut(Phase::kCheckpoint);
+  record.server_energy = SumOfSpans(record.server_phases);
   const absl::Time from = std::exchange(server_energy_from_, clock_->Now());
   if (options_->engine.carbon != nullptr) {
     record.client_carbon.kind = options_->engine.carbon->kind();
@@ -617,6 +624,7 @@ void Coordinator::Execute(const Publish& effect) {
   absl::Status status = WriteRound(record, &state);
   // After the commit: it removes what is neither last nor best any more, which only a committed round may do.
   if (status.ok()) status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
+  tracker_->Enter(Phase::kIdleWait);
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
   Feed(PublishFinished{status});
 }
@@ -627,6 +635,7 @@ void Coordinator::Execute(const Abandon& effect) {
   RoundRecord record = effect.record;
   FillRecord(record);
   if (absl::Status status = WriteRound(record, nullptr); !status.ok()) FailRun(status);
+  tracker_->Enter(Phase::kIdleWait);
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
 }
 

@@ -510,11 +510,16 @@ void Coordinator::CloseUpload(const UploadStream& stream, const absl::Status& st
 absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const {
   AttemptRecord& record = attempt.record;
   FEDWATT_ASSIGN_OR_RETURN(record.phases, FromProto(request.phases()));
-  for (const PhaseSpan& span : record.phases) {
-    const int64_t most = std::max(span.energy.energy.value_or(Energy()).microjoules(), span.energy.high.value_or(Energy()).microjoules());
-    if (span.wall > kMaxPhase || span.cpu > kMaxPhase || most > kMaxPhaseMicrojoules) {
+  FEDWATT_ASSIGN_OR_RETURN(record.between, FromProto(request.between()));
+  for (const std::vector<PhaseSpan>* spans : {&record.phases, &record.between}) {
+    for (const PhaseSpan& span : *spans) {
+      const EnergyReading& energy = span.energy;
+      const Energy most = std::max({energy.energy.value_or(Energy()), energy.high.value_or(Energy()), energy.gross.value_or(Energy())});
+      if (span.wall <= kMaxPhase && span.cpu <= kMaxPhase && most <= Microjoules(kMaxPhaseMicrojoules)) continue;
+      const Phase phase = span.phase;
       record.phases.clear();
-      return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(span.phase)), " is beyond all measure"));
+      record.between.clear();
+      return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(phase)), " is beyond all measure"));
     }
   }
   const v1::TransferBytes& transfer = request.transfer();

@@ -99,11 +99,13 @@ class FleetImpl final : public Fleet {
         members_(std::move(members)),
         clock_(options_.start_time),
         held_by_member_(members_.size()),
+        tracker_(&RealClock(), options_.server_meter, PhaseTracker::Cpu::kProcess),
         pool_(static_cast<int64_t>(workers_.size())) {}
 
   const GlobalModel& model() const override { return model_; }
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
+    tracker_.Enter(Phase::kInit);  // the first round opens with the last member
     TellShape();
     for (size_t i = 0; i < members_.size(); ++i) {
       const int64_t partition = static_cast<int64_t>(i);
@@ -222,7 +224,7 @@ class FleetImpl final : public Fleet {
       real_collect_ = RealClock().Monotonic();
       real_started_at_ = RealClock().Now();
       cpu_start_ = ProcessCpuTime();
-      if (options_.server_meter != nullptr) (void)options_.server_meter->Read();  // opens the round's window
+      tracker_.Enter(Phase::kTrain);
       arrivals_.clear();
     }
     FleetAttempt attempt;
@@ -378,6 +380,14 @@ class FleetImpl final : public Fleet {
       record.train_loss = attempt.loss;
       record.uplink_payload_bytes = attempt.update_bytes;
     }
+    absl::Duration busy;
+    for (const PhaseSpan& span : record.phases) busy += span.wall;
+    // Between attempts a device waits; what it draws then is not the federation's doing, and no joules are claimed.
+    const auto [free, first] = free_since_.try_emplace(end.partition, options_.start_time);
+    PhaseSpan wait{Phase::kIdleWait, std::max(absl::ZeroDuration(), attempt.started - free->second), absl::ZeroDuration(), {}};
+    wait.energy.window = wait.wall;
+    if (wait.wall > absl::ZeroDuration()) record.between.push_back(std::move(wait));
+    free->second = attempt.started + busy;
     if (!options_.sites.empty()) {
       const size_t site = options_.sites[static_cast<size_t>(end.partition) % options_.sites.size()];
       record.site = options_.engine.carbon->sites()[site].name;
@@ -385,8 +395,6 @@ class FleetImpl final : public Fleet {
       if (!embodied) {
         if (absl::StatusOr<Embodied> known = FindEmbodied(device.name); known.ok()) embodied = *known;
       }
-      absl::Duration busy;
-      for (const PhaseSpan& span : record.phases) busy += span.wall;
       record.carbon = options_.engine.carbon->Account(site, EnergyOf(record.phases), attempt.started, attempt.started + busy, embodied);
     }
     if (auto battery = batteries_.find(end.partition); battery != batteries_.end()) battery->second.Drain(EnergyOf(record.phases));
@@ -456,7 +464,8 @@ class FleetImpl final : public Fleet {
     record.evaluate_seconds = evaluate_seconds_;
     evaluate_seconds_ = 0;
     record.server_cpu_seconds = absl::ToDoubleSeconds(ProcessCpuTime() - cpu_start_) - record.client_cpu_seconds;
-    if (options_.server_meter != nullptr) record.server_energy = options_.server_meter->Read();
+    record.server_phases = tracker_.Cut(Phase::kCheckpoint);
+    record.server_energy = SumOfSpans(record.server_phases);
     record.peak_rss_bytes = PeakResidentBytes();
   }
 
@@ -467,6 +476,7 @@ class FleetImpl final : public Fleet {
   }
 
   void Execute(Aggregate& aggregate) {
+    tracker_.Enter(Phase::kAggregate);
     const absl::Duration start = RealClock().Monotonic();
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
     const Digest layout = model_.layout().digest();
@@ -534,6 +544,7 @@ class FleetImpl final : public Fleet {
   }
 
   void Execute(Evaluate& evaluate) {
+    tracker_.Enter(Phase::kEvaluate);
     const absl::Duration start = RealClock().Monotonic();
     EvaluateFinished finished;
     if (options_.test.has_value()) {
@@ -644,6 +655,8 @@ class FleetImpl final : public Fleet {
   std::map<int64_t, AttemptRecord> arrivals_;  // by partition
   int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_values_ = 0, downlink_values_ = 0;
   absl::Duration handled_at_, real_start_, real_collect_;
+  PhaseTracker tracker_;                                  // of this process; `train` is the work of all simulated devices
+  std::map<int64_t, absl::Time> free_since_;              // virtual, by partition: when its last attempt was over
   absl::Time real_started_at_;
   absl::Duration cpu_start_;
   double collect_seconds_ = 0, aggregate_seconds_ = 0, evaluate_seconds_ = 0;

@@ -68,6 +68,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+  AddCalibrate(app, chosen);
   AddCarbon(app, chosen);
   AddChannels(app, chosen);
   AddCodecs(app, chosen);

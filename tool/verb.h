@@ -37,6 +37,7 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
+void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
 void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);

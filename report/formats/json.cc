@@ -24,16 +24,21 @@ OrderedJson Tiers(const std::map<EnergyTier, Energy>& tiers) {
   return json;
 }
 
-OrderedJson EnergyJson(const EnergyReport& report) {
-  OrderedJson phases = OrderedJson::array(), clients = OrderedJson::array();
-  for (const PhaseTotals& phase : report.phases) {
+OrderedJson Phases(const std::vector<PhaseTotals>& phases) {
+  OrderedJson array = OrderedJson::array();
+  for (const PhaseTotals& phase : phases) {
     OrderedJson json = {{"phase", std::string(PhaseName(phase.phase))},
                         {"seconds", OrNull(phase.seconds)},
                         {"cpu_seconds", OrNull(phase.cpu_seconds)},
                         {"metered_seconds", OrNull(phase.metered_seconds)}};
     json.update(Sum(phase.spent));
-    phases.push_back(std::move(json));
+    array.push_back(std::move(json));
   }
+  return array;
+}
+
+OrderedJson EnergyJson(const EnergyReport& report) {
+  OrderedJson clients = OrderedJson::array();
   for (const ClientTotals& client : report.clients_by_joules) {
     OrderedJson json = {{"client", client.client},
                         {"attempts", client.attempts},
@@ -51,6 +56,8 @@ OrderedJson EnergyJson(const EnergyReport& report) {
           {"simulated", report.simulated},
           {"clients", Sum(report.clients)},
           {"wasted", Sum(report.wasted)},
+          {"between", Sum(report.between)},
+          {"between_seconds", OrNull(report.between_seconds)},
           {"server", Sum(report.server)},
           {"total", Sum(report.total)},
           {"carbon",
@@ -62,7 +69,12 @@ OrderedJson EnergyJson(const EnergyReport& report) {
             {"intensity_source", OrNull(report.carbon.source)},
             {"location", OrNull(report.location)}}},
           {"train_flops", OrNull(report.train_flops)},
-          {"by_phase", phases},
+          {"idle_uj", OrNull(report.idle)},
+          {"dynamic_uj", OrNull(report.dynamic)},
+          {"gross_uj", OrNull(report.gross)},
+          {"by_phase", Phases(report.phases)},
+          {"between_by_phase", Phases(report.between_phases)},
+          {"server_by_phase", Phases(report.server_phases)},
           {"by_client", clients}};
 }
 

@@ -148,6 +148,8 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "training.quantization",
                           "energy.meter",
                           "energy.watts_per_core",
+                          "energy.scope",
+                          "energy.calibration",
                           "energy.device_class",
                           "security.directory",
                           "security.insecure",

@@ -89,6 +89,52 @@ TEST(FleetTest, Learns) {
   EXPECT_GE(result.rounds[0].wall_seconds, result.rounds[0].select_seconds + result.rounds[0].collect_seconds);
 }
 
+TEST(FleetTest, PhasesTileTheDevicesAndTheHostsTime) {
+  const std::string folder = ::testing::TempDir() + "/fleet_phases";
+  std::filesystem::remove_all(folder);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder));
+  FleetOptions options = SmallFleet();
+  options.record = writer.get();
+  options.start_time = absl::FromUnixSeconds(1000);
+  const Result result = RunFleet(std::move(options));
+  ASSERT_OK_AND_ASSIGN(const RunRecord record, ReadRunRecord(folder));
+  double virtual_seconds = 0;
+  for (const RoundRecord& round : record.rounds) virtual_seconds += *round.virtual_seconds;
+  // Every attempt ends when its round has collected it, so a device's time up to there is all of the virtual time that has passed.
+  std::map<int64_t, double> told;
+  std::map<int64_t, int64_t> last_round;
+  double longest = 0;
+  for (const AttemptRecord& attempt : record.attempts) {
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) told[attempt.partition] += absl::ToDoubleSeconds(span.wall);
+    }
+    for (const PhaseSpan& span : attempt.phases) EXPECT_EQ(span.energy.tier, EnergyTier::kGeneric);
+    for (const PhaseSpan& span : attempt.between) EXPECT_TRUE(span.energy.missing()) << "what a waiting device draws is not the federation's";
+    last_round[attempt.partition] = attempt.round;
+    longest = std::max(longest, told[attempt.partition]);
+  }
+  EXPECT_NEAR(longest, virtual_seconds, 0.01 * virtual_seconds);
+  for (const auto& [partition, seconds] : told) {
+    double passed = 0;
+    for (const RoundRecord& round : record.rounds) {
+      if (round.round < last_round[partition]) passed += *round.virtual_seconds;
+    }
+    EXPECT_GE(seconds, 0.99 * passed) << "partition " << partition;
+    EXPECT_LE(seconds, 1.0001 * virtual_seconds) << "partition " << partition;
+  }
+  EXPECT_EQ(record.rounds[0].server_phases[0].phase, Phase::kInit);
+  for (const PhaseSpan& span : record.rounds[0].server_phases) {
+    if (span.phase != Phase::kTrain) continue;
+    EXPECT_GE(absl::ToDoubleSeconds(span.wall), 0.9 * record.rounds[0].collect_seconds) << "the devices' work is booked as nothing else";
+  }
+  double host = 0, wall = 0;
+  for (const RoundRecord& round : record.rounds) {
+    for (const PhaseSpan& span : round.server_phases) host += absl::ToDoubleSeconds(span.wall);
+    wall += round.wall_seconds;
+  }
+  EXPECT_GE(host, 0.99 * wall);
+}
+
 TEST(FleetTest, CommitsTheSameBitsWithAnyNumberOfWorkers) {
   const Result one = RunFleet(SmallFleet(1));
   EXPECT_EQ(Digests(one), Digests(RunFleet(SmallFleet(2))));

@@ -84,6 +84,8 @@ struct DeviceShare {
 struct EnergySettings {
   std::string meter = "auto";
   double watts_per_core = 0;  // 0 = the built-in table's value
+  std::string scope = "process";  // of meters that cover the machine: this process's part, or with "machine" all of it
+  std::string calibration;        // file; "" = DefaultCalibrationPath()
   std::vector<DeviceShare> device_mix = {{"server_core", 1}};
 };
 

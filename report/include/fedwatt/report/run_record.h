@@ -76,6 +76,7 @@ struct RoundRecord {
   std::string ledger_root;  // SHA-256 over the heads of the clients' ledgers that this round's reports anchored; "" without any
   CarbonTotals client_carbon;
   EnergyReading server_energy;
+  std::vector<PhaseSpan> server_phases;  // since the round before was recorded; CPU time of the whole process
   std::optional<CarbonMass> server_operational, server_embodied;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
@@ -102,6 +103,8 @@ struct AttemptRecord {
   std::optional<double> train_loss;
   bool completed_work = true;  // false: partial work within the deadline
   std::vector<PhaseSpan> phases;
+  // The client's time since the attempt that it reported before, or its start, outside this one; empty where it did not tell.
+  std::vector<PhaseSpan> between;
   std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
   std::string codec_uplink, codec_downlink;
   std::optional<std::string> site;  // where the device stands
