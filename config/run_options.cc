@@ -8,6 +8,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/energy/calibration.h"
 #include "fedwatt/round/compression_settings.h"
 
 namespace fedwatt {
@@ -86,6 +87,8 @@ MeterOptions MakeMeterOptions(const Settings& settings) {
   MeterOptions options;
   options.watts_per_core = settings.energy.watts_per_core;
   options.source = settings.energy.source;
+  options.share = settings.energy.scope == "process";
+  options.calibration = settings.energy.calibration.empty() ? DefaultCalibrationPath() : settings.energy.calibration;
   return options;
 }
 
@@ -102,9 +105,11 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.over_selection = federation.over_selection;
   options.target_accuracy = federation.target_accuracy;
   options.evaluate_every = federation.evaluate_every;
+  options.evaluate_widths = federation.evaluate_widths;
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
   options.selection = settings.selection;
   options.budget = settings.budget;
+  options.fit = settings.fit;
   return options;
 }
 
@@ -113,6 +118,7 @@ GlobalModelOptions MakeGlobalModelOptions(const Settings& settings, Plan plan, c
   options.plan = std::move(plan);
   options.layout = layout;
   options.fit = settings.fit;
+  options.prune = settings.prune;
   options.strategy = settings.aggregation.strategy;
   options.optimizer.server_learning_rate = settings.aggregation.server_learning_rate;
   options.optimizer.momentum = settings.aggregation.momentum;

@@ -25,6 +25,7 @@ class CounterMeter : public Meter {
   }
 
   std::string_view name() const override { return options_.name; }
+  bool CoversMachine() const override { return options_.covers_machine; }
   EnergyTier tier() const override { return options_.tier; }
   absl::Duration SamplePeriod() const override { return sample_period_; }
   std::string Describe() const override {

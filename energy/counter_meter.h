@@ -28,6 +28,7 @@ struct CounterMeterOptions {
   std::string covers;  // ends the description: what is and what is not counted
   std::vector<CounterSource> sources;  // at least one; they do not overlap, mirrors excepted
   std::vector<std::string> left_out;   // "psys: covers the packages again"; for the description
+  bool covers_machine = true;          // Meter::CoversMachine
 };
 std::unique_ptr<Meter> MakeCounterMeter(CounterMeterOptions options, const MeterOptions& common);
 

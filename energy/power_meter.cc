@@ -26,6 +26,7 @@ class PowerMeter : public Meter {
       : options_(std::move(options)), clock_(common.clock), suspended_(common.suspended), period_(period) {}
 
   std::string_view name() const override { return options_.name; }
+  bool CoversMachine() const override { return options_.covers_machine; }
   EnergyTier tier() const override { return options_.tier; }
   absl::Duration SamplePeriod() const override { return period_; }
   std::string Describe() const override {

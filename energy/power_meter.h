@@ -28,6 +28,7 @@ struct PowerMeterOptions {
   std::string covers;                 // ends the description: what is and what is not counted
   std::vector<PowerSource> sources;   // at least one; they do not overlap
   std::vector<std::string> left_out;  // for the description
+  bool covers_machine = true;         // Meter::CoversMachine
 };
 
 // Integrates by trapezoids between samples. The interval takes power to lie between its two samples, each off by its error: it holds where the sensor

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/submodel.h"
 
 namespace fedwatt {
 namespace internal {
@@ -42,38 +44,53 @@ absl::Status CheckFit(const FitOptions& options) {
     }
   }
   if (options.live < 0 || options.live > 64) return absl::InvalidArgumentError(absl::StrCat("fit.live: expected [0, 64], got ", options.live));
+  if (options.first != 0 && !policy.measures) {
+    return absl::InvalidArgumentError(absl::StrCat("fit.first belongs to policies that measure ('by_budget'); fit.policy = '", options.policy, "' needs no first width"));
+  }
   return policy.check(options);
 }
 
-absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed) {
+bool SomeAreNarrow(const FitOptions& options) {
+  return std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; });
+}
+
+absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups) {
   FEDWATT_RETURN_IF_ERROR(CheckFit(options));
   Fitter fitter;
-  FEDWATT_ASSIGN_OR_RETURN(fitter.policy_, FitPolicies().Find(options.policy));
   FEDWATT_ASSIGN_OR_RETURN(fitter.channels_, ChannelPolicies().Find(options.channels));
-  if (groups.empty() && std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; })) {
+  if (groups.empty() && SomeAreNarrow(options)) {
     return absl::InvalidArgumentError(absl::StrCat("fit.policy = '", options.policy, "': this model declares no channels that could be dropped and can only be trained whole; "
                                                    "expected 'full'"));
   }
   fitter.options_ = std::move(options);
   fitter.groups_ = std::move(groups);
-  fitter.seed_ = seed;
   return fitter;
 }
 
-Fit Fitter::Cut(double width, int64_t round) const {
+std::vector<ChannelRange> ChooseChannels(const ChannelPolicy& policy, int64_t size, int64_t count, int64_t round, absl::Span<const ChannelScore> scores) {
+  if (policy.importance == nullptr) return policy.choose(size, count, round);
+  FEDWATT_CHECK(static_cast<int64_t>(scores.size()) == size);
+  std::vector<int64_t> channels(scores.size());
+  std::iota(channels.begin(), channels.end(), 0);
+  std::stable_sort(channels.begin(), channels.end(), [&](int64_t a, int64_t b) {
+    return policy.importance(scores[static_cast<size_t>(a)]) > policy.importance(scores[static_cast<size_t>(b)]);
+  });
+  channels.resize(static_cast<size_t>(count));
+  std::sort(channels.begin(), channels.end());
+  return ToRanges(channels);
+}
+
+Fit Fitter::Cut(double width, int64_t round, const ChannelScores& scores) const {
   Fit fit{width, {}};
   if (width >= 1) return fit;
   for (const ChannelGroup& group : groups_) {
     // A width meets whole numbers of channels more often than binary fractions show.
     const int64_t count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(width * static_cast<double>(group.size) - 1e-9)), 1, group.size);
-    if (count < group.size) fit.kept[group.name] = channels_.choose(group.size, count, round);
+    if (count == group.size) continue;
+    const auto known = scores.find(group.name);
+    fit.kept[group.name] = ChooseChannels(channels_, group.size, count, round, known != scores.end() ? absl::MakeConstSpan(known->second) : absl::Span<const ChannelScore>());
   }
   return fit;
-}
-
-Fit Fitter::For(int64_t round, int64_t partition, const DeviceReport& device) const {
-  if (!policy_.has_value()) return Fit();
-  return Cut(policy_->width(options_, {seed_, round, partition, device}), round);
 }
 
 int64_t Fitter::NarrowCount() const {
@@ -84,7 +101,7 @@ std::vector<Fit> Fitter::Standing() const {
   std::vector<Fit> fits;
   if (channels_.moves) return fits;
   for (double width : options_.widths) {
-    if (width < 1 && static_cast<int64_t>(fits.size()) < options_.live) fits.push_back(Cut(width, 1));
+    if (width < 1 && static_cast<int64_t>(fits.size()) < options_.live) fits.push_back(Cut(width, 1, {}));
   }
   return fits;
 }

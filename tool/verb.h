@@ -37,12 +37,18 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
+#ifdef FEDWATT_HAS_TORCH
+void AddArchive(CLI::App& app, Action& chosen);
+#endif
+void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
+void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
 void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
 void AddExplain(CLI::App& app, Action& chosen);
 void AddFits(CLI::App& app, Action& chosen);
+void AddNumberFormats(CLI::App& app, Action& chosen);
 void AddLedger(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);

@@ -178,6 +178,7 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
     made.covers = kCovers;
     made.sources = std::move(counters);
     made.left_out = std::move(left_out);
+    made.covers_machine = false;
     return MakeCounterMeter(std::move(made), options);
   }
   if (!counters.empty()) {
@@ -190,6 +191,7 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
   made.covers = kCovers;
   made.sources = std::move(powers);
   made.left_out = std::move(left_out);
+  made.covers_machine = false;
   return MakePowerMeter(std::move(made), options);
 }
 

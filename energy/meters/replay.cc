@@ -80,6 +80,7 @@ class ReplayMeter : public Meter {
 
   std::string_view name() const override { return "replay"; }
   EnergyTier tier() const override { return tier_; }
+  bool CoversMachine() const override { return false; }  // what it recorded is not shared out again by another machine's processes
   std::string Describe() const override {
     return absl::StrCat("replay: ", rows_.size(), " readings recorded in ", path_, ", none of them made now; tier ", std::string(EnergyTierName(tier_)), " at worst");
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "script_channels.h"
 #include "trainable_model.h"
 
 namespace fedwatt::internal {
@@ -14,10 +15,12 @@ class ScriptModel : public TrainableModel {
  public:
   // The archive with `values` in place of its own, in evaluation mode.
   virtual std::string Archive(absl::Span<const float> values) const = 0;
+  // What can be dropped of the whole archive, followed when it is first asked for; not proven.
+  virtual ScriptChannels& Channels() = 0;
 };
 
 // Errors: INVALID_ARGUMENT  not an archive; a parameter that is not float32; a buffer that is neither float32 nor int64; tensors that
-//                           share memory
+//                           share memory; channels to keep that can't be found in it
 absl::StatusOr<std::unique_ptr<ScriptModel>> MakeScriptModel(const ArchitectureSpec& spec, std::string archive);
 
 }  // namespace fedwatt::internal

@@ -141,12 +141,16 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "fit.shares",
                           "fit.memory_mb",
                           "fit.channels",
+                          "federation.evaluate_widths",
+                          "fit.first",
                           "fit.live",
                           "fit.format",
                           "training.quantization",
                           "energy.meter",
                           "energy.watts_per_core",
                           "energy.source",
+                          "energy.scope",
+                          "energy.calibration",
                           "energy.device_class",
                           "security.directory",
                           "security.insecure",
@@ -161,6 +165,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "client.require_charger",
                           "client.allow_metered",
                           "client.allow_bfloat16",
+                          "client.max_parameters",
                           "client.max_temperature_celsius",
                           "durability",
                           "seed",
@@ -317,6 +322,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"fit.widths", "0.5", "array of numbers in (0, 1]"}, BadValue{"fit.widths", "[0]", "array of numbers in (0, 1]"},
         BadValue{"fit.widths", "[nan]", "array of numbers"}, BadValue{"fit.shares", "[\"1\"]", "array of numbers > 0"},
         BadValue{"fit.memory_mb", "[1.5]", "array of integers"}, BadValue{"fit.live", "65", "integer in [0, 64]"},
+        BadValue{"fit.first", "1.5", "number in [0, 1]"}, BadValue{"client.max_parameters", "-1", "integer in [0, "},
         BadValue{"federation.rounds", "ten", "integer in [1, "}, BadValue{"federation.rounds", "3.0", "integer"},
         BadValue{"federation.rounds", "0", "integer"}, BadValue{"federation.rounds", "-1", "integer"},
         BadValue{"federation.rounds", "", "integer"}, BadValue{"federation.rounds", "99999999999999999999", "integer"},
@@ -327,6 +333,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"federation.deadline", "0s", "duration"}, BadValue{"federation.deadline", "-5s", "duration"},
         BadValue{"federation.deadline", "inf", "duration"},
         BadValue{"federation.evaluation", "centrally", "one of central, federated"},
+        BadValue{"federation.evaluate_widths", "often", "one of never, last, always"},
         BadValue{"federation.wait_for_clients", "0", "integer"}, BadValue{"training.momentum", "1", "number in [0, 1)"},
         BadValue{"training.momentum", "-0.1", "number"}, BadValue{"training.client_learning_rate", "0", "number > 0"},
         BadValue{"training.client_learning_rate", "inf", "number > 0"}, BadValue{"training.weight_decay", "-1", "number >= 0"},
@@ -463,6 +470,33 @@ TEST_F(SettingsTest, ReadsAMixOfWidths) {
   EXPECT_EQ(Effective(loaded, "fit.widths").value, "[1,0.5,0.0625]");
   ASSERT_OK_AND_ASSIGN(const LoadedSettings memory, LoadText("[fit]\npolicy = \"by_capability\"\nwidths = [1, 0.5]\nmemory_mb = [2000, 0]\n"));
   EXPECT_THAT(memory.settings.fit.memory_mb, ElementsAre(2000, 0));
+}
+
+TEST_F(SettingsTest, ReadsWidthsByBudget) {
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText("[fit]\npolicy = \"by_budget\"\nwidths = [1, 0.5, 0.25]\nfirst = 0.5\n"));
+  EXPECT_EQ(loaded.settings.fit.first, 0.5);
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"by_budget\"\nwidths = [1, 0.5]\nfirst = 0.25\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:4: fit.first"), HasSubstr("one of fit.widths"))));
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"by_budgt\"\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("by_budget")));
+}
+
+TEST_F(SettingsTest, ReadsAPruningSchedule) {
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText("[federation]\nrounds = 21\n[prune]\ntarget = 0.3\nbegin = 2\nend = 20\nevery = 3\nchannels = \"taylor\"\nregrow = 0.2\n"));
+  const PruneOptions& prune = loaded.settings.prune;
+  EXPECT_EQ(prune.target, 0.3);
+  EXPECT_EQ(prune.begin, 2);
+  EXPECT_EQ(prune.end, 20);
+  EXPECT_EQ(prune.every, 3);
+  EXPECT_EQ(prune.channels, "taylor");
+  EXPECT_EQ(prune.regrow, 0.2);
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0\n"), StatusIs(kInvalid, HasSubstr("prune.target")));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nregrow = 0.6\n"), StatusIs(kInvalid, HasSubstr("prune.regrow")));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nbegin = 4\nend = 3\n"), StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4"), HasSubstr("prune.begin = 4, got 3"))));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nchannels = \"rolling\"\n"), StatusIs(kInvalid, HasSubstr("prune.channels = 'rolling'")));
+  EXPECT_THAT(LoadText("[federation]\nrounds = 20\n[prune]\ntarget = 0.5\nend = 20\n"), StatusIs(kInvalid, HasSubstr("less than federation.rounds = 20, got 20")));
+  EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 3\n"),
+              StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4: prune.target"), HasSubstr("TorchScript archive"))));
 }
 
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "fedwatt/energy/calibration.h"
 #include "tests/energy/fake_root.h"
 #include "tests/testing/status_matchers.h"
 
@@ -58,6 +59,10 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
     Tick();
     options_.root = root_.path();
     options_.clock = &clock_;
+    options_.calibration = root_.At("calibration.json");
+    Calibration calibration{.host = "h", .machine = MachineForCalibration(root_.path()), .meter = "rapl", .meter_tier = EnergyTier::kComponent, .covers = "package-0"};
+    for (int i = 0; i <= 10; ++i) calibration.samples.push_back({{0.1 * i, 0.1 * i}, Watts(1 + 0.2 * i)});
+    EXPECT_THAT(WriteCalibration(options_.calibration, calibration), IsOk());
     options_.pause = [this](absl::Duration) {
       if (root_alive_) Move(1);
     };
@@ -79,6 +84,8 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
     root_.Write("sys/class/hwmon/hwmon0/energy1_input", text);
     root_.Write("sys/gpus/0/energy", absl::StrCat(counter_uj_ / 1000, "\n"));
     root_.Write("perf", std::string(reinterpret_cast<const char*>(&counter_uj_), sizeof counter_uj_));
+    if (microjoules > 1000) ticks_ += 50;
+    root_.Write("proc/stat", absl::StrCat("cpu  ", ticks_, " 0 0 1 0 0 0 0 0 0\ncpu0 ", ticks_, " 0 0 1 0 0 0 0 0 0\n"));
   }
   absl::StatusOr<std::unique_ptr<Meter>> Create() {
     auto entry = Meters().Find(GetParam());
@@ -104,7 +111,7 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
 
   FakeRoot root_;
   VirtualClock clock_;
-  int64_t counter_uj_ = 0;
+  int64_t counter_uj_ = 0, ticks_ = 0;
   bool root_alive_ = true;
   MeterOptions options_;
 };
@@ -231,7 +238,7 @@ TEST(FakeMeterTest, IsExact) {
 }
 
 TEST(ChooseMeterTest, KnowsItsMeters) {
-  EXPECT_THAT(Meters().Names(), ElementsAre("amd_energy", "battery", "cpu_time", "external", "fake", "nvml", "rails", "rapl", "rapl_perf", "replay"));
+  EXPECT_THAT(Meters().Names(), ElementsAre("amd_energy", "battery", "cpu_model", "cpu_time", "external", "fake", "nvml", "rails", "rapl", "rapl_perf", "replay"));
 }
 
 // What covers more of the device comes first, and what only `energy.source` or a name can ask for is never taken unasked.
@@ -276,7 +283,7 @@ TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
   EXPECT_EQ(choice.meter->name(), "cpu_time");
   std::vector<std::string> names;
   for (const RefusedMeter& refused : choice.refused) names.push_back(refused.name);
-  EXPECT_THAT(names, ElementsAre("external", "rails", "battery", "rapl", "rapl_perf", "amd_energy"));
+  EXPECT_THAT(names, ElementsAre("external", "rails", "battery", "rapl", "rapl_perf", "amd_energy", "cpu_model"));
   EXPECT_THAT(choice.refused[3].reason, HasSubstr("no RAPL package"));
   EXPECT_EQ(SplitRefusal(choice.refused[3].reason).remedy, "sudo modprobe intel_rapl_msr");
 }
@@ -287,9 +294,9 @@ TEST(ChooseMeterTest, AutoNeverInventsJoules) {
   options.watts_per_core = 1e9;  // even when every other meter refuses
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   EXPECT_EQ(choice.meter, nullptr);
-  ASSERT_EQ(choice.refused.size(), 7u);
+  ASSERT_EQ(choice.refused.size(), 8u);
   EXPECT_EQ(choice.refused[0].name, "external");  // in the order tried
-  EXPECT_EQ(choice.refused[6].name, "cpu_time");
+  EXPECT_EQ(choice.refused[7].name, "cpu_time");
 }
 
 TEST(ChooseMeterTest, TheChosenMeterSamplesItselfInTheBackground) {
@@ -328,7 +335,7 @@ TEST(ChooseMeterTest, ReturnsTheErrorOfAMeterAskedForByName) {
   options.root = empty.path();
   EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no RAPL package")));
   EXPECT_THAT(ChooseMeter("rapel", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'rapl'?")));
-  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: amd_energy, battery, cpu_time")));
+  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: amd_energy, battery, cpu_model, cpu_time")));
 }
 
 }  // namespace

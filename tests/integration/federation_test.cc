@@ -1,4 +1,5 @@
 #include <cmath>
+#include <regex>
 #include <set>
 
 #include "fedwatt/base/file.h"
@@ -93,6 +94,64 @@ INSTANTIATE_TEST_SUITE_P(Pipelines, CompressionTest,
                                            Compression{"RollingWidths", "ef,int8", "chain:multiple=0.3", 0.5, Mix("rolling", 8)},
                                            Compression{"RollingWidthsInt8", "int8", "int8", 0.5, Mix("rolling", 0)}),
                          [](const auto& info) { return info.param.name; });
+
+// The model is cut twice, and some clients are away meanwhile; centrally and on clients it is what is left that is scored.
+TEST(FederationTest, APrunedFederationCommitsWhatTheFleetCommits) {
+  constexpr int64_t kWide = 40;
+  LogisticTrainer trainer(kWide, kClasses);
+  Folder out;
+  ServerOptions options = FederationOptions(out.path(), kWide);
+  options.engine.rounds = 7;
+  options.model.plan.uplink_codec = "ef,ecsq:rate=0.5";
+  options.model.plan.downlink_codec = "chain:multiple=0.3";
+  options.model.prune = {.target = 0.6, .begin = 1, .end = 3, .every = 2};
+  options.model.fit = Mix("ordered", 8);
+  options.model.groups = trainer.channel_groups();
+  options.model.initial_from_seed = true;
+  options.federated_evaluation = true;
+  options.evaluation_trainer = &trainer;
+  options.trainer_factory = LogisticTrainer::Make;
+  options.evaluation_data = MakeBlobs(300, kWide, kClasses, 1);
+  std::string finished;
+  options.on_finish = [&finished](const ArchitectureSpec& architecture, absl::Span<const float> model, RunSummary&) {
+    finished = absl::StrCat(model.size(), " values, ", architecture.kept.size(), " groups cut");
+    return absl::OkStatus();
+  };
+  FleetOptions twin = TwinOf(options);
+  twin.held_out_fraction = 0.25;
+  const std::vector<RoundRecord> expected = Simulate(std::move(twin));
+
+  RunningServer server(std::move(options));
+  std::vector<std::unique_ptr<RunningClient>> clients;
+  for (int64_t i = 0; i < kMembers; ++i) {
+    ClientOptions client = OptionsFor(server.address(), out.path(), {i}, kWide);
+    client.held_out_fraction = 0.25;
+    clients.push_back(std::make_unique<RunningClient>(std::move(client)));
+  }
+  EXPECT_EQ(server.Wait().committed_rounds, 7);
+  for (auto& client : clients) EXPECT_THAT(client->Wait(), IsOk());
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  ASSERT_EQ(record.rounds.size(), expected.size());
+  std::vector<int64_t> parameters;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const RoundRecord& round = record.rounds[i];
+    EXPECT_EQ(round.model_digest, expected[i].model_digest) << i;
+    EXPECT_EQ(round.model_parameters, expected[i].model_parameters) << i;
+    EXPECT_EQ(round.eval_accuracy, expected[i].eval_accuracy) << i;
+    EXPECT_EQ(round.federated_eval_examples, 3 * 15) << i;
+    EXPECT_EQ(round.clients_completed, 3) << i;
+    parameters.push_back(*round.model_parameters);
+  }
+  const int64_t whole = kClasses * kWide + kClasses;
+  EXPECT_LT(parameters.front(), whole);
+  EXPECT_LT(parameters[2], parameters[0]);
+  EXPECT_LE(parameters.back(), whole * 6 / 10);
+  EXPECT_EQ(finished, absl::StrCat(parameters.back(), " values, 1 groups cut"));
+  for (const AttemptRecord& attempt : record.attempts) {
+    EXPECT_EQ(attempt.outcome, "accepted") << attempt.reason;
+    EXPECT_LE(attempt.fit_parameter_count, attempt.round == 1 ? whole : parameters[static_cast<size_t>(attempt.round) - 2]) << attempt.round;
+  }
+}
 
 // Over TLS: what is said around the payload is bounded, and the payload is what the fleet counts.
 TEST(FederationTest, ControlTrafficIsSmallAndPayloadIsTheFleets) {
@@ -226,6 +285,82 @@ TEST(FederationTest, CompressesBothWays) {
   for (const AttemptRecord& attempt : record.attempts) EXPECT_EQ(attempt.codec_uplink, "int8");
 }
 
+// No second of a client's run is outside of its phases, and what its reports did not tell any more its ledger does.
+TEST(PhasesTest, TileTheClientsAndTheCoordinatorsTime) {
+  Folder out, state;
+  ServerOptions options = FederationOptions(out.path());
+  options.engine.clients_per_round = 2;
+  LogisticTrainer scorer(kInputs, kClasses);
+  options.evaluation_trainer = &scorer;
+  options.evaluation_data = MakeBlobs(300, kInputs, kClasses, 1);
+  options.federated_evaluation = true;
+  options.engine.rounds = 20;
+  options.meter = std::move(ChooseMeter("fake", {})->meter);
+  RunningServer server(std::move(options));
+  RunningClient other(OptionsFor(server.address(), out.path(), {1, 2, 3}));
+  ClientOptions mine = OptionsFor(server.address(), out.path(), {0});
+  mine.state_directory = state.path();
+  mine.held_out_fraction = 0.2;
+  mine.meter = "fake";
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Client> client, Client::Create(std::move(mine)));
+  const absl::Duration start = RealClock().Monotonic();
+  ASSERT_OK_AND_ASSIGN(const ClientSummary summary, client->Run({}));
+  const absl::Duration lived = RealClock().Monotonic() - start;
+  ASSERT_THAT(other.Wait(), IsOk());
+  ASSERT_THAT(server.Wait().status, IsOk());
+
+  const auto wall = [](const std::vector<PhaseSpan>& spans) {
+    absl::Duration sum;
+    for (const PhaseSpan& span : spans) sum += span.wall;
+    return sum;
+  };
+  // A busy machine may take a while to start a thread and to end it; over a client's life that is nothing (end_to_end/phases_test.py).
+  const absl::Duration least = 0.99 * lived - absl::Milliseconds(20);
+  EXPECT_GE(wall(summary.phases), least);
+  EXPECT_LE(wall(summary.phases), lived);
+  EXPECT_FALSE(SumOfSpans(summary.phases).missing()) << DescribeSpans(summary.phases);
+  std::set<Phase> seen;
+  for (const PhaseSpan& span : summary.phases) seen.insert(span.phase);
+  for (Phase phase : {Phase::kInit, Phase::kIdleWait, Phase::kDownload, Phase::kDecode, Phase::kTrain, Phase::kEvaluate, Phase::kEncode, Phase::kCheckpoint,
+                      Phase::kUpload, Phase::kMetering}) {
+    EXPECT_TRUE(seen.contains(phase)) << PhaseName(phase);
+  }
+
+  // The ledger tiles it, too, and the record all but the client's last time.
+  ASSERT_OK_AND_ASSIGN(const std::string ledger, ReadFile(state.path() + "/ledger-0"));
+  ASSERT_OK_AND_ASSIGN(const std::vector<LedgerEntry> entries, ReadLedger(ledger, "ledger"));
+  EXPECT_THAT(entries.back().payload, HasSubstr("\"outcome\":\"ended\""));
+  absl::Duration booked;
+  for (const LedgerEntry& entry : entries) {
+    const std::regex pattern("\"wall_us\":(\\d+)");
+    for (std::sregex_iterator at(entry.payload.begin(), entry.payload.end(), pattern), end; at != end; ++at) booked += absl::Microseconds(std::stoll((*at)[1]));
+  }
+  EXPECT_GE(booked, least);
+  EXPECT_LE(booked, lived);
+
+  ASSERT_OK_AND_ASSIGN(const RunRecord record, ReadRunRecord(out.path()));
+  absl::Duration told;
+  for (const AttemptRecord& attempt : record.attempts) {
+    if (attempt.partition != 0) continue;
+    EXPECT_FALSE(attempt.between.empty());
+    EXPECT_EQ(attempt.quarantine, "");
+    told += wall(attempt.phases) + wall(attempt.between);
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) EXPECT_EQ(span.energy.tier, EnergyTier::kGeneric) << PhaseName(span.phase);
+    }
+  }
+  EXPECT_GT(told, absl::ZeroDuration());
+  EXPECT_LE(told, booked);
+  ASSERT_FALSE(record.rounds.empty());
+  absl::Duration coordinated;
+  for (const RoundRecord& round : record.rounds) {
+    coordinated += wall(round.server_phases);
+    EXPECT_EQ(round.server_energy.energy, SumOfSpans(round.server_phases).energy);
+  }
+  const absl::Duration ran = record.rounds.back().finished_at - record.rounds.front().started_at;
+  EXPECT_GE(coordinated, 0.99 * ran);
+}
+
 TEST(LedgerTest, WhatAClientBooksIsWhatTheCoordinatorAnchors) {
   Folder out, state;
   ServerOptions options = FederationOptions(out.path());
@@ -245,7 +380,8 @@ TEST(LedgerTest, WhatAClientBooksIsWhatTheCoordinatorAnchors) {
   for (int64_t partition : {0, 1}) {
     ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(absl::StrCat(state.path(), "/ledger-", partition)));
     ASSERT_OK_AND_ASSIGN(std::vector<LedgerEntry> entries, ReadLedger(text, "ledger"));
-    EXPECT_EQ(entries.size(), 4u);
+    EXPECT_EQ(entries.size(), 5u) << "four attempts, and the time after the last";
+    EXPECT_EQ(entries.back().attempt, "");
     EXPECT_THAT(entries[0].payload, HasSubstr("\"operational_ug\":"));
     EXPECT_THAT(entries[0].payload, ::testing::Not(HasSubstr("\"operational_ug\":null")));
     for (const AttemptRecord& attempt : run.attempts) {

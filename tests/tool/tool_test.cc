@@ -18,6 +18,9 @@
 #include "fedwatt/config/settings.h"
 #include "fedwatt/energy/ledger.h"
 #include "fedwatt/energy/meter.h"
+#ifdef FEDWATT_HAS_TORCH
+#include "fedwatt/model/torch/torch_trainer.h"
+#endif
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/selection.h"
@@ -43,9 +46,12 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "fits", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
+                                    "architectures", "channels", "codecs", "fits", "formats", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "calibrate", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
+#endif
+#ifdef FEDWATT_HAS_TORCH
+  verbs.push_back("archive");
 #endif
   const Outcome all = Run({"--help"});
   EXPECT_EQ(all.code, 0);
@@ -59,6 +65,18 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
     EXPECT_THAT(outcome.out, HasSubstr("Usage: fedwatt " + verb));
     EXPECT_EQ(outcome.err, "");
   }
+}
+
+TEST_F(ToolTest, CalibratesOnlyAgainstAMeterThatMeasures) {
+  const std::string out = ::testing::TempDir() + "/calibration_of_tool_test.json";
+  for (const char* meter : {"fake", "cpu_time", "none"}) {
+    const Outcome outcome = Run({"calibrate", "--seconds", "10", "--meter", meter, "--out", out});
+    EXPECT_NE(outcome.code, 0) << meter;
+    EXPECT_THAT(outcome.err, HasSubstr("needs a meter that measures this machine"));
+  }
+  EXPECT_FALSE(std::ifstream(out).good());
+  EXPECT_THAT(Run({"calibrate", "--meter", "raple"}).err, HasSubstr("did you mean 'rapl'?"));
+  EXPECT_EQ(Run({"calibrate", "--seconds", "3"}).code, 2);
 }
 
 TEST_F(ToolTest, TurnsRecordedIntensitiesIntoASeriesAndDescribesIt) {
@@ -157,7 +175,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"channels", ChannelPolicies().Names()}, {"fits", FitPolicies().Names()}, {"formats", {"auto", "bfloat16", "float32"}}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);
@@ -176,6 +194,34 @@ TEST_F(ToolTest, ListsArchitecturesOrSaysWhyNot) {
   EXPECT_THAT(outcome.err, HasSubstr("without LibTorch"));
 #endif
 }
+
+#ifdef FEDWATT_HAS_TORCH
+TEST_F(ToolTest, SaysWhatOfAnArchiveCanBeDropped) {
+  ExpectUsage(Run({"archive", "--input-shape", "4"}), "FILE");
+  ExpectUsage(Run({"archive", Path("none.pt")}), "--input-shape");
+  ExpectUsage(Run({"archive", Path("none.pt"), "--input-shape", "1,0"}), "--input-shape");
+  EXPECT_THAT(Run({"archive", Path("none.pt"), "--input-shape", "4"}).err, HasSubstr("none.pt"));
+  ASSERT_THAT(WriteFileAtomically(Path("text.pt"), "not an archive"), IsOk());
+  const Outcome bad = Run({"archive", Path("text.pt"), "--input-shape", "4"});
+  EXPECT_EQ(bad.code, 3);
+  EXPECT_THAT(bad.err, HasSubstr("not a loadable TorchScript archive"));
+
+  const ArchitectureSpec spec{.name = "mlp_2nn", .input_shape = {1, 28, 28}, .output_count = 10};
+  absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTorchTrainer(spec);
+  ASSERT_THAT(trainer.status(), IsOk());
+  ASSERT_THAT(WriteTorchScript(spec, *(*trainer)->InitialModel(1), Path("mlp.pt")), IsOk());
+  const std::vector<std::string> lines = Lines(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28"}).out);
+  ASSERT_EQ(lines.size(), 8);
+  EXPECT_THAT(lines[1], HasSubstr("fc1.weight[0] fc1.bias[0] fc2.weight[1]"));
+  EXPECT_THAT(lines[3], HasSubstr("whole: the network's output"));
+  const nlohmann::json json = nlohmann::json::parse(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28", "--format", "json"}).out);
+  EXPECT_EQ(json["groups"].size(), 2);
+  EXPECT_EQ(json["groups"][0]["channels"], 200);
+  EXPECT_EQ(json["whole"][0]["name"], "fc3");
+  EXPECT_EQ(json["widths"][1]["width_fraction"], 0.5);
+  EXPECT_EQ(json["widths"][1]["parameters"], 100 * 785 + 100 * 101 + 10 * 101);
+}
+#endif
 
 TEST_F(ToolTest, ExplainsEveryCode) {
   const std::string all = Run({"explain"}).out;

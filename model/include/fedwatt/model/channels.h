@@ -18,6 +18,7 @@ struct ChannelAxis {
   int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
   int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
   int64_t begin = 0;   // >= 0
+  bool reads = false;  // the entry takes the channels in, rather than makes them: with zeros there a channel changes nothing
   friend bool operator==(const ChannelAxis&, const ChannelAxis&) = default;
 };
 
@@ -27,6 +28,15 @@ struct ChannelGroup {
   std::string name;
   int64_t size = 0;
   std::vector<ChannelAxis> axes;
+  friend bool operator==(const ChannelGroup&, const ChannelGroup&) = default;
+};
+
+// Channels that belong together but can't be dropped, and why: for people.
+struct WholeChannels {
+  std::string name;  // as ChannelGroup::name
+  int64_t size = 0;
+  std::string reason;
+  friend bool operator==(const WholeChannels&, const WholeChannels&) = default;
 };
 
 // The channels [begin, end) of a group.
