@@ -37,6 +37,9 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
+#ifdef FEDWATT_HAS_TORCH
+void AddAudit(CLI::App& app, Action& chosen);
+#endif
 void AddCarbon(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
 void AddConfig(CLI::App& app, Action& chosen);

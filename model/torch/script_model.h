@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "fedwatt/model/profile.h"
 #include "trainable_model.h"
 
 namespace fedwatt::internal {
@@ -14,6 +15,8 @@ class ScriptModel : public TrainableModel {
  public:
   // The archive with `values` in place of its own, in evaluation mode.
   virtual std::string Archive(absl::Span<const float> values) const = 0;
+  // Throws as ScriptChannels::Profile.
+  virtual ModelProfile Profile() const = 0;
 };
 
 // Errors: INVALID_ARGUMENT  not an archive; a parameter that is not float32; a buffer that is neither float32 nor int64; tensors that

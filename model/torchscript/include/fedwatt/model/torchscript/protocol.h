@@ -21,6 +21,7 @@
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/plan.h"
+#include "fedwatt/model/profile.h"
 
 namespace fedwatt::internal {
 
@@ -32,12 +33,14 @@ enum class FrameKind : uint32_t {
   kStop = 5,        // nothing
   kEvaluate = 6,    // id (u64), loss name, values -> kEvaluated: result
   kSave = 7,        // values -> kSaved: archive bytes
+  kProfile = 8,     // nothing -> kProfiled: profile
   kLoaded = 101,
   kDone = 102,
   kTrained = 104,
   kProgress = 105,
   kEvaluated = 106,
   kSaved = 107,
+  kProfiled = 108,
   kError = 199,  // status code (u32), message
 };
 
@@ -73,6 +76,8 @@ void PutDataset(ByteWriter& out, const Dataset& data);
 absl::StatusOr<Dataset> GetDataset(ByteReader& in);
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);
 absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in);
+void PutProfile(ByteWriter& out, const ModelProfile& profile);
+absl::StatusOr<ModelProfile> GetProfile(ByteReader& in);
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what);
 
 std::string EncodeError(const absl::Status& status);
