@@ -224,8 +224,10 @@ absl::StatusOr<ExitCode> Run(const Flags& flags) {
   options.budget = (findings.has_data ? 0.5 : 0.8) * budget;
   options.cpu = [&subject] { return subject->Cpu(); };
   options.meter = meter.get();
-  // A counter is up to a refresh old, and a call to a child moves the whole model: blocks are long against both.
-  if (meter != nullptr || !settings.model.torchscript.empty()) options.block = absl::Seconds(2);
+  // A call to a child moves the whole model, and a counter is up to a refresh old: blocks are long against both.
+  constexpr absl::Duration kMovingOneByte = absl::Nanoseconds(2);
+  if (!settings.model.torchscript.empty()) options.block = std::max(options.block, 20 * kMovingOneByte * *subject->ways()[0].model_bytes);
+  if (meter != nullptr) options.block = std::max(options.block, absl::Seconds(2));
   options.progress = std::ref(progress);
   options.stop = signals.token();
   const std::vector<Task> tasks = subject->Tasks();
