@@ -65,7 +65,8 @@ OptimizerBase::OptimizerBase(std::string_view name, const ServerOptimizerOptions
                              const std::vector<float>& initial_moments)
     : name_(name),
       options_(options),
-      learning_rate_(options.server_learning_rate == 0 ? default_learning_rate : options.server_learning_rate) {
+      learning_rate_(options.server_learning_rate == 0 ? default_learning_rate : options.server_learning_rate),
+      initial_moments_(initial_moments) {
   for (float initial : initial_moments) moments_.emplace_back(static_cast<size_t>(options.layout.value_count()), initial);
 }
 
@@ -89,6 +90,17 @@ absl::Status OptimizerBase::Step(absl::Span<float> global, const MeanDelta& delt
     });
   }
   return absl::OkStatus();
+}
+
+void OptimizerBase::Reshape(const ParameterLayout& layout, absl::Span<const int64_t> from) {
+  for (size_t which = 0; which < moments_.size(); ++which) {
+    std::vector<float> moment(from.size(), initial_moments_[which]);
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (from[i] >= 0) moment[i] = moments_[which][static_cast<size_t>(from[i])];
+    }
+    moments_[which] = std::move(moment);
+  }
+  options_.layout = layout;
 }
 
 std::string OptimizerBase::Save() const {

@@ -17,6 +17,7 @@ namespace fedwatt::internal {
 class OptimizerBase : public ServerOptimizer {
  public:
   absl::Status Step(absl::Span<float> global, const MeanDelta& delta) final;
+  void Reshape(const ParameterLayout& layout, absl::Span<const int64_t> from) final;
   std::string Save() const final;
   absl::Status Restore(std::string_view state) final;
 
@@ -34,8 +35,9 @@ class OptimizerBase : public ServerOptimizer {
 
  private:
   const std::string name_;
-  const ServerOptimizerOptions options_;
+  ServerOptimizerOptions options_;
   const double learning_rate_;
+  const std::vector<float> initial_moments_;
   std::vector<std::vector<float>> moments_;
 };
 

@@ -106,6 +106,7 @@ GlobalModelOptions MakeGlobalModelOptions(const Settings& settings, Plan plan, c
   options.plan = std::move(plan);
   options.layout = layout;
   options.fit = settings.fit;
+  options.prune = settings.prune;
   options.strategy = settings.aggregation.strategy;
   options.optimizer.server_learning_rate = settings.aggregation.server_learning_rate;
   options.optimizer.momentum = settings.aggregation.momentum;

@@ -546,6 +546,17 @@ std::vector<Key> MakeSchema() {
   add(IntegerKey("fit.live", FIELD(int64_t, fit.live), Within(0, 64),
                  "narrow models that get a downlink chain of their own; others are sent whole each time"));
 
+  add(NumberKey("prune.target", FIELD(double, prune.target), LeftOpenUnit(),
+                "share of the parameters that the federation's own model has left in the end; 1 = it is not pruned"));
+  add(IntegerKey("prune.begin", FIELD(int64_t, prune.begin), Within(0, 1000000000), "round after which the first channels go; 0 = before the first round"));
+  add(IntegerKey("prune.end", FIELD(int64_t, prune.end), Within(0, 1000000000), "round after which the last channels go"));
+  add(IntegerKey("prune.every", FIELD(int64_t, prune.every), Within(1, 1000000000), "rounds from one cut to the next"));
+  add(NameKey("prune.channels", FIELD(std::string, prune.channels),
+              absl::StrCat("which channels are left: ", absl::StrJoin(ChannelPolicies().Names(), ", ")),
+              [](const std::string& text) { return ChannelPolicies().Find(text).status(); }));
+  add(NumberKey("prune.regrow", FIELD(double, prune.regrow), Within(0, 0.5),
+                "share of the channels left that may give way to dropped ones at the first cut, falling to none at the last; 0 = what is gone stays away"));
+
   add(NameKey("energy.meter", FIELD(std::string, energy.meter),
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),

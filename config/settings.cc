@@ -215,7 +215,13 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
     return refuse("privacy.clip_norm", absl::StrCat("expected at most privacy.max_norm = ", settings.privacy.limits.max_norm,
                                                     ", got ", settings.privacy.clip_norm));
   }
-  if (absl::Status fits = CheckFit(settings.fit); !fits.ok()) {
+  absl::Status fits = CheckFit(settings.fit);
+  fits.Update(CheckPrune(settings.prune));
+  if (settings.prune.target < 1 && settings.prune.end >= federation.rounds) {
+    fits.Update(absl::InvalidArgumentError(absl::StrCat("prune.end: what is cut must be trained on; expected less than federation.rounds = ", federation.rounds, ", got ",
+                                                        settings.prune.end)));
+  }
+  if (!fits.ok()) {
     const absl::string_view message = fits.message();
     const std::string key(message.substr(0, message.find_first_of(" :")));
     return absl::InvalidArgumentError(absl::StrCat(merger.origin(key), ": ", message));

@@ -35,8 +35,9 @@ CounterAccumulator::CounterAccumulator(const CounterSpec& spec) : spec_(spec) {
                 spec.frozen_after > absl::ZeroDuration() && spec.modulus_uj >= 0);
 }
 
-int64_t CounterAccumulator::edge_uj() const {
-  return std::llround(spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(spec_.refresh));
+absl::Duration CounterAccumulator::staleness() const {
+  if (!last_.has_value() || !last_->before.has_value()) return absl::InfiniteDuration();
+  return last_->at - *last_->before + spec_.refresh;
 }
 
 absl::Duration CounterAccumulator::safe_period() const {
@@ -51,16 +52,18 @@ int64_t CounterAccumulator::PlausibleMicrojoules(absl::Duration span) const {
 
 CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspended, int64_t raw_uj) {
   CounterDelta delta;
-  const std::optional<Point> last = std::exchange(last_, Point{now, suspended, raw_uj, now, false});
+  const std::optional<Point> last = std::exchange(last_, Point{now, suspended, raw_uj, now, {}});
   if (!last.has_value()) return delta;
   delta.span = now - last->at;
   if (delta.span < absl::ZeroDuration()) return delta;  // no monotonic clock does this
-  if (suspended - last->suspended >= kSleep) delta.flags |= kCounterSuspended;
-  if (raw_uj == last->raw_uj) {
-    last_->changed_at = last->changed_at;
-    last_->frozen = now - last->changed_at >= spec_.frozen_after;
+  if (raw_uj != last->raw_uj) {
+    last_->before = last->at;
+  } else {
+    last_->before = last->before;
+    last_->first_seen = last->first_seen;
+    if (now - last->first_seen >= spec_.frozen_after) delta.flags |= kCounterFrozen;
   }
-  if (last_->frozen || last->frozen) delta.flags |= kCounterFrozen;
+  if (suspended - last->suspended >= kSleep) delta.flags |= kCounterSuspended;
   if (delta.flags != 0) return delta;
 
   const int64_t plausible = PlausibleMicrojoules(delta.span);
@@ -83,13 +86,8 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
     return delta;
   }
   int64_t most = value;
-  if (value == 0) {
-    most = std::llround(spec_.max_power.watts() * 1e6 * absl::ToDoubleSeconds(delta.span));  // the counter may hold it back and show it later
-  } else if (last->changed_at < last->at) {
-    least = std::max<int64_t>(0, least - PlausibleMicrojoules(last->at - last->changed_at));
-  }
   if (spec_.modulus_uj > 0 && plausible - value >= spec_.modulus_uj) {
-    most = std::max(most, value + (plausible - value) / spec_.modulus_uj * spec_.modulus_uj);
+    most += (plausible - value) / spec_.modulus_uj * spec_.modulus_uj;
     delta.flags |= kCounterAmbiguous;
   }
   delta.least_uj = least;

@@ -31,9 +31,6 @@ struct CounterMeterOptions {
 };
 std::unique_ptr<Meter> MakeCounterMeter(CounterMeterOptions options, const MeterOptions& common);
 
-// A file that holds one non-negative integer. Errors: of ReadFile; UNAVAILABLE  it holds something else
-absl::StatusOr<int64_t> ReadCountFile(const std::string& path);
-
 }  // namespace fedwatt
 
 #endif  // FEDWATT_ENERGY_COUNTER_METER_H_

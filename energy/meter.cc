@@ -30,6 +30,13 @@ MeterRegistry& Meters() {
   return *registry;
 }
 
+Refusal SplitRefusal(std::string_view text) {
+  static constexpr std::string_view kMark = "; remedy: ";
+  const size_t at = text.find(kMark);
+  if (at == text.npos) return {std::string(text), ""};
+  return {std::string(text.substr(0, at)), std::string(text.substr(at + kMark.size()))};
+}
+
 absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options) {
   MeterChoice choice;
   if (name == "none") return choice;

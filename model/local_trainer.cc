@@ -1,9 +1,16 @@
 #include "fedwatt/model/local_trainer.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
+
+std::optional<double> RecordableLoss(double loss) {
+  if (!std::isfinite(loss) || std::abs(loss) > kMaxLoss) return std::nullopt;
+  return loss;
+}
 
 absl::Status CheckFloat32Only(std::string_view format) {
   if (format == "float32") return absl::OkStatus();

@@ -166,6 +166,60 @@ void Submodel::Scatter(absl::Span<const float> narrow, absl::Span<float> whole) 
   }
 }
 
+std::vector<ChannelRange> ToRanges(absl::Span<const int64_t> channels) {
+  std::vector<ChannelRange> ranges;
+  for (int64_t channel : channels) {
+    if (!ranges.empty() && ranges.back().end == channel) {
+      ++ranges.back().end;
+    } else {
+      ranges.push_back({channel, channel + 1});
+    }
+  }
+  return ranges;
+}
+
+std::vector<int64_t> ChannelsOf(const ChannelGroup& group, const KeptChannels& kept) {
+  std::vector<int64_t> channels;
+  const auto named = kept.find(group.name);
+  const std::vector<ChannelRange> all{{0, group.size}};
+  for (const ChannelRange& range : named == kept.end() ? all : named->second) {
+    for (int64_t channel = range.begin; channel < range.end; ++channel) channels.push_back(channel);
+  }
+  return channels;
+}
+
+std::vector<ChannelGroup> NarrowGroups(absl::Span<const ChannelGroup> groups, const KeptChannels& kept) {
+  std::vector<ChannelGroup> narrow(groups.begin(), groups.end());
+  for (ChannelGroup& group : narrow) group.size = static_cast<int64_t>(ChannelsOf(group, kept).size());
+  // Where several parts share an axis, each moves up by what is dropped before it.
+  for (size_t i = 0; i < narrow.size(); ++i) {
+    for (size_t j = 0; j < narrow[i].axes.size(); ++j) {
+      ChannelAxis& axis = narrow[i].axes[j];
+      const int64_t begin = groups[i].axes[j].begin;
+      for (size_t other = 0; other < narrow.size(); ++other) {
+        for (const ChannelAxis& before : groups[other].axes) {
+          if (before.entry != axis.entry || before.axis != axis.axis || before.begin >= begin) continue;
+          axis.begin -= before.blocks * before.repeat * (groups[other].size - narrow[other].size);
+        }
+      }
+    }
+  }
+  return narrow;
+}
+
+KeptChannels KeptOfKept(absl::Span<const ChannelGroup> groups, const KeptChannels& outer, const KeptChannels& inner) {
+  KeptChannels kept;
+  for (const ChannelGroup& group : groups) {
+    if (!outer.contains(group.name) && !inner.contains(group.name)) continue;
+    const std::vector<int64_t> left = ChannelsOf(group, outer);
+    const ChannelGroup narrow{group.name, static_cast<int64_t>(left.size()), {}};
+    std::vector<int64_t> channels;
+    for (int64_t channel : ChannelsOf(narrow, inner)) channels.push_back(left[static_cast<size_t>(channel)]);
+    if (static_cast<int64_t>(channels.size()) < group.size) kept[group.name] = ToRanges(channels);
+  }
+  return kept;
+}
+
 void Submodel::ToWhole(absl::Span<uint32_t> indices) const {
   for (uint32_t& index : indices) {
     const size_t i = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), static_cast<int64_t>(index)) - starts_.begin()) - 1;

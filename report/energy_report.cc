@@ -214,7 +214,9 @@ EnergyReport MakeEnergyReport(const RunRecord& run, const ReportContext& context
     if (part->energy) total.Add(part->energy, part->tier);
   }
   report.total = total.Get();
-  report.total.complete = spent_known && report.server.complete && report.total.energy.has_value();
+  // A span without joules inside an attempt that came with some is a hole too.
+  const bool no_holes = report.metered_client_seconds >= report.client_seconds;
+  report.total.complete = spent_known && no_holes && report.server.complete && report.total.energy.has_value();
   report.boundary = Boundary(report, client_tiers);
   report.train_flops = TrainFlops(run, totals.clients_completed);
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/local_trainer.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -295,8 +296,8 @@ class Bounding {
     const std::string_view text = name;
     const bool fraction = text.ends_with("accuracy") || text.ends_with("fraction");
     const bool loss = text.ends_with("loss");
-    if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > 1e15) {
-      Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? "a number" : "a number >= 0", ", got ", value));
+    if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > (loss ? kMaxLoss : 1e15)) {
+      Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? absl::StrCat("a number of at most ", kMaxLoss, " either way") : "a number >= 0", ", got ", value));
     }
   }
   void operator()(const char* name, absl::Duration value) { (*this)(name, absl::ToDoubleSeconds(value)); }
@@ -408,6 +409,7 @@ void VisitRound(Fields& f, Record& r) {
   f("server_cpu_seconds", r.server_cpu_seconds);
   f("peak_rss_bytes", r.peak_rss_bytes);
   f("model_digest", r.model_digest);
+  f("model_parameters", r.model_parameters);
 }
 
 template <typename Fields, typename Span>

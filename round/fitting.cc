@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/model/submodel.h"
 
 namespace fedwatt {
 namespace internal {
@@ -60,20 +62,35 @@ absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGro
   return fitter;
 }
 
-Fit Fitter::Cut(double width, int64_t round) const {
+std::vector<ChannelRange> ChooseChannels(const ChannelPolicy& policy, int64_t size, int64_t count, int64_t round, absl::Span<const ChannelScore> scores) {
+  if (policy.importance == nullptr) return policy.choose(size, count, round);
+  FEDWATT_CHECK(static_cast<int64_t>(scores.size()) == size);
+  std::vector<int64_t> channels(scores.size());
+  std::iota(channels.begin(), channels.end(), 0);
+  std::stable_sort(channels.begin(), channels.end(), [&](int64_t a, int64_t b) {
+    return policy.importance(scores[static_cast<size_t>(a)]) > policy.importance(scores[static_cast<size_t>(b)]);
+  });
+  channels.resize(static_cast<size_t>(count));
+  std::sort(channels.begin(), channels.end());
+  return ToRanges(channels);
+}
+
+Fit Fitter::Cut(double width, int64_t round, const ChannelScores& scores) const {
   Fit fit{width, {}};
   if (width >= 1) return fit;
   for (const ChannelGroup& group : groups_) {
     // A width meets whole numbers of channels more often than binary fractions show.
     const int64_t count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(width * static_cast<double>(group.size) - 1e-9)), 1, group.size);
-    if (count < group.size) fit.kept[group.name] = channels_.choose(group.size, count, round);
+    if (count == group.size) continue;
+    const auto known = scores.find(group.name);
+    fit.kept[group.name] = ChooseChannels(channels_, group.size, count, round, known != scores.end() ? absl::MakeConstSpan(known->second) : absl::Span<const ChannelScore>());
   }
   return fit;
 }
 
-Fit Fitter::For(int64_t round, int64_t partition, const DeviceReport& device) const {
+Fit Fitter::For(int64_t round, int64_t partition, const DeviceReport& device, const ChannelScores& scores) const {
   if (!policy_.has_value()) return Fit();
-  return Cut(policy_->width(options_, {seed_, round, partition, device}), round);
+  return Cut(policy_->width(options_, {seed_, round, partition, device}), round, scores);
 }
 
 int64_t Fitter::NarrowCount() const {
@@ -84,7 +101,7 @@ std::vector<Fit> Fitter::Standing() const {
   std::vector<Fit> fits;
   if (channels_.moves) return fits;
   for (double width : options_.widths) {
-    if (width < 1 && static_cast<int64_t>(fits.size()) < options_.live) fits.push_back(Cut(width, 1));
+    if (width < 1 && static_cast<int64_t>(fits.size()) < options_.live) fits.push_back(Cut(width, 1, {}));
   }
   return fits;
 }

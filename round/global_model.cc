@@ -16,7 +16,7 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWGLOB03";
+constexpr std::string_view kStateMagic = "FWGLOB04";
 // Of a narrow model that is sent whole in one round only, where the downlink is a chain: half of float32, with all the precision training needs.
 constexpr std::string_view kSnapshotDownlink = "bfloat16";
 
@@ -91,36 +91,98 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
         absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
   }
   if (options.uses.empty()) options.uses.assign(options.layout.entries().size(), 1);
-  FEDWATT_ASSIGN_OR_RETURN(model.fitter_, Fitter::Create(options.fit, options.groups, options.plan.seed));
+  FEDWATT_ASSIGN_OR_RETURN(model.pruner_, Pruner::Create(options.prune, options.layout, options.groups, options.plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(Strategy strategy, FindStrategy(options.strategy));
   model.accumulator_name_ = strategy.accumulator;
   FEDWATT_ASSIGN_OR_RETURN(ServerOptimizerFactory make_optimizer, ServerOptimizers().Find(strategy.optimizer));
-  options.optimizer.layout = options.layout;
-  FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(options.optimizer));
   FEDWATT_RETURN_IF_ERROR(CheckDownlink(options.plan.downlink_codec));
-  const std::string downlink = options.plan.downlink_codec;
-  const bool is_chain = IsChain(downlink);
-  model.snapshot_downlink_ = is_chain ? std::string(kSnapshotDownlink) : downlink;
+  model.snapshot_downlink_ = IsChain(options.plan.downlink_codec) ? std::string(kSnapshotDownlink) : options.plan.downlink_codec;
+  model.whole_layout_ = options.layout;
+  model.whole_groups_ = options.groups;
   model.options_ = std::move(options);
-  const bool from_seed = model.options_.initial_from_seed;
-  if (is_chain) {
+  if (model.pruner_.prunes()) {
+    ScoreChannels(model.whole_layout_, model.whole_groups_, initial, {}, model.scores_);
+    model.pruner_.Advance(0, model.scores_);
+    model.scores_.clear();
+  }
+  FEDWATT_RETURN_IF_ERROR(model.TakeShape(initial));
+  model.options_.optimizer.layout = model.options_.layout;
+  FEDWATT_ASSIGN_OR_RETURN(model.optimizer_, make_optimizer(model.options_.optimizer));
+  model.master_ = *model.whole_->values();
+  if (model.pruner_.prunes()) model.initial_ = std::move(initial);
+  if (model.wants_scores()) ScoreChannels(model.options_.layout, model.options_.groups, model.master_, {}, model.scores_);
+  return model;
+}
+
+absl::Status GlobalModel::TakeShape(const std::vector<float>& initial) {
+  FEDWATT_ASSIGN_OR_RETURN(Submodel part, Submodel::Create(whole_layout_, whole_groups_, pruner_.kept()));
+  options_.layout = part.layout();
+  options_.groups = NarrowGroups(whole_groups_, pruner_.kept());
+  options_.plan.layout_digest = options_.layout.digest();
+  options_.plan.architecture.kept = pruner_.kept();
+  FEDWATT_ASSIGN_OR_RETURN(fitter_, Fitter::Create(options_.fit, options_.groups, options_.plan.seed));
+  const std::vector<float> start = part.Gather(initial);
+  const std::string& downlink = options_.plan.downlink_codec;
+  plans_.clear();
+  narrow_.clear();
+  if (IsChain(downlink)) {
     // Of the model that was drawn, before it is snapped: what a client slices is that.
-    for (const Fit& fit : model.fitter_.Standing()) {
-      FEDWATT_ASSIGN_OR_RETURN(NarrowModel narrow, model.MakeNarrow(fit.kept, downlink, initial, from_seed));
+    for (const Fit& fit : fitter_.Standing()) {
+      FEDWATT_ASSIGN_OR_RETURN(NarrowModel narrow, MakeNarrow(fit.kept, downlink, start, options_.initial_from_seed));
       narrow.standing = true;
-      model.narrow_.emplace(fit.kept, std::move(narrow));
+      narrow.width = fit.width;
+      narrow_.emplace(OfWhole(fit.kept), std::move(narrow));
     }
   }
-  FEDWATT_ASSIGN_OR_RETURN(model.whole_, Publication::Create(model.options_.layout, downlink, std::move(initial), from_seed));
-  model.master_ = *model.whole_->values();
-  return model;
+  FEDWATT_ASSIGN_OR_RETURN(whole_, Publication::Create(options_.layout, downlink, start, options_.initial_from_seed));
+  return absl::OkStatus();
+}
+
+absl::Status GlobalModel::Reshape() {
+  const KeptChannels before = options_.plan.architecture.kept;
+  FEDWATT_ASSIGN_OR_RETURN(const Submodel was, Submodel::Create(whole_layout_, whole_groups_, before));
+  FEDWATT_ASSIGN_OR_RETURN(const Submodel now, Submodel::Create(whole_layout_, whole_groups_, pruner_.kept()));
+  // What comes back does so as it was drawn, and with zeros where it is read: the model computes what it did.
+  std::vector<float> whole = initial_;
+  ChannelScores scores;
+  for (const ChannelGroup& group : whole_groups_) {
+    const std::vector<int64_t> had = ChannelsOf(group, before);
+    for (int64_t channel : ChannelsOf(group, pruner_.kept())) {
+      const auto place = std::lower_bound(had.begin(), had.end(), channel);
+      const bool comes_back = place == had.end() || *place != channel;
+      scores[group.name].push_back(comes_back ? ChannelScore() : scores_.at(group.name)[static_cast<size_t>(place - had.begin())]);
+      if (comes_back) ZeroReaders(whole_layout_, group, channel, absl::MakeSpan(whole));
+    }
+  }
+  scores_ = std::move(scores);
+  was.Scatter(master_, absl::MakeSpan(whole));
+  // Where each value was until now.
+  std::vector<int64_t> place(whole.size(), -1), from;
+  int64_t next = 0;
+  for (const CoordinateRange& range : was.covered()) {
+    for (int64_t i = range.begin; i < range.end; ++i) place[static_cast<size_t>(i)] = next++;
+  }
+  for (const CoordinateRange& range : now.covered()) from.insert(from.end(), place.begin() + range.begin, place.begin() + range.end);
+  optimizer_->Reshape(now.layout(), from);
+  master_ = now.Gather(whole);
+
+  const Publication before_whole = *std::move(whole_);
+  const std::map<KeptChannels, NarrowModel> before_narrow = std::move(narrow_);
+  FEDWATT_RETURN_IF_ERROR(TakeShape(initial_));
+  whole_->Continue(before_whole);
+  for (auto& [kept, narrow] : narrow_) {
+    for (const auto& [other, was_narrow] : before_narrow) {
+      if (was_narrow.standing && was_narrow.width == narrow.width) narrow.publication.Continue(was_narrow.publication);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<GlobalModel::NarrowModel> GlobalModel::MakeNarrow(const KeptChannels& kept, const std::string& downlink, const std::vector<float>& values,
                                                                  bool from_seed) const {
   FEDWATT_ASSIGN_OR_RETURN(Submodel submodel, Submodel::Create(options_.layout, options_.groups, kept));
   FEDWATT_ASSIGN_OR_RETURN(Publication publication, Publication::Create(submodel.layout(), downlink, submodel.Gather(values), from_seed));
-  return NarrowModel{std::make_shared<const Submodel>(std::move(submodel)), std::move(publication), false};
+  return NarrowModel{std::make_shared<const Submodel>(std::move(submodel)), std::move(publication)};
 }
 
 absl::StatusOr<std::unique_ptr<Accumulator>> GlobalModel::NewAccumulator() const {
@@ -138,7 +200,7 @@ void GlobalModel::SetLearningRate(double client_learning_rate) {
 }
 
 absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t round, int64_t partition, const DeviceReport& device) {
-  const Fit fit = fitter_.For(round, partition, device);
+  const Fit fit = fitter_.For(round, partition, device, scores_);
   if (auto known = plans_.find(fit.kept); known != plans_.end() && known->second->plan.fit.width_fraction == fit.width) return known->second;
   FittedPlan fitted;
   fitted.plan = options_.plan;
@@ -148,17 +210,18 @@ absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t ro
     fitted.values = whole_->values();
     fitted.model_digest = whole_->digest();
   } else {
-    auto narrow = narrow_.find(fit.kept);
+    const KeptChannels kept = OfWhole(fit.kept);
+    auto narrow = narrow_.find(kept);
     if (narrow == narrow_.end()) {
       FEDWATT_ASSIGN_OR_RETURN(NarrowModel made, MakeNarrow(fit.kept, snapshot_downlink_, master_, /*from_seed=*/false));
-      narrow = narrow_.emplace(fit.kept, std::move(made)).first;
+      narrow = narrow_.emplace(kept, std::move(made)).first;
     }
     const NarrowModel& model = narrow->second;
     fitted.submodel = model.submodel;
     fitted.layout = model.submodel->layout();
     fitted.values = model.publication.values();
     fitted.model_digest = model.publication.digest();
-    fitted.plan.architecture.kept = fit.kept;
+    fitted.plan.architecture.kept = kept;
     fitted.plan.layout_digest = fitted.layout.digest();
     if (!model.standing) fitted.plan.downlink_codec = snapshot_downlink_;
   }
@@ -169,6 +232,7 @@ absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t ro
 }
 
 absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
+  if (wants_scores()) ScoreChannels(options_.layout, options_.groups, master_, delta.values, scores_);
   FEDWATT_RETURN_IF_ERROR(optimizer_->Step(absl::MakeSpan(master_), delta));
   for (float value : master_) {
     if (!std::isfinite(value)) return absl::AbortedError("the global model is no longer finite; lower the server's learning rate");
@@ -177,6 +241,8 @@ absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {
   options_.plan.uplink_codec = rate_.spec();
   plans_.clear();
   std::erase_if(narrow_, [](const auto& entry) { return !entry.second.standing; });
+  if (wants_scores()) ScoreChannels(options_.layout, options_.groups, master_, {}, scores_);
+  if (pruner_.Advance(round, scores_)) FEDWATT_RETURN_IF_ERROR(Reshape());
   for (auto& [kept, narrow] : narrow_) FEDWATT_RETURN_IF_ERROR(narrow.publication.Move(narrow.submodel->Gather(master_)));
   FEDWATT_RETURN_IF_ERROR(whole_->Move(master_));
   round_ = round;
@@ -192,7 +258,7 @@ std::vector<std::string> GlobalModel::downlinks() const {
 }
 
 ModelOffer GlobalModel::OfferFor(const KeptChannels& kept, absl::Span<const Digest> held, bool whole) {
-  if (kept.empty()) return whole_->OfferFor(held, whole);
+  if (kept == options_.plan.architecture.kept) return whole_->OfferFor(held, whole);
   auto narrow = narrow_.find(kept);
   FEDWATT_CHECK(narrow != narrow_.end());  // Assign() has made it
   return narrow->second.publication.OfferFor(held, whole);
@@ -208,9 +274,20 @@ std::string GlobalModel::Save() const {
   ByteWriter writer;
   writer.PutBytes(kStateMagic);
   writer.Put<int64_t>(round_);
-  writer.PutBytes(options_.layout.digest().Raw());
+  writer.PutBytes(whole_layout_.digest().Raw());
   writer.Put<uint32_t>(static_cast<uint32_t>(options_.strategy.size()));
   writer.PutBytes(options_.strategy);
+  const std::string pruned = pruner_.Save();
+  writer.Put<uint64_t>(pruned.size());
+  writer.PutBytes(pruned);
+  for (const ChannelGroup& group : options_.groups) {
+    for (int64_t i = 0; i < group.size && wants_scores(); ++i) {
+      const ChannelScore& score = scores_.at(group.name)[static_cast<size_t>(i)];
+      writer.Put<double>(score.sensitivity_sum);
+      writer.Put<double>(score.round_weight);
+      writer.Put<double>(score.pull);
+    }
+  }
   writer.Put<uint64_t>(master_.size());
   writer.PutBytes({reinterpret_cast<const char*>(master_.data()), master_.size() * sizeof(float)});
   const std::string optimizer = optimizer_->Save();
@@ -242,7 +319,7 @@ absl::Status GlobalModel::Restore(std::string_view state) {
   if (magic != kStateMagic) return absl::DataLossError("global model state: wrong magic");
   FEDWATT_ASSIGN_OR_RETURN(int64_t round, reader.Get<int64_t>("round"));
   FEDWATT_ASSIGN_OR_RETURN(std::string_view layout, reader.GetBytes(32, "layout digest"));
-  if (layout != options_.layout.digest().Raw()) {
+  if (layout != whole_layout_.digest().Raw()) {
     return absl::InvalidArgumentError("global model state: it was saved for another model; use another --out folder, or the same settings");
   }
   FEDWATT_ASSIGN_OR_RETURN(uint32_t name_size, reader.Get<uint32_t>("strategy length"));
@@ -250,6 +327,27 @@ absl::Status GlobalModel::Restore(std::string_view state) {
   if (strategy != options_.strategy) {
     return absl::InvalidArgumentError(absl::StrCat("global model state: saved under strategy '", std::string(strategy), "', now '",
                                                    options_.strategy, "'"));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(uint64_t pruned_size, reader.Get<uint64_t>("pruning length"));
+  FEDWATT_ASSIGN_OR_RETURN(std::string_view pruned, reader.GetBytes(pruned_size, "pruning"));
+  if (pruner_.prunes() != !pruned.empty()) return absl::InvalidArgumentError("global model state: saved under another prune.target");
+  if (pruner_.prunes()) {
+    FEDWATT_RETURN_IF_ERROR(pruner_.Restore(pruned));
+    FEDWATT_RETURN_IF_ERROR(TakeShape(initial_));
+    master_.assign(static_cast<size_t>(options_.layout.value_count()), 0);
+    optimizer_->Reshape(options_.layout, std::vector<int64_t>(master_.size(), -1));
+  }
+  scores_.clear();
+  for (const ChannelGroup& group : options_.groups) {
+    for (int64_t i = 0; i < group.size && wants_scores(); ++i) {
+      ChannelScore score;
+      FEDWATT_ASSIGN_OR_RETURN(score.sensitivity_sum, reader.Get<double>("sensitivity"));
+      FEDWATT_ASSIGN_OR_RETURN(score.round_weight, reader.Get<double>("rounds"));
+      FEDWATT_ASSIGN_OR_RETURN(score.pull, reader.Get<double>("pull"));
+      score.sensitivity = score.round_weight > 0 ? score.sensitivity_sum / score.round_weight : 0;
+      if (!std::isfinite(score.sensitivity) || !std::isfinite(score.pull)) return absl::DataLossError("global model state: a score is not finite");
+      scores_[group.name].push_back(score);
+    }
   }
   FEDWATT_ASSIGN_OR_RETURN(uint64_t count, reader.Get<uint64_t>("value count"));
   if (count != master_.size()) return absl::DataLossError("global model state: wrong number of values");
@@ -272,6 +370,7 @@ absl::Status GlobalModel::Restore(std::string_view state) {
   FEDWATT_RETURN_IF_ERROR(restore_chain(*whole_, master_));
   for (auto& [kept, narrow] : narrow_) FEDWATT_RETURN_IF_ERROR(restore_chain(narrow.publication, narrow.submodel->Gather(master_)));
   if (reader.remaining() != 0) return absl::InvalidArgumentError("global model state: saved under other fit settings");
+  if (wants_scores()) ScoreChannels(options_.layout, options_.groups, master_, {}, scores_);
   round_ = round;
   return absl::OkStatus();
 }

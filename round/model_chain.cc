@@ -354,10 +354,18 @@ void ModelChain::ChooseStep(absl::Span<const float> master) {
   step_ = common_step_ = NearestStep(std::max(options_.multiple * scale, kLeastStep));
 }
 
+void ModelChain::Continue(const ModelChain& before) {
+  FEDWATT_CHECK(versions_.empty());
+  if (before.versions_.empty()) return;
+  step_ = common_step_ = before.step_;
+  deadzone_ = before.deadzone_;
+  continues_ = true;
+}
+
 absl::Status ModelChain::Append(absl::Span<const float> master_values) {
   FEDWATT_CHECK(master_values.size() == values_.size());
   if (position_.basis.empty()) {
-    ChooseStep(master_values);
+    if (!continues_) ChooseStep(master_values);
     ChooseBasis(master_values);
   }
   std::vector<float> master(master_values.begin(), master_values.end());

@@ -24,6 +24,10 @@ absl::StatusOr<Publication> Publication::Create(ParameterLayout layout, std::str
   return made;
 }
 
+void Publication::Continue(const Publication& before) {
+  if (chain_.has_value() && before.chain_.has_value()) chain_->Continue(*before.chain_);
+}
+
 absl::Status Publication::Move(absl::Span<const float> master) {
   if (!chain_.has_value()) return Publish(master);
   absl::Status moved = chain_->Append(master);

@@ -30,6 +30,11 @@ std::string SettingsText(const GlobalModelOptions& options) {
   const FitOptions& fit = options.fit;
   absl::StrAppend(&text, "fit.policy=", fit.policy, "\nfit.widths=", absl::StrJoin(fit.widths, ","), "\nfit.shares=", absl::StrJoin(fit.shares, ","),
                   "\nfit.memory_mb=", absl::StrJoin(fit.memory_mb, ","), "\nfit.channels=", fit.channels, "\nfit.live=", fit.live, "\n");
+  const PruneOptions& prune = options.prune;
+  if (prune.target < 1) {
+    absl::StrAppend(&text, "prune.target=", prune.target, "\nprune.begin=", prune.begin, "\nprune.end=", prune.end, "\nprune.every=", prune.every,
+                    "\nprune.channels=", prune.channels, "\nprune.regrow=", prune.regrow, "\n");
+  }
   for (const auto& [key, value] : plan.architecture.options) absl::StrAppend(&text, "model.options.", key, "=", value, "\n");
   return text;
 }
@@ -222,7 +227,7 @@ RunOutcome Coordinator::Close() {
   summary.run_id = run_id();
   summary.model_path = archive_->last_path();
   if (options_->on_finish) {
-    if (absl::Status written = options_->on_finish(*model_->published(), summary); !written.ok()) {
+    if (absl::Status written = options_->on_finish(model_->plan().architecture, *model_->published(), summary); !written.ok()) {
       Log(options_->log, LogLevel::kError, absl::StrCat("the final model could not be written: ", written.ToString()));
       if (outcome.status.ok()) outcome.status = written;
     }
@@ -448,6 +453,7 @@ void Coordinator::Execute(const Aggregate& effect) {
       FailRun(state.ok() ? status : state.status());  // nothing to go back to
     }
   }
+  plan_ = fedwatt::ToProto(model_->plan());  // which a cut changes
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
 }
 
@@ -477,16 +483,29 @@ void Coordinator::Execute(const Evaluate& effect) {
   FinishEvaluationIfComplete();
 }
 
+absl::StatusOr<LocalTrainer*> Coordinator::EvaluationTrainer(const ArchitectureSpec& architecture) {
+  if (architecture.kept.empty()) return options_->evaluation_trainer;
+  if (!options_->trainer_factory) return absl::UnimplementedError("the coordinator can't make narrower models to score");
+  std::unique_ptr<LocalTrainer>& trainer = narrower_trainers_[architecture.kept];
+  if (trainer == nullptr) {
+    FEDWATT_ASSIGN_OR_RETURN(trainer, options_->trainer_factory(architecture));
+  }
+  return trainer.get();
+}
+
 void Coordinator::EvaluateCentrally(int64_t round) {
   evaluation_->central_pending = true;
-  evaluation_loop_.Post([this, round, model = model_->published(), loss = model_->plan().recipe.loss] {
-    absl::StatusOr<EvaluationResult> result = options_->evaluation_trainer->Evaluate(*model, *options_->evaluation_data, loss);
+  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss] {
+    absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
+      FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, EvaluationTrainer(architecture));
+      return trainer->Evaluate(*model, *options_->evaluation_data, loss);
+    }();
     loop_->Post([this, round, result = std::move(result)] {
       if (!evaluation_.has_value() || evaluation_->round != round) return;
       evaluation_->central_pending = false;
       if (result.ok()) {
         if (result->has_accuracy) evaluation_->result.accuracy = result->accuracy;
-        evaluation_->result.loss = result->mean_loss;
+        evaluation_->result.loss = RecordableLoss(result->mean_loss);
         evaluation_->result.examples = result->example_count;
       } else {
         Log(options_->log, LogLevel::kError, absl::StrCat("evaluation of round ", round, ": ", result.status().ToString()));
@@ -539,6 +558,7 @@ void Coordinator::FillRecord(RoundRecord& record) {
   cpu_at_round_start_ = cpu;
   record.peak_rss_bytes = PeakResidentBytes();
   record.model_digest = model_->published_digest().Hex();
+  record.model_parameters = model_->layout().value_count();
 }
 
 absl::Status Coordinator::WriteRound(const RoundRecord& record, const std::string* model_state) {

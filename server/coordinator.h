@@ -204,6 +204,8 @@ class Coordinator {
   void Execute(const SetTimer& effect);
   void Execute(const Finish& effect);
   void EvaluateCentrally(int64_t round);
+  // On the evaluation thread.
+  absl::StatusOr<LocalTrainer*> EvaluationTrainer(const ArchitectureSpec& architecture);
   void FinishEvaluationIfComplete();
   void FinishEvaluation();
   void FillRecord(RoundRecord& record);
@@ -308,6 +310,7 @@ class Coordinator {
   // Last: their threads use the rest.
   std::unique_ptr<FoldPool> pool_;
   Loop evaluation_loop_;
+  std::map<KeptChannels, std::unique_ptr<LocalTrainer>> narrower_trainers_;  // of the evaluation thread alone
   std::jthread evaluation_thread_;
 };
 

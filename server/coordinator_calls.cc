@@ -326,7 +326,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
-    if (const Offered offered = OfferModel(session, {}, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
+    if (const Offered offered = OfferModel(session, model_->plan().architecture.kept, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());
     }
@@ -525,9 +525,7 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
   if (transfer.has_downlink_wire_bytes()) record.downlink_wire_bytes = transfer.downlink_wire_bytes();
   if (request.has_completed()) {
     record.train_examples = request.completed().example_count();
-    if (std::isfinite(request.completed().mean_loss()) && std::abs(request.completed().mean_loss()) < 1e30) {
-      record.train_loss = request.completed().mean_loss();
-    }
+    record.train_loss = RecordableLoss(request.completed().mean_loss());
     record.completed_work = !request.completed().partial();
     const std::string& format = request.completed().number_format();
     const std::string& reason = request.completed().number_format_reason();
@@ -658,8 +656,7 @@ void Coordinator::ReportEvaluation(const v1::ReportEvaluationRequest& request, v
   const int64_t count = completed.example_count();
   // A score's weight is bounded like an update's, and by what the client said it has: one client must not outweigh all others.
   const int64_t most = std::min(model_->plan().limits.max_example_count, std::max<int64_t>((*session)->evaluation_example_count, 1));
-  const bool sound = request.has_completed() && count >= 1 && count <= most && std::isfinite(completed.mean_loss()) &&
-                     std::abs(completed.mean_loss()) < 1e30 &&
+  const bool sound = request.has_completed() && count >= 1 && count <= most && RecordableLoss(completed.mean_loss()) &&
                      (!completed.has_accuracy() || (completed.accuracy() >= 0 && completed.accuracy() <= 1));
   if (sound) {
     evaluation_->example_count += count;

@@ -45,7 +45,7 @@ struct FleetAttempt {
   // Filled when the work was really done.
   bool ran = false;  // to an update
   double cpu_seconds = 0;
-  double loss = 0;
+  std::optional<double> loss;
   int64_t example_count = 0;
   bool completed = true;
   int64_t update_bytes = 0;
@@ -61,7 +61,7 @@ struct FoldDone {
 };
 
 struct Worker {
-  std::unique_ptr<LocalTrainer> trainer;                           // of the whole model
+  std::unique_ptr<LocalTrainer> trainer;                           // of the model that the run began with
   std::map<KeptChannels, std::unique_ptr<LocalTrainer>> narrower;  // made when first needed
   std::unique_ptr<Accumulator> accumulator;
   ParticipantScratch scratch;
@@ -300,7 +300,7 @@ class FleetImpl final : public Fleet {
     attempt.ran = trained.ok();
     attempt.completed = false;
     if (!trained.ok()) return WithRejection(trained.status(), Rejection::kClientError);
-    attempt.loss = trained->train_loss;
+    attempt.loss = RecordableLoss(trained->train_loss);
     attempt.example_count = trained->example_count;
     attempt.completed = trained->completed;
     attempt.update_bytes = static_cast<int64_t>(trained->update.size());
@@ -328,7 +328,7 @@ class FleetImpl final : public Fleet {
     if (!attempts_.contains(done.attempt)) return;  // it ended while it was folded
     if (!done.status.ok()) Log(options_.log, LogLevel::kWarning, absl::StrCat("attempt ", done.attempt, ": ", done.status.message()));
     const int64_t example_count = done.result.example_count;
-    const std::optional<double> loss = done.result.ran ? std::optional<double>(done.result.loss) : std::nullopt;
+    const std::optional<double> loss = done.result.ran ? done.result.loss : std::nullopt;
     if (done.status.ok()) model_.NoteUpdate(done.result.update_bytes, done.result.fitted->layout.value_count());
     attempts_[done.attempt] = std::move(done.result);
     Take(FoldFinished{done.attempt, done.status, example_count, loss});
@@ -397,7 +397,7 @@ class FleetImpl final : public Fleet {
   }
 
   void Totals(RoundRecord& record) {
-    double loss_sum = 0;
+    double loss_sum = 0, loss_weight = 0;
     if (options_.engine.carbon != nullptr) record.client_carbon.kind = options_.engine.carbon->kind();
     for (const auto& [partition, attempt] : arrivals_) {
       record.client_carbon.Add(attempt.carbon, attempt.outcome == "accepted");
@@ -419,9 +419,12 @@ class FleetImpl final : public Fleet {
       record.client_energy_tier = EnergyTier::kGeneric;
       record.client_train_seconds += absl::ToDoubleSeconds(attempt.phases[1].wall);
       record.client_cpu_seconds += absl::ToDoubleSeconds(attempt.phases[1].cpu);
+      if (!attempt.train_loss) continue;
       loss_sum += *attempt.train_loss * static_cast<double>(*attempt.train_examples);
+      loss_weight += static_cast<double>(*attempt.train_examples);
     }
-    if (record.train_examples > 0) record.train_loss = loss_sum / static_cast<double>(record.train_examples);
+    if (loss_weight > 0) record.train_loss = loss_sum / loss_weight;
+    record.model_parameters = model_.layout().value_count();
     record.uplink_payload_bytes = uplink_bytes_;
     record.downlink_payload_bytes = downlink_bytes_;
     record.uplink_dense_bytes = 4 * uplink_values_;
@@ -448,8 +451,15 @@ class FleetImpl final : public Fleet {
   void Execute(Aggregate& aggregate) {
     const absl::Duration start = RealClock().Monotonic();
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
+    const Digest layout = model_.layout().digest();
     absl::Status status = MergeAndStep(aggregate.round);
-    for (Worker& worker : workers_) worker.accumulator->Reset();
+    for (Worker& worker : workers_) {
+      worker.accumulator->Reset();
+      if (model_.layout().digest() == layout) continue;
+      absl::StatusOr<std::unique_ptr<Accumulator>> accumulator = model_.NewAccumulator();
+      if (!accumulator.ok()) return Keep(accumulator.status());
+      worker.accumulator = *std::move(accumulator);
+    }
     aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
     Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
   }
@@ -468,8 +478,10 @@ class FleetImpl final : public Fleet {
     int64_t left = static_cast<int64_t>(pieces.size());
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
-        absl::StatusOr<EvaluationResult> result =
-            workers_[static_cast<size_t>(worker)].trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+        absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
+          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], model_.plan().architecture));
+          return trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+        }();
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
         --left;
@@ -521,7 +533,7 @@ class FleetImpl final : public Fleet {
       if (!scored.ok()) return Keep(Annotate(scored.status(), "central evaluation"));
       EvaluationResult sum = Sum(*scored);
       if (sum.has_accuracy) finished.accuracy = sum.accuracy;
-      finished.loss = sum.mean_loss;
+      finished.loss = RecordableLoss(sum.mean_loss);
       finished.examples = sum.example_count;
     }
     std::vector<const Dataset*> held_out;
@@ -534,7 +546,7 @@ class FleetImpl final : public Fleet {
       if (scored.ok()) {
         EvaluationResult sum = Sum(*scored);
         if (sum.has_accuracy) finished.federated_accuracy = sum.accuracy;
-        finished.federated_loss = sum.mean_loss;
+        finished.federated_loss = RecordableLoss(sum.mean_loss);
         finished.federated_examples = sum.example_count;
       } else {
         Log(options_.log, LogLevel::kWarning, absl::StrCat("federated evaluation: ", scored.status().message()));

@@ -72,6 +72,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
   AddCarbon(app, chosen);
+  AddChannels(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddLedger(app, chosen);

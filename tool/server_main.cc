@@ -32,7 +32,8 @@ namespace {
 struct Model {
   ArchitectureSpec architecture;
   std::unique_ptr<LocalTrainer> trainer;
-  std::function<absl::Status(absl::Span<const float>, const std::string& path)> write;  // as TorchScript
+  LocalTrainerFactory factory;  // of narrower ones
+  std::function<absl::Status(const ArchitectureSpec&, absl::Span<const float>, const std::string& path)> write;  // as TorchScript
   std::shared_ptr<const std::string> archive;
 };
 
@@ -41,16 +42,15 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data) {
   FEDWATT_ASSIGN_OR_RETURN(model.architecture, MakeArchitecture(settings, data));
   if (settings.model.torchscript.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(model.trainer, MakeTorchTrainer(model.architecture));
-    model.write = [architecture = model.architecture](absl::Span<const float> values, const std::string& path) {
-      return WriteTorchScript(architecture, values, path);
-    };
+    model.factory = MakeTorchTrainer;
+    model.write = WriteTorchScript;
     return model;
   }
   FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(settings.model.torchscript));
   model.architecture.archive_digest = Sha256(archive);
   model.archive = std::make_shared<const std::string>(archive);
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive)));
-  model.write = [trainer = trainer.get()](absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
+  model.write = [trainer = trainer.get()](const ArchitectureSpec&, absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
   model.trainer = std::move(trainer);
   return model;
 }
@@ -123,10 +123,11 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 
   const std::string out = options.out_directory;
   const bool evaluates = evaluation == EvaluationMode::kCentral || evaluation == EvaluationMode::kBoth;
-  options.on_finish = [&model, out, evaluates, test = data->test, loss = settings.training.recipe.loss](absl::Span<const float> values, RunSummary& summary) -> absl::Status {
+  options.on_finish = [&model, out, evaluates, test = data->test, loss = settings.training.recipe.loss](const ArchitectureSpec& architecture, absl::Span<const float> values,
+                                                                                                        RunSummary& summary) -> absl::Status {
     summary.model_path = absl::StrCat(out, "/model/final.pt");
-    FEDWATT_RETURN_IF_ERROR(model.write(values, summary.model_path));
-    FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(model.architecture, values, test, evaluates, loss, absl::StrCat(out, "/model/final-int8.pt")));
+    FEDWATT_RETURN_IF_ERROR(model.write(architecture, values, summary.model_path));
+    FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(architecture, values, test, evaluates, loss, absl::StrCat(out, "/model/final-int8.pt")));
     return absl::OkStatus();
   };
   const RoundTable table(RoundTableOptionsFor(STDOUT_FILENO));
@@ -139,6 +140,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   if (evaluates) {
     options.evaluation_data = std::move(data->test);
     options.evaluation_trainer = model.trainer.get();
+    options.trainer_factory = model.factory;
   }
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Create(std::move(options)));
   Log(log, LogLevel::kInfo, absl::StrCat("run ", server->run_id(), " listens on ", server->address(), settings.security.insecure ? " without TLS" : "",

@@ -41,6 +41,7 @@ void AddArchitectures(CLI::App& app, Action& chosen);
 void AddAudit(CLI::App& app, Action& chosen);
 #endif
 void AddCarbon(CLI::App& app, Action& chosen);
+void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
 void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);

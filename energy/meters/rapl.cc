@@ -3,7 +3,6 @@
 // energy_uj is in microjoules and wraps after 2^32 hardware units. max_energy_range_uj is 2^32 - 1 units, so the modulus is one unit more.
 // Packages (or dies) and their DRAM are summed, domain.h says why nothing else is.
 #include <algorithm>
-#include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
@@ -11,16 +10,14 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "counter_meter.h"
-#include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/energy/domain.h"
 #include "fedwatt/energy/meter.h"
+#include "sysfs.h"
 
 namespace fedwatt {
 namespace {
@@ -34,9 +31,8 @@ const std::vector<std::string>& Controls() {
 // Every zone below `powercap`, in order of control, number and number of the subzone.
 std::vector<DomainCandidate> FindZones(const std::string& powercap) {
   std::map<std::vector<int>, std::string> zones;  // {control, zone} or {control, zone, subzone}
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(powercap, error), end; !error && entry != end; entry.increment(error)) {
-    const std::vector<std::string> parts = absl::StrSplit(entry->path().filename().string(), ':');
+  for (const std::string& entry : ListFolder(powercap)) {
+    const std::vector<std::string> parts = absl::StrSplit(entry, ':');
     const auto control = std::find(Controls().begin(), Controls().end(), parts[0]);
     if (control == Controls().end() || parts.size() < 2 || parts.size() > 3) continue;
     std::vector<int> key = {static_cast<int>(control - Controls().begin())};
@@ -44,17 +40,16 @@ std::vector<DomainCandidate> FindZones(const std::string& powercap) {
       if (!absl::SimpleAtoi(parts[i], &key.emplace_back())) key.clear();
       if (key.empty()) break;
     }
-    if (!key.empty()) zones[key] = entry->path().string();
+    if (!key.empty()) zones[key] = powercap + "/" + entry;
   }
   std::vector<DomainCandidate> found;
   std::map<std::vector<int>, EnergyDomain> parents;
   for (const auto& [key, folder] : zones) {
-    absl::StatusOr<std::string> name = ReadFile(folder + "/name", 4096);
-    if (!name.ok()) continue;
-    absl::StripAsciiWhitespace(&*name);
+    const std::string name = ReadWordFile(folder + "/name");
+    if (name.empty()) continue;
     const auto parent = key.size() == 3 ? parents.find({key[0], key[1]}) : parents.end();
     DomainCandidate candidate;
-    candidate.domain = ParseDomain(*name, parent == parents.end() ? nullptr : &parent->second);
+    candidate.domain = ParseDomain(name, parent == parents.end() ? nullptr : &parent->second);
     candidate.control = Controls()[static_cast<size_t>(key[0])];
     candidate.folder = folder;
     candidate.readable = ReadCountFile(folder + "/energy_uj").status();
@@ -62,6 +57,10 @@ std::vector<DomainCandidate> FindZones(const std::string& powercap) {
     found.push_back(std::move(candidate));
   }
   return found;
+}
+
+std::string Name(const DomainCandidate& candidate) {
+  return absl::StrCat(candidate.control == Controls()[0] ? "" : candidate.control + " ", DomainLabel(candidate.domain));
 }
 
 int64_t Modulus(const std::string& folder) {
@@ -74,16 +73,25 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
   if (options.thread_scope) {
     return absl::UnimplementedError("rapl counts whole CPU packages; it cannot tell one thread's joules from another's");
   }
-  const std::string powercap = absl::StrCat(absl::StripSuffix(options.root, "/"), "/sys/class/powercap");
+  const std::string powercap = Below(options.root, "/sys/class/powercap");
   DomainChoice choice = SelectDomains(FindZones(powercap), Controls());
+  std::vector<std::string> left_out;
+  const auto remedy = [&powercap](const absl::Status& unreadable) {
+    return absl::StrCat(unreadable.message(), !absl::IsPermissionDenied(unreadable) ? "" : absl::StrCat(
+        ", readable by root only (CVE-2020-8694); remedy: sudo chmod a+r ", powercap, "/*/energy_uj"));
+  };
+  for (const DomainCandidate& candidate : choice.chosen) {
+    if (options.on_domain) options.on_domain({Name(candidate), candidate.readable.ok() ? "" : remedy(candidate.readable)});
+  }
+  for (const DomainChoice::Refused& refused : choice.refused) {
+    if (options.on_domain) options.on_domain({Name(refused.candidate), refused.candidate.readable.ok() ? refused.reason : remedy(refused.candidate.readable)});
+    left_out.push_back(absl::StrCat(Name(refused.candidate), " (", refused.reason, ")"));
+  }
   if (choice.chosen.empty()) {
     return absl::UnimplementedError(absl::StrCat("no RAPL package under ", powercap,
-                                                 " (virtual machine, container, other CPU, or module intel_rapl_msr not loaded)"));
+                                                 " (virtual machine, container, other CPU, or module not loaded); remedy: sudo modprobe intel_rapl_msr"));
   }
-  if (absl::IsPermissionDenied(choice.status)) {
-    return absl::PermissionDeniedError(absl::StrCat(choice.status.message(), "; readable by root only (CVE-2020-8694); allow it with: ",
-                                                    "sudo chmod a+r ", powercap, "/*/energy_uj"));
-  }
+  if (absl::IsPermissionDenied(choice.status)) return absl::PermissionDeniedError(remedy(choice.status));
   if (!choice.status.ok()) return absl::UnavailableError(choice.status.message());
 
   CounterMeterOptions made;
@@ -100,10 +108,7 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
     source.read = [path = candidate.folder + "/energy_uj"] { return ReadCountFile(path); };
     made.sources.push_back(std::move(source));
   }
-  for (const DomainChoice::Refused& refused : choice.refused) {
-    made.left_out.push_back(absl::StrCat(refused.candidate.control == "intel-rapl" ? "" : refused.candidate.control + " ",
-                                         DomainLabel(refused.candidate.domain), " (", refused.reason, ")"));
-  }
+  made.left_out = std::move(left_out);
   return MakeCounterMeter(std::move(made), options);
 }
 

@@ -129,13 +129,14 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   DescribeMachineIn(summary, KernelFacts(), meter);
   summary.target_accuracy = settings.federation.target_accuracy;
   summary.model_path = absl::StrCat(archive.directory(), "/final.pt");
+  const ArchitectureSpec& delivered = fleet->model().plan().architecture;  // which pruning may have narrowed
   if (archive_path.empty()) {
-    FEDWATT_RETURN_IF_ERROR(WriteTorchScript(architecture, outcome.model, summary.model_path));
+    FEDWATT_RETURN_IF_ERROR(WriteTorchScript(delivered, outcome.model, summary.model_path));
   } else {
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(architecture, archive_path));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(delivered, archive_path));
     FEDWATT_RETURN_IF_ERROR(scribe->WriteArchive(outcome.model, summary.model_path));
   }
-  FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(architecture, outcome.model, data->test, evaluates, settings.training.recipe.loss,
+  FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(delivered, outcome.model, data->test, evaluates, settings.training.recipe.loss,
                                                      absl::StrCat(archive.directory(), "/final-int8.pt")));
   FEDWATT_RETURN_IF_ERROR(record->WriteSummary(summary));
   std::cout << table.Legend();

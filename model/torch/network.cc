@@ -153,7 +153,7 @@ class Placer {
     AddEntry(prefix + "bias_ih_l0", {gates}, bound, positions);
     AddEntry(prefix + "bias_hh_l0", {gates}, bound, positions);
     Produce(layer.name, layer.hidden,
-            {{prefix + "weight_ih_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 1},
+            {{prefix + "weight_ih_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 1, 1, 1, 0, true},
              {prefix + "bias_ih_l0", 0, 1, 4}, {prefix + "bias_hh_l0", 0, 1, 4}});
     shape_ = {shape_[0], layer.hidden};
     return absl::OkStatus();
@@ -194,7 +194,7 @@ class Placer {
   // The group that the last producing layer opened ends at axis 1 of the next weight; the network's own output never gets there.
   void Consume(const std::string& weight) {
     if (!open_) return;
-    open_->axes.push_back({weight, 1, repeat_});
+    open_->axes.push_back({weight, 1, repeat_, 1, 0, true});
     network_.groups.push_back(*std::move(open_));
     open_.reset();
   }

@@ -81,7 +81,7 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord&, const EnergyRep
   for (const PhaseTotals& phase : report.phases) text.Sample({{"phase", std::string(PhaseName(phase.phase))}}, phase.seconds);
   text.Family("fedwatt_rounds_total", "counter", "Rounds that finished.");
   text.Sample({{"result", "committed"}}, static_cast<double>(totals.rounds_committed));
-  text.Sample({{"result", "other"}}, static_cast<double>(totals.rounds - totals.rounds_committed));
+  text.Sample({{"result", "abandoned_or_repeated"}}, static_cast<double>(totals.rounds - totals.rounds_committed));
   text.Family("fedwatt_attempts_total", "counter", "Client attempts, by outcome.");
   text.Sample({{"outcome", "accepted"}}, static_cast<double>(totals.clients_completed));
   text.Sample({{"outcome", "rejected"}}, static_cast<double>(totals.clients_rejected));

@@ -57,6 +57,40 @@ TEST_P(ServerOptimizerContractTest, BuffersMoveByExactlyTheirDeltaWhateverTheLea
   }
 }
 
+TEST_P(ServerOptimizerContractTest, MomentsFollowTheirValuesIntoAnotherModel) {
+  const auto reshaped = Make(), whole = Make();
+  std::vector<float> all = Global();
+  for (int step = 0; step < 3; ++step) {
+    std::vector<float> twin = all;
+    ASSERT_THAT(whole->Step(absl::MakeSpan(all), Delta(step)), IsOk());
+    ASSERT_THAT(reshaped->Step(absl::MakeSpan(twin), Delta(step)), IsOk());
+  }
+  // What were values 7, 2 and 0 goes on; the third is new.
+  const std::vector<int64_t> from{7, 2, -1, 0};
+  const ParameterLayout layout = *ParameterLayout::Create({{"v", {4}}});
+  reshaped->Reshape(layout, from);
+  const auto fresh = Make();
+  std::vector<float> some, anew = Global();
+  MeanDelta part, every = Delta(3);
+  for (int64_t i : from) {
+    some.push_back(i < 0 ? Global()[3] : all[i]);
+    part.values.push_back(every.values[i < 0 ? 3 : i]);
+  }
+  ASSERT_THAT(reshaped->Step(absl::MakeSpan(some), part), IsOk());
+  ASSERT_THAT(whole->Step(absl::MakeSpan(all), every), IsOk());
+  ASSERT_THAT(fresh->Step(absl::MakeSpan(anew), every), IsOk());
+  EXPECT_EQ(some, (std::vector<float>{all[7], all[2], anew[3], all[0]}));
+  // Its state is that of the new layout.
+  ServerOptimizerOptions options = Options();
+  options.layout = layout;
+  const auto restored = Make(options);
+  ASSERT_THAT(restored->Restore(reshaped->Save()), IsOk());
+  std::vector<float> twin = some;
+  ASSERT_THAT(reshaped->Step(absl::MakeSpan(some), part), IsOk());
+  ASSERT_THAT(restored->Step(absl::MakeSpan(twin), part), IsOk());
+  EXPECT_EQ(some, twin);
+}
+
 TEST_P(ServerOptimizerContractTest, UncoveredCoordinatesAndTheirMomentsStandStill) {
   const auto optimizer = Make(), reference = Make();
   std::vector<float> global = Global(), expected = Global();

@@ -464,6 +464,23 @@ TEST_F(SettingsTest, ReadsAMixOfWidths) {
   EXPECT_THAT(memory.settings.fit.memory_mb, ElementsAre(2000, 0));
 }
 
+TEST_F(SettingsTest, ReadsAPruningSchedule) {
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText("[federation]\nrounds = 21\n[prune]\ntarget = 0.3\nbegin = 2\nend = 20\nevery = 3\nchannels = \"taylor\"\nregrow = 0.2\n"));
+  const PruneOptions& prune = loaded.settings.prune;
+  EXPECT_EQ(prune.target, 0.3);
+  EXPECT_EQ(prune.begin, 2);
+  EXPECT_EQ(prune.end, 20);
+  EXPECT_EQ(prune.every, 3);
+  EXPECT_EQ(prune.channels, "taylor");
+  EXPECT_EQ(prune.regrow, 0.2);
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0\n"), StatusIs(kInvalid, HasSubstr("prune.target")));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nregrow = 0.6\n"), StatusIs(kInvalid, HasSubstr("prune.regrow")));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nbegin = 4\nend = 3\n"), StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4"), HasSubstr("prune.begin = 4, got 3"))));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nchannels = \"rolling\"\n"), StatusIs(kInvalid, HasSubstr("prune.channels = 'rolling'")));
+  EXPECT_THAT(LoadText("[federation]\nrounds = 20\n[prune]\ntarget = 0.5\nend = 20\n"), StatusIs(kInvalid, HasSubstr("less than federation.rounds = 20, got 20")));
+}
+
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.
 TEST_F(SettingsTest, ShownValuesReadBack) {
   ASSERT_OK_AND_ASSIGN(

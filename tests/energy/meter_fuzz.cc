@@ -1,10 +1,15 @@
 #include "tests/energy/meter_fuzz.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -19,6 +24,7 @@ namespace {
 
 constexpr double kUnit = 1e6 / 16384;         // microjoules
 constexpr double kTurn = 4294967296 * kUnit;  // until the counter wraps
+constexpr double kRefresh = 1e-3;             // seconds between two numbers of a counter
 constexpr int64_t kWindowsPerMachine = 500;
 
 // One piece of hardware with a counter, shown by one or more zones.
@@ -26,9 +32,12 @@ struct Part {
   std::vector<std::string> zones;  // folders' names
   bool counted = true;             // belongs to the sum that the meter should state
   double most_watts = 400;
+  double watts = 1;
   double spent_uj = 0;    // truth since the machine was made
   double offset_uj = 0;   // what the counter shows beyond that
-  int64_t shown = 0;
+  double ticked_at = 0;   // seconds: when its number was made
+  double ticked_uj = 0;   // spent_uj then
+  std::optional<double> frozen_uj;  // ticked_uj when it stopped
 };
 
 class Machine {
@@ -69,37 +78,52 @@ class Machine {
         Add({{"intel-rapl:1:1", "uncore"}}, false);
         break;
     }
-    for (Part& part : parts_) part.offset_uj = std::floor(Uniform() * 4294967296) * kUnit;
+    for (Part& part : parts_) {
+      part.offset_uj = std::floor(Uniform() * 4294967296) * kUnit;
+      part.ticked_at = -kRefresh * Uniform();
+    }
+    NewLoad();
     Show();
   }
+
+  ~Machine() {
+    for (const auto& [zone, file] : files_) ::close(file.descriptor);
+  }
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
 
   double CountedMicrojoules() const {
     double sum = 0;
     for (const Part& part : parts_) sum += part.counted ? part.spent_uj : 0;
     return sum;
   }
-  // Spends `seconds` at a power of its own for each part and shows a number that is up to 1 ms old.
+  void NewLoad() {
+    for (Part& part : parts_) part.watts = part.most_watts * std::pow(10.0, -2 * Uniform());
+  }
   void Spend(double seconds) {
+    now_ += seconds;
     for (Part& part : parts_) {
-      const double watts = part.most_watts * std::pow(10.0, -2 * Uniform());
-      part.spent_uj += watts * 1e6 * seconds;
-      stale_.push_back(watts * 1e6 * std::min(seconds, 1e-3 * Uniform()));
+      part.spent_uj += part.watts * 1e6 * seconds;
+      if (now_ - part.ticked_at < kRefresh) continue;
+      part.ticked_at += std::floor((now_ - part.ticked_at) / kRefresh) * kRefresh;
+      part.ticked_uj = part.spent_uj - part.watts * 1e6 * std::min(seconds, now_ - part.ticked_at);
     }
-    if (!frozen_) Show();
-    stale_.clear();
+    Show();
   }
   void Show() {
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      Part& part = parts_[i];
-      const double total = part.spent_uj + part.offset_uj - (stale_.empty() ? 0 : stale_[i]);
-      const double units = std::floor(std::max(0.0, total) / kUnit);
-      part.shown = static_cast<int64_t>(std::fmod(units, 4294967296) * kUnit);
-      for (const std::string& zone : part.zones) Write(zone, absl::StrCat(part.shown, "\n"));
+    for (const Part& part : parts_) {
+      const double units = std::floor(std::max(0.0, part.frozen_uj.value_or(part.ticked_uj) + part.offset_uj) / kUnit);
+      const auto shown = static_cast<int64_t>(std::fmod(units, 4294967296) * kUnit);
+      for (const std::string& zone : part.zones) Write(zone, absl::StrCat(shown, "\n"));
     }
   }
   // Every counter starts again at zero, now.
   void Restart() {
-    for (Part& part : parts_) part.offset_uj = -part.spent_uj;
+    for (Part& part : parts_) {
+      part.offset_uj = -part.spent_uj;
+      part.ticked_uj = part.spent_uj;
+      part.frozen_uj.reset();
+    }
   }
   // One counter jumps ahead by more than `least_uj`; false where a turn leaves no room for that.
   bool Jump(double least_uj) {
@@ -107,16 +131,25 @@ class Machine {
     parts_[CountedPart()].offset_uj += least_uj + Uniform() * (kTurn / 2 - least_uj);
     return true;
   }
-  void Freeze(bool frozen, bool lose) {
-    if (frozen) {
-      held_.clear();
-      for (const Part& part : parts_) held_.push_back(part.spent_uj);
-    } else if (lose) {
-      for (size_t i = 0; i < parts_.size(); ++i) parts_[i].offset_uj -= parts_[i].spent_uj - held_[i];
+  // One counter stops, or all of them.
+  void Freeze() {
+    const size_t only = CountedPart();
+    const bool all = Draw(2) == 0;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (all || i == only) parts_[i].frozen_uj = parts_[i].frozen_uj.value_or(parts_[i].ticked_uj);
     }
-    frozen_ = frozen;
   }
-  bool frozen() const { return frozen_; }
+  // They go on, with what they held back or without it.
+  void Thaw() {
+    const bool lose = Draw(2) == 0;
+    for (Part& part : parts_) {
+      if (lose && part.frozen_uj) part.offset_uj -= part.ticked_uj - *part.frozen_uj;
+      part.frozen_uj.reset();
+    }
+  }
+  bool frozen() const {
+    return std::any_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.frozen_uj.has_value(); });
+  }
   void Break(const std::string& text) { Write(parts_[CountedPart()].zones[0], text); }
   void Hide() { std::filesystem::rename(powercap_ + parts_[hidden_ = CountedPart()].zones[0], powercap_ + "gone"); }
   void Unhide() { std::filesystem::rename(powercap_ + "gone", powercap_ + parts_[hidden_].zones[0]); }
@@ -134,6 +167,9 @@ class Machine {
       std::ofstream(powercap_ + zone + "/name") << name << "\n";
       std::ofstream(powercap_ + zone + "/max_energy_range_uj") << static_cast<int64_t>(4294967295 * kUnit) << "\n";
       part.zones.push_back(zone);
+      // Kept open, for half of the time goes into these files; they move with their folder.
+      files_[zone] = {::open((powercap_ + zone + "/energy_uj").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644), 0};
+      FEDWATT_CHECK(files_[zone].descriptor >= 0);
     }
     parts_.push_back(std::move(part));
   }
@@ -142,13 +178,22 @@ class Machine {
     while (!parts_[part].counted) part = (part + 1) % parts_.size();
     return part;
   }
-  void Write(const std::string& zone, const std::string& text) { std::ofstream(powercap_ + zone + "/energy_uj", std::ios::trunc) << text; }
+  void Write(const std::string& zone, const std::string& text) {
+    File& file = files_.at(zone);
+    FEDWATT_CHECK(::pwrite(file.descriptor, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()));
+    if (text.size() != file.size) FEDWATT_CHECK(::ftruncate(file.descriptor, static_cast<off_t>(text.size())) == 0);
+    file.size = text.size();
+  }
 
+  struct File {
+    int descriptor;
+    size_t size;
+  };
   const std::string powercap_;
   std::mt19937_64& random_;
   std::vector<Part> parts_;
-  std::vector<double> stale_, held_;
-  bool frozen_ = false;
+  std::map<std::string, File> files_;  // by zone
+  double now_ = 0;
   size_t hidden_ = 0;
 };
 
@@ -161,51 +206,69 @@ FuzzResult FuzzRapl(const std::string& folder, uint64_t seed, int64_t windows) {
     Machine machine(folder, random);
     VirtualClock clock;
     absl::Duration suspended;
+    bool faulted = false;  // in this window so far
+    const auto pass = [&](double seconds) {
+      machine.Spend(seconds);
+      clock.Advance(absl::Seconds(seconds));
+    };
+    // Counters stop and go on whenever they like, also while the meter waits for them to move.
+    const auto freeze_or_thaw = [&](uint64_t one_in) {
+      if (machine.Draw(machine.frozen() ? 3 : one_in) != 0) return;
+      faulted = true;
+      machine.frozen() ? machine.Thaw() : machine.Freeze();
+    };
     MeterOptions options;
     options.root = folder;
     options.clock = &clock;
     options.suspended = [&suspended] { return suspended; };
+    options.pause = [&](absl::Duration span) {
+      pass(absl::ToDoubleSeconds(span) * (1 + machine.Uniform()));
+      if (machine.Draw(20) == 0) freeze_or_thaw(1000);
+    };
     const std::unique_ptr<Meter> meter = Meters().Find("rapl").value().create(options).value();
+    const bool sampled = machine.Draw(2) == 0;
     FEDWATT_CHECK(meter->Start().ok());
     double truth_before = machine.CountedMicrojoules();
-    bool tainted = false;  // the reading at the window's start met a fault
+    bool tainted = machine.frozen();  // the reading at the window's start met a fault
     for (int64_t i = 0; i < kWindowsPerMachine && result.windows < windows; ++i, ++result.windows) {
-      bool faulted = std::exchange(tainted, false), hidden = false;
+      faulted = std::exchange(tainted, false) || machine.frozen();
+      bool hidden = false;
+      machine.NewLoad();
       // 2 ms to 5 s, and once in a thousand up to 20 minutes.
       const double seconds = machine.Draw(1000) == 0 ? 60 + 1140 * machine.Uniform() : 0.002 * std::pow(2500.0, machine.Uniform());
       const double before = seconds * machine.Uniform();  // where in the window the fault falls
-      // A counter freezes and thaws right after a reading.
-      if (machine.frozen()) {
-        faulted = true;
-        if (machine.Draw(3) == 0) machine.Freeze(false, machine.Draw(2) == 0);
-      } else if (machine.Draw(400) == 0) {
-        faulted = true;
-        machine.Freeze(true, false);
-      }
-      machine.Spend(before);
-      if (machine.frozen()) {
-        tainted = true;
-      } else if (machine.Draw(50) == 0) {
+      pass(before);
+      freeze_or_thaw(400);
+      if (sampled) meter->Sample();
+      if (machine.Draw(50) == 0) {
         faulted = true;
         switch (machine.Draw(7)) {
           case 0: machine.Restart(); break;
-          case 1: faulted = machine.Jump(1.1 * 1e9 * (seconds + 0.02)); break;
+          case 1: faulted = machine.Jump(1.1 * 1e9 * (seconds + 0.1)); break;
           case 2:
             suspended += absl::Hours(1);
             if (machine.Draw(2) == 0) machine.Restart();
             break;
-          default: hidden = tainted = true; break;  // the last reading fails, below
+          default: hidden = true; break;  // the last reading fails, below
         }
       }
-      machine.Spend(seconds - before);
-      clock.Advance(absl::Seconds(seconds));
+      machine.Show();
+      const double middle = (seconds - before) * machine.Uniform();
+      pass(middle);
+      freeze_or_thaw(400);
+      pass(seconds - before - middle);
+      if (machine.Draw(4) == 0) freeze_or_thaw(400);  // exactly between two windows
       const bool vanish = hidden && machine.Draw(2) == 0;
       if (vanish) machine.Hide();
       if (hidden && !vanish) {
         static constexpr const char* kBroken[] = {"", "\n", "12x\n", "-5\n", "garbage", "99999999999999999999999\n", "1e6\n"};
         machine.Break(kBroken[machine.Draw(7)]);
       }
+      const bool before_reading = faulted;
+      faulted = false;
       const EnergyReading reading = meter->Read();
+      tainted = hidden || faulted;
+      faulted = faulted || before_reading || machine.frozen();
       if (vanish) machine.Unhide();
       if (hidden) machine.Show();
 

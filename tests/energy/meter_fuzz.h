@@ -18,9 +18,9 @@ struct FuzzResult {
   int64_t outside = 0;           // with or without
 };
 
-// `folder` is an empty one for the tree. A window is faulted when a fault falls into it or meets its first or last reading, or the window before
-// it was frozen. Faults: unreadable, empty, garbage, vanished and renamed zones, resets, frozen counters that catch up or do not, jumps that no
-// hardware can draw, sleep with and without a restart of the counters.
+// `folder` is an empty one for the tree. A window is faulted when a fault falls into it or meets its first or last reading, or a counter stands still at
+// either. Faults: unreadable, empty, garbage, vanished and renamed zones, resets, counters that stop at any instant, one or all, and go on with or without what
+// they held back, jumps that no hardware can draw, sleep with and without a restart of the counters.
 FuzzResult FuzzRapl(const std::string& folder, uint64_t seed, int64_t windows);
 
 }  // namespace fedwatt::testing

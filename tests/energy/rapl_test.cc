@@ -2,7 +2,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <limits>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -32,7 +34,20 @@ class RaplTest : public ::testing::Test {
     root_.Write(Path(zone, "max_energy_range_uj"), absl::StrCat(range_uj, "\n"));
     Count(zone, counter_uj);
   }
-  void Count(const std::string& zone, int64_t counter_uj) { root_.Write(Path(zone, "energy_uj"), absl::StrCat(counter_uj, "\n")); }
+  void Count(const std::string& zone, int64_t counter_uj) {
+    shown_[zone] = counter_uj;
+    root_.Write(Path(zone, "energy_uj"), absl::StrCat(counter_uj, "\n"));
+  }
+  // While the meter waits, every counter that it can read goes on by a microjoule, or none does.
+  void Wait() {
+    ++waits_;
+    if (stands_still_) return;
+    for (auto& [zone, counter_uj] : shown_) {
+      int64_t shown;
+      std::ifstream file(root_.At(Path(zone, "energy_uj")));
+      if (file >> shown && shown == counter_uj) Count(zone, counter_uj + 1);
+    }
+  }
   static std::string Path(const std::string& zone, const std::string& file) { return "sys/class/powercap/" + zone + "/" + file; }
 
   absl::StatusOr<std::unique_ptr<Meter>> Create() {
@@ -40,6 +55,7 @@ class RaplTest : public ::testing::Test {
     options.root = root_.path();
     options.clock = &clock_;
     options.suspended = [this] { return suspended_; };
+    options.pause = [this](absl::Duration) { Wait(); };
     auto entry = Meters().Find("rapl");
     if (!entry.ok()) return entry.status();
     return entry->create(options);
@@ -59,6 +75,9 @@ class RaplTest : public ::testing::Test {
   FakeRoot root_;
   VirtualClock clock_;
   absl::Duration suspended_;
+  std::map<std::string, int64_t> shown_;
+  bool stands_still_ = false;
+  int waits_ = 0;
 };
 
 TEST_F(RaplTest, BooksTheDifferenceOfTheCounter) {
@@ -218,6 +237,44 @@ TEST_F(RaplTest, CallsAFrozenCounterMissingButNotAShortWindow) {
   EXPECT_TRUE(ReadAfter(*meter, absl::Milliseconds(100)).missing());
 }
 
+// What a counter held back before a reading must not come out in the window after it.
+TEST_F(RaplTest, MissesTheWindowsOnBothSidesOfAReadingAtWhichTheCounterStood) {
+  Zone("intel-rapl:0", "package-0", 0);
+  auto meter = Started();
+  Count("intel-rapl:0", 5000000);  // and here it stops, in the middle of the window
+  stands_still_ = true;
+  waits_ = 0;
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  EXPECT_EQ(waits_, 20);  // it was waited for: 10 ms
+  stands_still_ = false;
+  Count("intel-rapl:0", 70000000);
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  Count("intel-rapl:0", 90000000);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(20000000));
+}
+
+TEST_F(RaplTest, TakesAnOriginThatStoodStillForMissing) {
+  Zone("intel-rapl:0", "package-0", 0);
+  stands_still_ = true;
+  auto meter = Started();
+  stands_still_ = false;
+  Count("intel-rapl:0", 70000000);
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  Count("intel-rapl:0", 90000000);
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(20000000));
+}
+
+TEST_F(RaplTest, WaitsForEachCounterAndOnlyUntilItMoves) {
+  Zone("intel-rapl:0", "package-0", 0);
+  Zone("intel-rapl:1", "package-1", 0);
+  auto meter = Started();
+  waits_ = 0;
+  Count("intel-rapl:0", 1000);
+  Count("intel-rapl:1", 1000);
+  EXPECT_FALSE(ReadAfter(*meter).missing());
+  EXPECT_EQ(waits_, 1);
+}
+
 TEST_F(RaplTest, WidensTheIntervalWhenWholeWrapsMayHide) {
   Zone("intel-rapl:0", "package-0", 0);
   auto meter = Started();
@@ -272,9 +329,9 @@ TEST_F(RaplTest, CannotUnwrapWithoutARange) {
 
 TEST_F(RaplTest, TakesCountersUpToTheEndOf64Bits) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  Zone("intel-rapl:0", "package-0", kMost - 5);
+  Zone("intel-rapl:0", "package-0", kMost - 6);
   auto meter = Started();
-  Count("intel-rapl:0", kMost);
+  Count("intel-rapl:0", kMost - 1);
   EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(5));
   Count("intel-rapl:0", 0);  // above the range already: no wrap explains this
   EXPECT_TRUE(ReadAfter(*meter).missing());

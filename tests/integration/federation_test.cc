@@ -94,6 +94,64 @@ INSTANTIATE_TEST_SUITE_P(Pipelines, CompressionTest,
                                            Compression{"RollingWidthsInt8", "int8", "int8", 0.5, Mix("rolling", 0)}),
                          [](const auto& info) { return info.param.name; });
 
+// The model is cut twice, and some clients are away meanwhile; centrally and on clients it is what is left that is scored.
+TEST(FederationTest, APrunedFederationCommitsWhatTheFleetCommits) {
+  constexpr int64_t kWide = 40;
+  LogisticTrainer trainer(kWide, kClasses);
+  Folder out;
+  ServerOptions options = FederationOptions(out.path(), kWide);
+  options.engine.rounds = 7;
+  options.model.plan.uplink_codec = "ef,ecsq:rate=0.5";
+  options.model.plan.downlink_codec = "chain:multiple=0.3";
+  options.model.prune = {.target = 0.6, .begin = 1, .end = 3, .every = 2};
+  options.model.fit = Mix("ordered", 8);
+  options.model.groups = trainer.channel_groups();
+  options.model.initial_from_seed = true;
+  options.federated_evaluation = true;
+  options.evaluation_trainer = &trainer;
+  options.trainer_factory = LogisticTrainer::Make;
+  options.evaluation_data = MakeBlobs(300, kWide, kClasses, 1);
+  std::string finished;
+  options.on_finish = [&finished](const ArchitectureSpec& architecture, absl::Span<const float> model, RunSummary&) {
+    finished = absl::StrCat(model.size(), " values, ", architecture.kept.size(), " groups cut");
+    return absl::OkStatus();
+  };
+  FleetOptions twin = TwinOf(options);
+  twin.held_out_fraction = 0.25;
+  const std::vector<RoundRecord> expected = Simulate(std::move(twin));
+
+  RunningServer server(std::move(options));
+  std::vector<std::unique_ptr<RunningClient>> clients;
+  for (int64_t i = 0; i < kMembers; ++i) {
+    ClientOptions client = OptionsFor(server.address(), out.path(), {i}, kWide);
+    client.held_out_fraction = 0.25;
+    clients.push_back(std::make_unique<RunningClient>(std::move(client)));
+  }
+  EXPECT_EQ(server.Wait().committed_rounds, 7);
+  for (auto& client : clients) EXPECT_THAT(client->Wait(), IsOk());
+  ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
+  ASSERT_EQ(record.rounds.size(), expected.size());
+  std::vector<int64_t> parameters;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const RoundRecord& round = record.rounds[i];
+    EXPECT_EQ(round.model_digest, expected[i].model_digest) << i;
+    EXPECT_EQ(round.model_parameters, expected[i].model_parameters) << i;
+    EXPECT_EQ(round.eval_accuracy, expected[i].eval_accuracy) << i;
+    EXPECT_EQ(round.federated_eval_examples, 3 * 15) << i;
+    EXPECT_EQ(round.clients_completed, 3) << i;
+    parameters.push_back(*round.model_parameters);
+  }
+  const int64_t whole = kClasses * kWide + kClasses;
+  EXPECT_LT(parameters.front(), whole);
+  EXPECT_LT(parameters[2], parameters[0]);
+  EXPECT_LE(parameters.back(), whole * 6 / 10);
+  EXPECT_EQ(finished, absl::StrCat(parameters.back(), " values, 1 groups cut"));
+  for (const AttemptRecord& attempt : record.attempts) {
+    EXPECT_EQ(attempt.outcome, "accepted") << attempt.reason;
+    EXPECT_LE(attempt.fit_parameter_count, attempt.round == 1 ? whole : parameters[static_cast<size_t>(attempt.round) - 2]) << attempt.round;
+  }
+}
+
 // Over TLS: what is said around the payload is bounded, and the payload is what the fleet counts.
 TEST(FederationTest, ControlTrafficIsSmallAndPayloadIsTheFleets) {
   Folder out;

@@ -150,5 +150,39 @@ TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
   EXPECT_THAT(Submodel::Create(p.layout, twice, {{"a", {{0, 2}}}, {"c", {{0, 2}}}}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("does not suit")));
 }
 
+// Two layers whose outputs are concatenated: "c" reads 4 channels of a, then 3 of b, each twice, then one value of nobody's.
+TEST(NarrowGroupsTest, CutsOfACutAreTheCutsOfTheWhole) {
+  const ParameterLayout layout = *ParameterLayout::Create({{"a", {4}}, {"b", {3}}, {"c", {2, 11}}});
+  const std::vector<ChannelGroup> groups{{"a", 4, {{"a", 0}, {"c", 1, 1, 1, 0}}}, {"b", 3, {{"b", 0}, {"c", 1, 2, 1, 4}}}};
+  const KeptChannels outer{{"a", {{0, 1}, {2, 4}}}, {"b", {{1, 3}}}}, inner{{"a", {{1, 2}}}, {"b", {{0, 1}}}};
+  const std::vector<ChannelGroup> narrow = NarrowGroups(groups, outer);
+  EXPECT_EQ(narrow[0].size, 3);
+  EXPECT_EQ(narrow[1].size, 2);
+  EXPECT_EQ(narrow[1].axes[1], (ChannelAxis{"c", 1, 2, 1, 3})) << "one of a's channels before it is gone";
+  // Channel 2 of a is the second of those left, channel 1 of b the first.
+  EXPECT_EQ(KeptOfKept(groups, outer, inner), (KeptChannels{{"a", {{2, 3}}}, {"b", {{1, 2}}}}));
+  EXPECT_EQ(KeptOfKept(groups, outer, {}), outer);
+  EXPECT_EQ(KeptOfKept(groups, {}, inner), inner);
+  EXPECT_TRUE(KeptOfKept(groups, {}, {}).empty());
+
+  std::vector<float> whole(29);
+  for (size_t i = 0; i < whole.size(); ++i) whole[i] = static_cast<float>(i);
+  ASSERT_OK_AND_ASSIGN(const Submodel once, Submodel::Create(layout, groups, outer));
+  ASSERT_OK_AND_ASSIGN(const Submodel twice, Submodel::Create(once.layout(), narrow, inner));
+  ASSERT_OK_AND_ASSIGN(const Submodel at_once, Submodel::Create(layout, groups, KeptOfKept(groups, outer, inner)));
+  EXPECT_EQ(twice.layout(), at_once.layout());
+  EXPECT_EQ(twice.Gather(once.Gather(whole)), at_once.Gather(whole));
+  // a[2]; b[1]; of each row of c: a's place 2, b's places 6 and 7, and the last.
+  EXPECT_THAT(at_once.Gather(whole), ::testing::ElementsAre(2, 5, 9, 13, 14, 17, 20, 24, 25, 28));
+}
+
+TEST(ChannelRangesTest, ComeFromChannelsAndGoBack) {
+  EXPECT_EQ(ToRanges(std::vector<int64_t>{0, 1, 4, 6, 7}), (std::vector<ChannelRange>{{0, 2}, {4, 5}, {6, 8}}));
+  EXPECT_TRUE(ToRanges(std::vector<int64_t>{}).empty());
+  const ChannelGroup group{"g", 8, {}};
+  EXPECT_EQ(ChannelsOf(group, {{"g", {{0, 2}, {4, 5}, {6, 8}}}}), (std::vector<int64_t>{0, 1, 4, 6, 7}));
+  EXPECT_EQ(ChannelsOf(group, {{"other", {{0, 2}}}}).size(), 8u);
+}
+
 }  // namespace
 }  // namespace fedwatt

@@ -83,6 +83,16 @@ TEST(EnergyReportTest, PhasesAndClientsCountMeteredTimeOnly) {
   EXPECT_THAT(report.sources, ElementsAre("cpu_time", "rapl"));
 }
 
+TEST(EnergyReportTest, AHoleInsideAnAttemptMakesTheTotalIncomplete) {
+  RunRecord run{.rounds = {MakeRound(1, 0.5)}, .attempts = {MakeAttempt(1)}, .summary = MakeSummary()};
+  run.attempts[0].phases[1].energy = run.attempts[0].phases[0].energy;
+  EXPECT_TRUE(MakeEnergyReport(run).total.complete);
+  run.attempts[0].phases[1].energy = {};
+  EXPECT_FALSE(MakeEnergyReport(run).total.complete);
+  run.attempts[0].phases[1].wall = absl::ZeroDuration();
+  EXPECT_TRUE(MakeEnergyReport(run).total.complete) << "no time, no hole";
+}
+
 TEST(EnergyReportTest, GramsFollowFromAGivenIntensity) {
   RunRecord run{.rounds = {MakeRound(1, 0.5)}};
   run.rounds[0].client_energy = Joules(3.6e6 - 1.2);  // with 0.5 J wasted and 0.7 J of the coordinator: 1 kWh

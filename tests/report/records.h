@@ -48,6 +48,7 @@ inline RoundRecord MakeRound(int64_t round, double accuracy) {
   r.server_energy.source = "rapl";
   r.server_cpu_seconds = 0.5;
   r.peak_rss_bytes = 200000000 + round;
+  r.model_parameters = 199210;
   r.model_digest = std::string(64, 'a');
   return r;
 }

@@ -241,7 +241,7 @@ TEST(CodeCarbonTest, TheExtensionJoinsByRunAndKeepsTheFlag) {
   EXPECT_EQ(extension["run_id"], row["run_id"]);
   EXPECT_EQ(extension["energy_uj"], "6400000");
   EXPECT_EQ(extension["energy_is_estimate"], "1");
-  EXPECT_EQ(extension["energy_complete"], "1");
+  EXPECT_EQ(extension["energy_complete"], "0") << "a quarter of the clients' time was not metered";
   EXPECT_EQ(extension["client_energy_by_tier_uj"], "component:1000000 generic:3000000");
   EXPECT_EQ(extension["client_coverage"], "0.75");
   for (const auto& [name, value] : extension) EXPECT_TRUE(name == "run_id" || row.count(name) == 0) << name;
@@ -469,7 +469,7 @@ TEST(ModelCardTest, GivesGramsOrNothing) {
   double grams = 0;
   ASSERT_TRUE(absl::SimpleAtod(match[1].str(), &grams));
   EXPECT_DOUBLE_EQ(grams, 6.4 / 3.6e6 * 475);
-  EXPECT_THAT(card, HasSubstr("source: \"fedwatt 0.1.0, estimated, tier generic; 475 g/kWh, world mean 2019; manufacture not included\""));
+  EXPECT_THAT(card, HasSubstr("source: \"fedwatt 0.1.0, estimated, tier generic, metered parts only; 475 g/kWh, world mean 2019; manufacture not included\""));
   for (const auto& [run, why] : {std::pair(MakeRun(), "intensity is"), std::pair(NothingMetered(), "no joules are known")}) {
     const std::string unknown = File("model_card", "model_card.yaml", run);
     EXPECT_THAT(unknown, Not(HasSubstr("\nco2_eq_emissions:")));
@@ -637,6 +637,8 @@ TEST_F(HostileRecord, NumbersThatNoRunHasAreRefusedByName) {
   ExpectRefused("rounds.jsonl", "wall_seconds", "-0.1");
   ExpectRefused("rounds.jsonl", "wall_seconds", "1e300");
   ExpectRefused("rounds.jsonl", "eval_accuracy", "1.01");
+  ExpectRefused("rounds.jsonl", "train_loss", "1.01e30");
+  ExpectRefused("clients.jsonl", "train_loss", "-1.01e30");
   ExpectRefused("rounds.jsonl", "started_at", "\"infinite-future\"");
   ExpectRefused("rounds.jsonl", "finished_at", "\"1969-12-31T23:59:59Z\"");
   ExpectRefused("clients.jsonl", "energy_uj", "-1");

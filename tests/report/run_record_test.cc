@@ -75,7 +75,7 @@ TEST_F(RunRecordTest, RoundLineHasExactlyTheseFields) {
                   "client_energy_quarantined_uj", "quarantines", "client_energy_suspect_uj", "clients_suspect", "ledger_root", "client_operational_ug",
                   "client_embodied_ug", "client_wasted_ug", "client_water_l", "client_carbon_clients", "carbon_kind", "carbon_basis",
                   "carbon_source", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug", "server_energy_uj",
-                  "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes", "model_digest"));
+                  "server_energy_tier", "server_energy_source", "server_cpu_seconds", "peak_rss_bytes", "model_digest", "model_parameters"));
   EXPECT_EQ(json["schema"], "fedwatt.round.v1");
   EXPECT_EQ(json["outcome"], "committed");
   EXPECT_EQ(json["started_at"], "2023-11-14T22:13:30+00:00");
@@ -234,6 +234,7 @@ TEST_F(RunRecordTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(round.client_energy_by_tier, MakeRound(1, 0).client_energy_by_tier);
   EXPECT_EQ(round.server_energy.source, "rapl");
   EXPECT_EQ(round.peak_rss_bytes, 200000001);
+  EXPECT_EQ(round.model_parameters, 199210);
   EXPECT_FALSE(run.rounds[1].committed);
   EXPECT_EQ(run.rounds[1].reason, "quorum");
   EXPECT_EQ(run.rounds[1].client_energy, std::nullopt);

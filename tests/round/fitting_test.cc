@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "fedwatt/base/random.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -60,11 +61,15 @@ class ChannelPolicyContractTest : public ::testing::TestWithParam<std::string> {
 
 TEST_P(ChannelPolicyContractTest, KeepsThatManyChannelsInOrderedRangesThatDoNotTouch) {
   ASSERT_OK_AND_ASSIGN(ChannelPolicy policy, ChannelPolicies().Find(GetParam()));
+  EXPECT_NE(policy.choose == nullptr, policy.importance == nullptr) << "one of two";
   for (int64_t size : {1, 2, 5, 32}) {
+    std::vector<ChannelScore> scores(static_cast<size_t>(size));
     for (int64_t count = 1; count <= size; ++count) {
       std::set<std::vector<ChannelRange>> choices;
       for (int64_t round = 1; round <= 2 * size + 1; ++round) {
-        const std::vector<ChannelRange> kept = policy.choose(size, count, round);
+        Random random(static_cast<uint64_t>(round));
+        for (ChannelScore& score : scores) score = {.made = random.Uniform(), .read = random.Uniform(), .sensitivity = random.Uniform(), .pull = random.Uniform()};
+        const std::vector<ChannelRange> kept = ChooseChannels(policy, size, count, round, scores);
         int64_t last = -1, sum = 0;
         for (const ChannelRange& range : kept) {
           EXPECT_GT(range.begin, last);
@@ -74,7 +79,7 @@ TEST_P(ChannelPolicyContractTest, KeepsThatManyChannelsInOrderedRangesThatDoNotT
         }
         EXPECT_LE(last, size);
         EXPECT_EQ(sum, count) << size << " " << round;
-        EXPECT_TRUE(kept == policy.choose(size, count, round));
+        EXPECT_TRUE(kept == ChooseChannels(policy, size, count, round, scores));
         choices.insert(kept);
       }
       if (!policy.moves) {
@@ -102,6 +107,21 @@ TEST(ChannelPolicyTest, RollingTrainsAllChannelsEquallyOften) {
     }
   }
   for (int64_t channel = 0; channel < 5; ++channel) EXPECT_EQ(kept[channel], 4) << channel;
+}
+
+// The signal path's strength is made * read: 8, 9, 4, 9. Of equals the first.
+TEST(ChannelPolicyTest, ImportanceKeepsTheGreatestAndOfEqualsTheFirst) {
+  std::vector<ChannelScore> scores{{.made = 8, .read = 1, .sensitivity = 0}, {.made = 1, .read = 9, .sensitivity = 2}, {.made = 2, .read = 2, .sensitivity = 3}, {.made = 3, .read = 3, .sensitivity = 2}};
+  ASSERT_OK_AND_ASSIGN(ChannelPolicy magnitude, ChannelPolicies().Find("magnitude"));
+  ASSERT_OK_AND_ASSIGN(ChannelPolicy taylor, ChannelPolicies().Find("taylor"));
+  EXPECT_THAT(ChooseChannels(magnitude, 4, 1, 1, scores), ElementsAre(ChannelRange{1, 2}));
+  EXPECT_THAT(ChooseChannels(magnitude, 4, 2, 1, scores), ElementsAre(ChannelRange{1, 2}, ChannelRange{3, 4}));
+  EXPECT_THAT(ChooseChannels(magnitude, 4, 3, 9, scores), ElementsAre(ChannelRange{0, 2}, ChannelRange{3, 4}));
+  EXPECT_THAT(ChooseChannels(taylor, 4, 1, 1, scores), ElementsAre(ChannelRange{2, 3}));
+  EXPECT_THAT(ChooseChannels(taylor, 4, 2, 1, scores), ElementsAre(ChannelRange{1, 3}));
+  // A channel that nothing reads matters to nobody, however large.
+  scores[1] = {.made = 1e6, .read = 0};
+  EXPECT_THAT(ChooseChannels(magnitude, 4, 3, 1, scores), ElementsAre(ChannelRange{0, 1}, ChannelRange{2, 4}));
 }
 
 std::vector<ChannelGroup> Groups() { return {{"a", 32, {}}, {"b", 5, {}}, {"c", 1, {}}}; }
@@ -222,7 +242,7 @@ TEST(FitOptionsTest, SayWhatIsWrong) {
   };
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   refused({.policy = "fulll"}, absl::StatusCode::kNotFound, "did you mean 'full'");
-  refused({.channels = "order"}, absl::StatusCode::kNotFound, "known: ordered, rolling");
+  refused({.channels = "order"}, absl::StatusCode::kNotFound, "known: magnitude, ordered, rolling, taylor");
   refused({.widths = {0.5}}, kInvalid, "fit.policy = 'full'");
   refused({.policy = "fixed"}, kInvalid, "expects one width, got 0");
   refused({.policy = "fixed", .widths = {1, 0.5}}, kInvalid, "expects one width, got 2");

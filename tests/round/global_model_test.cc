@@ -1,9 +1,11 @@
 #include "fedwatt/round/global_model.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <set>
 
+#include "fedwatt/base/digest.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/model/rejection.h"
@@ -539,6 +541,284 @@ TEST_F(FittedModelTest, SparseUpdatesLandOnTheSameCoordinates) {
   quarter->submodel->Scatter(delta, absl::MakeSpan(expected));
   EXPECT_EQ(mean.values, expected);
   EXPECT_EQ(mean.uncovered.size(), 40u);
+}
+
+// Three layers' worth of a small network, cut to half of its parameters after round 2: 8 hidden channels between 6 inputs and 3 outputs.
+class PrunedModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    layout_ = *ParameterLayout::Create({{"in.weight", {8, 6}}, {"in.bias", {8}}, {"out.weight", {3, 8}}, {"out.bias", {3}}});
+    options_.plan.run_id = "run";
+    options_.plan.architecture = {.name = "any", .input_shape = {6}, .output_count = 3};
+    options_.layout = layout_;
+    options_.groups = {{"in", 8, {{"in.weight", 0}, {"in.bias", 0}, {"out.weight", 1, 1, 1, 0, true}}}};
+    options_.initial_from_seed = true;
+    options_.prune = {.target = 0.5, .begin = 2, .end = 2};
+    Random random(3);
+    for (int64_t i = 0; i < layout_.value_count(); ++i) initial_.push_back(static_cast<float>(random.Normal() * 0.5));
+  }
+  // What the whole model would be moved by.
+  std::vector<float> Delta(int64_t round) const {
+    std::vector<float> delta;
+    Random random(100 + static_cast<uint64_t>(round));
+    for (int64_t i = 0; i < layout_.value_count(); ++i) delta.push_back(static_cast<float>(random.Normal() * 0.1));
+    return delta;
+  }
+  Submodel Part(const KeptChannels& kept) const { return *Submodel::Create(layout_, options_.groups, kept); }
+  void Step(GlobalModel& model, int64_t round) {
+    MeanDelta mean{.values = Part(model.plan().architecture.kept).Gather(Delta(round)), .uncovered = {}, .update_count = 1, .total_weight = 1};
+    ASSERT_THAT(model.Step(mean, round), IsOk());
+  }
+  // Brings a client that holds `held` to the model of now, by what it can make itself if need be; the bytes it took.
+  int64_t Follow(GlobalModel& model, std::optional<DecodedModel>& held) {
+    const ArchitectureSpec& architecture = model.plan().architecture;
+    const std::vector<Digest> digests = held.has_value() ? std::vector<Digest>{ModelDigest(held->layout, held->values)} : std::vector<Digest>();
+    const ModelOffer offer = model.OfferFor(architecture.kept, digests, false);
+    if (offer.blob == nullptr) return 0;
+    EXPECT_TRUE(offer.base.has_value());
+    if (digests.empty() || *offer.base != digests[0]) {
+      const Submodel part = Part(architecture.kept);
+      held = DecodedModel{part.layout(), part.Gather(initial_)};
+      SnapToLattice(held->layout, absl::MakeSpan(held->values));
+      EXPECT_EQ(*offer.base, ModelDigest(held->layout, held->values));
+    }
+    EXPECT_THAT(ApplyModelDelta(*offer.blob, 1 << 20, *held), IsOk());
+    EXPECT_EQ(ModelDigest(held->layout, held->values), model.published_digest());
+    return static_cast<int64_t>(offer.blob->size());
+  }
+  ParameterLayout layout_;
+  GlobalModelOptions options_;
+  std::vector<float> initial_;
+};
+
+// 10 n + 3 parameters with n channels, 83 in all: 3 are left.
+TEST_F(PrunedModelTest, BecomesASmallerModelThatMovesAsTheWholeOneDid) {
+  for (const char* strategy : {"fedavg", "fedavgm", "fedadam", "fedadagrad", "fedyogi"}) {
+    options_.strategy = strategy;
+    ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+    GlobalModelOptions dense_options = options_;
+    dense_options.prune = {};
+    ASSERT_OK_AND_ASSIGN(GlobalModel dense, GlobalModel::Create(dense_options, initial_));
+    const size_t whole_bytes = model.blob()->size();
+    for (int64_t round = 1; round <= 5; ++round) {
+      Step(model, round);
+      Step(dense, round);
+      const KeptChannels& kept = model.plan().architecture.kept;
+      EXPECT_EQ(kept.empty(), round < 2);
+      const Submodel part = Part(kept);
+      EXPECT_EQ(model.layout(), part.layout());
+      EXPECT_EQ(model.layout().value_count(), round < 2 ? 83 : 33);
+      EXPECT_EQ(model.plan().layout_digest, part.layout().digest());
+      // Server moments included: what is left moves on as if nothing had happened.
+      EXPECT_EQ(*model.published(), part.Gather(*dense.published())) << strategy << " " << round;
+    }
+    EXPECT_EQ(model.blob()->size(), whole_bytes - 4 * 50);
+    ASSERT_OK_AND_ASSIGN(DecodedModel decoded, DecodeModel(*model.blob(), 1 << 20));
+    EXPECT_EQ(decoded.layout, model.layout());
+    // The channels with the strongest path after round 2.
+    std::vector<std::pair<double, int64_t>> strengths;
+    ASSERT_OK_AND_ASSIGN(GlobalModel until, GlobalModel::Create(dense_options, initial_));
+    for (int64_t round = 1; round <= 2; ++round) Step(until, round);
+    for (int64_t channel = 0; channel < 8; ++channel) {
+      double made = std::pow((*until.published())[48 + channel], 2), read = 0;
+      for (int64_t i = 0; i < 6; ++i) made += std::pow((*until.published())[channel * 6 + i], 2);
+      for (int64_t i = 0; i < 3; ++i) read += std::pow((*until.published())[56 + i * 8 + channel], 2);
+      strengths.push_back({made * read, channel});
+    }
+    std::sort(strengths.rbegin(), strengths.rend());
+    std::vector<int64_t> expected{strengths[0].second, strengths[1].second, strengths[2].second};
+    std::sort(expected.begin(), expected.end());
+    EXPECT_EQ(ChannelsOf(options_.groups[0], model.plan().architecture.kept), expected);
+  }
+}
+
+TEST_F(PrunedModelTest, UpdatesOfTheSmallerModelAreFoldedAndOlderOnesRefused) {
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const auto before = *model.Assign(1, 0, {});
+  Step(model, 1);
+  Step(model, 2);
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> fitted, model.Assign(3, 0, {}));
+  EXPECT_EQ(fitted->submodel, nullptr);
+  EXPECT_EQ(fitted->plan.fit.width_fraction, 1);
+  EXPECT_EQ(fitted->layout.value_count(), 33);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  FoldScratch scratch;
+  const auto fold = [&](const ParameterLayout& layout, std::vector<float> delta) {
+    ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = "float32", .layout_digest = layout.digest(), .layout = {}};
+    return FoldUpdate(fitted->plan, fitted->layout, WriteContainer(header, {reinterpret_cast<const char*>(delta.data()), delta.size() * 4}), 1, 3, 0, *sum, scratch);
+  };
+  EXPECT_EQ(RejectionOf(fold(before->layout, std::vector<float>(83, 1))), Rejection::kWrongLayout);
+  EXPECT_EQ(sum->update_count(), 0);
+  ASSERT_THAT(fold(fitted->layout, std::vector<float>(33, 0.5f)), IsOk());
+  ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
+  const std::vector<float> was = *model.published();
+  ASSERT_THAT(model.Step(mean, 3), IsOk());
+  for (size_t i = 0; i < was.size(); ++i) EXPECT_EQ((*model.published())[i], was[i] + 0.5f);
+}
+
+// A client that was there all the time, one that was away over the cut and one that joins afterwards hold the same, and none fetches a whole model.
+TEST_F(PrunedModelTest, ChainsGoOnAcrossTheCut) {
+  options_.plan.downlink_codec = "chain:step=0.05";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  std::optional<DecodedModel> there, away, joins;
+  Step(model, 1);
+  Follow(model, there);
+  Follow(model, away);
+  for (int64_t round = 2; round <= 6; ++round) {
+    Step(model, round);
+    EXPECT_GT(Follow(model, there), 0);
+    EXPECT_EQ(there->layout.value_count(), 33);
+  }
+  Follow(model, away);
+  Follow(model, joins);
+  EXPECT_EQ(away->values, there->values);
+  EXPECT_EQ(joins->values, there->values);
+}
+
+TEST_F(PrunedModelTest, AChainKeepsItsStepAcrossTheCut) {
+  options_.plan.downlink_codec = "chain:multiple=1";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  const auto step_of = [&](int64_t round) {
+    Step(model, round);
+    const ModelOffer offer = model.OfferFor(model.plan().architecture.kept, {}, false);
+    absl::StatusOr<ContainerView> view = ParseContainer(*offer.blob, 1 << 20);
+    float step;
+    std::memcpy(&step, view->payload.data(), 4);  // a delta's payload begins with it
+    return step;
+  };
+  const float before = step_of(1), after = step_of(2);
+  EXPECT_GT(before, 0);
+  EXPECT_EQ(after, before);
+}
+
+TEST_F(PrunedModelTest, NarrowClientsTrainWidthsOfWhatIsLeft) {
+  options_.prune = {.target = 0.6, .begin = 2, .end = 2};  // 49.8: 4 channels, 43
+  options_.fit.policy = "by_capability";
+  options_.fit.widths = {1, 0.5};
+  options_.fit.memory_mb = {2, 1};
+  options_.plan.downlink_codec = "chain:step=0.05";
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  EXPECT_EQ((*model.Assign(1, 0, {1'000'000}))->layout.value_count(), 43) << "half of 8 channels";
+  Step(model, 1);
+  Step(model, 2);
+  const std::vector<int64_t> left = ChannelsOf(options_.groups[0], model.plan().architecture.kept);
+  ASSERT_EQ(left.size(), 4u);
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> narrow, model.Assign(3, 0, {1'000'000}));
+  EXPECT_EQ(ChannelsOf(options_.groups[0], narrow->plan.architecture.kept), (std::vector<int64_t>{left[0], left[1]}));
+  EXPECT_EQ(narrow->layout.value_count(), 23);
+  EXPECT_EQ(narrow->plan.fit.width_fraction, 0.5);
+  // It follows its own chain from its own slice.
+  const ModelOffer offer = model.OfferFor(narrow->plan.architecture.kept, {}, false);
+  const Submodel part = Part(narrow->plan.architecture.kept);
+  DecodedModel client{part.layout(), part.Gather(initial_)};
+  SnapToLattice(client.layout, absl::MakeSpan(client.values));
+  ASSERT_NE(offer.blob, nullptr);
+  ASSERT_THAT(ApplyModelDelta(*offer.blob, 1 << 20, client), IsOk());
+  EXPECT_EQ(client.values, *narrow->values);
+  // And its update moves these two channels only.
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
+  FoldScratch scratch;
+  const std::vector<float> ones(23, 1);
+  ContainerHeader header{.kind = ContainerKind::kUpdate, .codec = "float32", .layout_digest = narrow->layout.digest(), .layout = {}};
+  ASSERT_THAT(FoldUpdate(narrow->plan, narrow->layout, WriteContainer(header, {reinterpret_cast<const char*>(ones.data()), 92}), 1, 3, 0, *sum, scratch, narrow->submodel.get()), IsOk());
+  ASSERT_OK_AND_ASSIGN(MeanDelta mean, sum->Report());
+  EXPECT_EQ(mean.values.size(), 43u);
+  std::vector<float> seen(83);
+  Part(model.plan().architecture.kept).Scatter(mean.values, absl::MakeSpan(seen));
+  for (int64_t channel = 0; channel < 8; ++channel) EXPECT_EQ(seen[48 + channel], channel == left[0] || channel == left[1] ? 1 : 0) << channel;
+}
+
+TEST_F(PrunedModelTest, ARestartGoesOnBitForBit) {
+  options_.strategy = "fedadam";
+  options_.plan.downlink_codec = "chain:step=0.05";
+  options_.prune = {.target = 0.3, .begin = 1, .end = 5, .every = 2, .channels = "taylor", .regrow = 0.5};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  std::set<KeptChannels> shapes;
+  for (int64_t round = 1; round <= 7; ++round) {
+    ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+    ASSERT_THAT(again.Restore(model.Save()), IsOk());
+    EXPECT_EQ(again.published_digest(), model.published_digest());
+    EXPECT_EQ(again.plan().architecture.kept, model.plan().architecture.kept);
+    Step(again, round);
+    Step(model, round);
+    EXPECT_EQ(again.published_digest(), model.published_digest()) << round;
+    EXPECT_EQ(again.Save(), model.Save()) << round;
+    shapes.insert(model.plan().architecture.kept);
+  }
+  EXPECT_EQ(shapes.size(), 3u) << "3 channels, two more on trial, 2";
+  GlobalModelOptions whole = options_;
+  whole.prune = {};
+  ASSERT_OK_AND_ASSIGN(GlobalModel unpruned, GlobalModel::Create(whole, initial_));
+  EXPECT_THAT(unpruned.Restore(model.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("prune.target")));
+  EXPECT_THAT(model.Restore(unpruned.Save()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("prune.target")));
+}
+
+// Past the checksum, which a program that writes nonsense would also get right: no byte may crash the coordinator or leave it with numbers that cannot be.
+TEST_F(PrunedModelTest, ADamagedStateIsRefusedOrWorks) {
+  options_.strategy = "fedadam";
+  options_.plan.downlink_codec = "chain:step=0.05";
+  options_.prune = {.target = 0.3, .begin = 1, .end = 5, .every = 2, .channels = "taylor", .regrow = 0.5};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  Step(model, 1);
+  Step(model, 2);  // channels are on trial
+  const std::string state = model.Save();
+  int64_t refused = 0, worked = 0;
+  for (size_t i = 0; i + 4 < state.size(); ++i) {
+    for (uint8_t bits : {0x01, 0x80, 0xff}) {
+      std::string damaged = state;
+      damaged[i] = static_cast<char>(damaged[i] ^ bits);
+      const uint32_t crc = Crc32c(damaged.substr(0, damaged.size() - 4));
+      std::memcpy(damaged.data() + damaged.size() - 4, &crc, 4);
+      ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+      if (const absl::Status status = again.Restore(damaged); !status.ok()) {
+        EXPECT_TRUE(absl::IsDataLoss(status) || absl::IsInvalidArgument(status)) << i << ": " << status;
+        ++refused;
+        continue;
+      }
+      ++worked;
+      EXPECT_THAT(Submodel::Create(layout_, options_.groups, again.plan().architecture.kept), IsOk()) << i;
+      MeanDelta mean{.values = std::vector<float>(static_cast<size_t>(again.layout().value_count())), .uncovered = {}, .update_count = 1, .total_weight = 1};
+      if (!again.Step(mean, 3).ok()) continue;  // numbers from the damaged state may be out of range
+      for (float value : *again.published()) ASSERT_TRUE(std::isfinite(value)) << "byte " << i << " ^ " << static_cast<int>(bits);
+    }
+  }
+  EXPECT_GT(refused, 500);
+  EXPECT_GT(worked, 500) << "values may be any";
+}
+
+// What is tried computes nothing yet: zeros where it is read, and its own draw where it is made.
+TEST_F(PrunedModelTest, ChannelsComeBackWithoutATrace) {
+  options_.prune = {.target = 0.45, .begin = 1, .end = 3, .every = 2, .regrow = 0.5};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  Step(model, 1);
+  const std::vector<int64_t> left = ChannelsOf(options_.groups[0], model.plan().architecture.kept);
+  const std::vector<float> was = *model.published();
+  Step(model, 2);
+  const std::vector<int64_t> tried = ChannelsOf(options_.groups[0], model.plan().architecture.kept);
+  ASSERT_GT(tried.size(), left.size());
+  std::vector<float> whole(83);
+  Part(model.plan().architecture.kept).Scatter(*model.published(), absl::MakeSpan(whole));
+  int64_t back = 0;
+  for (int64_t channel : tried) {
+    if (std::binary_search(left.begin(), left.end(), channel)) continue;
+    ++back;
+    for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(whole[56 + i * 8 + channel], 0) << channel;
+    for (int64_t i = channel * 6; i < channel * 6 + 6; ++i) EXPECT_EQ(whole[i], initial_[i]) << channel;
+  }
+  EXPECT_GT(back, 0);
+  // The others moved by their update and nothing else.
+  std::vector<float> before(83);
+  Part(KeptChannels{{"in", ToRanges(left)}}).Scatter(was, absl::MakeSpan(before));
+  for (int64_t channel : left) EXPECT_EQ(whole[48 + channel], before[48 + channel] + Delta(2)[48 + channel]);
+}
+
+TEST_F(PrunedModelTest, MayBeNarrowFromTheStart) {
+  options_.prune = {.target = 0.5, .channels = "ordered"};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  EXPECT_EQ(model.plan().architecture.kept, (KeptChannels{{"in", {{0, 3}}}}));
+  EXPECT_EQ(*model.published(), Part(model.plan().architecture.kept).Gather(initial_));
+  options_.groups.clear();
+  EXPECT_THAT(GlobalModel::Create(options_, initial_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("declares no channels")));
 }
 
 }  // namespace

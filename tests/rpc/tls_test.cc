@@ -185,8 +185,9 @@ TEST_F(TlsTest, BytesOnTheWireAreCounted) {
   EXPECT_GT(second->received - first->received, 1 << 20);
   EXPECT_LT(second->received - first->received, (1 << 20) * 1.03);
   EXPECT_GT(first->sent, 0);
-  // What one end sent the other received, up to what was on its way.
-  EXPECT_NEAR(static_cast<double>(served->sent), static_cast<double>(first->received), 4096);
+  // What one end received the other had sent, and little more: a busy machine sends some segments twice, loopback or not.
+  EXPECT_GE(served->sent, first->received);
+  EXPECT_LT(served->sent, first->received * 1.1);
 }
 
 TEST(ParseAddressTest, AcceptsHostsAndBothFamilies) {

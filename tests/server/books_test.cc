@@ -1,4 +1,6 @@
 // Budgets and ledgers over real calls.
+#include "absl/strings/str_replace.h"
+#include "fedwatt/base/file.h"
 #include "fedwatt/rpc/ledger_conversion.h"
 #include "gmock/gmock.h"
 #include "tests/server/raw_client.h"
@@ -113,7 +115,17 @@ TEST_F(LedgerReportTest, HostileAnchorsCostOnlyTheJoules) {
   }
 }
 
-// A loss that a report would not print is no reason to forget what was anchored.
+// One client whose training diverged must not keep everybody from reading the record.
+TEST_F(LedgerReportTest, ALossThatDivergedLeavesTheRecordReadable) {
+  const double losses[] = {1e20, -1e30, std::nextafter(1e30, 1e31), std::nan(""), 1};
+  const std::vector<AttemptRecord> attempts =
+      Play(QuickOptions(out_.path(), 1), 5, [&](int i, v1::ReportRequest& report) { report.mutable_completed()->set_mean_loss(losses[i]); });
+  std::vector<std::optional<double>> recorded;
+  for (const AttemptRecord& attempt : attempts) recorded.push_back(attempt.train_loss);
+  EXPECT_THAT(recorded, ::testing::ElementsAre(1e20, -1e30, std::nullopt, std::nullopt, 1));
+}
+
+// A number that a report would not print is no reason to forget what was anchored.
 TEST_F(LedgerReportTest, HeadsAreRememberedFromARecordWithNumbersThatReportsRefuse) {
   const auto options = [this] {
     ServerOptions made = QuickOptions(out_.path(), 1);
@@ -132,11 +144,15 @@ TEST_F(LedgerReportTest, HeadsAreRememberedFromARecordWithNumbersThatReportsRefu
     RunningServer server(options());
     RawClient client(server.address(), 0, 1);
     client.Join();
-    report(client, 1, 1e20);
+    report(client, 1, 2);
     report(client, 2, 1);
     client.AwaitTraining();
     server.Stop();
   }
+  const std::string path = out_.path() + "/clients.jsonl";
+  ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(path));
+  ASSERT_EQ(absl::StrReplaceAll({{"\"train_loss\":2.0", "\"train_loss\":2e30"}}, &text), 1);
+  ASSERT_THAT(WriteFileAtomically(path, text), IsOk());
   EXPECT_THAT(ReadRunRecord(out_.path()), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("train_loss")));
   last_ = {};  // the client begins its ledger anew, as if the first two had never been
   {

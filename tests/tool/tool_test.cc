@@ -43,7 +43,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "codecs", "fits", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
+                                    "architectures", "channels", "codecs", "fits", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_TORCH
   verbs.push_back("audit");
 #endif
@@ -160,7 +160,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"channels", ChannelPolicies().Names()}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);

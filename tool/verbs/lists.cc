@@ -1,4 +1,4 @@
-// fedwatt architectures, codecs, fits, meters, reports, selections, strategies: what is registered, one name a line.
+// fedwatt architectures, channels, codecs, fits, meters, reports, selections, strategies: what is registered, one name a line.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -37,6 +37,7 @@ absl::StatusOr<ExitCode> ListArchitectures(const Options& options) {
 #endif
 }
 
+absl::StatusOr<ExitCode> ListChannels(const Options& options) { return List(options, ChannelPolicies().Names()); }
 absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
   std::vector<std::string> names = StageNames();
   names.insert(std::upper_bound(names.begin(), names.end(), kChainStage), std::string(kChainStage));
@@ -58,6 +59,9 @@ void AddList(CLI::App& app, Action& chosen, const std::string& name, const std::
 
 void AddArchitectures(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "architectures", "names that model.architecture may have", ListArchitectures);
+}
+void AddChannels(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "channels", "names that fit.channels and prune.channels may have", ListChannels);
 }
 void AddCodecs(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "codecs", "names that compression.uplink and compression.downlink may have", ListCodecs);

@@ -122,10 +122,10 @@ TEST(ArchitectureTest, ChannelGroupsOfTheCnnByHand) {
   ASSERT_EQ(groups.size(), 3u);
   EXPECT_EQ(groups[0].name, "conv1");
   EXPECT_EQ(groups[0].size, 32);
-  EXPECT_THAT(groups[0].axes, ElementsAre(ChannelAxis{"conv1.weight", 0}, ChannelAxis{"conv1.bias", 0}, ChannelAxis{"conv2.weight", 1}));
+  EXPECT_THAT(groups[0].axes, ElementsAre(ChannelAxis{"conv1.weight", 0}, ChannelAxis{"conv1.bias", 0}, ChannelAxis{"conv2.weight", 1, 1, 1, 0, true}));
   EXPECT_THAT(groups[1].axes,
-              ElementsAre(ChannelAxis{"conv2.weight", 0}, ChannelAxis{"conv2.bias", 0}, ChannelAxis{"fc1.weight", 1, 49}));
-  EXPECT_THAT(groups[2].axes, ElementsAre(ChannelAxis{"fc1.weight", 0}, ChannelAxis{"fc1.bias", 0}, ChannelAxis{"fc2.weight", 1}));
+              ElementsAre(ChannelAxis{"conv2.weight", 0}, ChannelAxis{"conv2.bias", 0}, ChannelAxis{"fc1.weight", 1, 49, 1, 0, true}));
+  EXPECT_THAT(groups[2].axes, ElementsAre(ChannelAxis{"fc1.weight", 0}, ChannelAxis{"fc1.bias", 0}, ChannelAxis{"fc2.weight", 1, 1, 1, 0, true}));
   ASSERT_OK_AND_ASSIGN(const std::vector<ChannelGroup> none, ChannelGroups(TypicalSpec("logistic")));
   EXPECT_TRUE(none.empty());
 }

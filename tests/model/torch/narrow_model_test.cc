@@ -1,6 +1,8 @@
 // Narrower copies of every built-in architecture are what is left of the whole one when channels are switched off.
 #include <cmath>
+#include <map>
 
+#include "fedwatt/model/submodel.h"
 #include "fedwatt/model/torch/architecture.h"
 #include "tests/model/torch/torch_testing.h"
 #include "tests/testing/status_matchers.h"
@@ -74,6 +76,57 @@ TEST_P(NarrowModelTest, ComputesWhatTheMaskedWholeModelComputes) {
     moved += std::fabs(narrow_after[i] - values[i]);
   }
   EXPECT_GT(moved, 1e-3);
+}
+
+// Zeros where channels are read, which ChannelAxis::reads tells, silence them whatever makes them: so a channel can come back without a trace, and the
+// updates of those that read it say whether it is wanted.
+TEST_P(NarrowModelTest, SilencedReadersComputeWhatTheNarrowModelComputes) {
+  const Dataset data = RandomDataset(whole_spec_, 60);
+  const std::vector<float> start = *whole_->InitialModel(3);
+  std::vector<float> silenced = start;
+  std::vector<bool> is_silenced(start.size());
+  std::map<std::string, size_t> entries;
+  for (size_t i = 0; i < whole_->layout().entries().size(); ++i) entries[whole_->layout().entries()[i].name] = i;
+  for (const ChannelGroup& group : whole_->channel_groups()) {
+    std::vector<bool> dropped(static_cast<size_t>(group.size), true);
+    for (int64_t channel : ChannelsOf(group, narrow_spec_.kept)) dropped[static_cast<size_t>(channel)] = false;
+    int64_t readers = 0;
+    for (const ChannelAxis& axis : group.axes) {
+      if (!axis.reads) continue;
+      ++readers;
+      const size_t at = entries.at(axis.entry);
+      const std::vector<int64_t>& shape = whole_->layout().entries()[at].shape;
+      int64_t after = 1;
+      for (size_t i = static_cast<size_t>(axis.axis) + 1; i < shape.size(); ++i) after *= shape[i];
+      const int64_t length = shape[static_cast<size_t>(axis.axis)], first = whole_->layout().offset(at);
+      const int64_t end = at + 1 < entries.size() ? whole_->layout().offset(at + 1) : static_cast<int64_t>(start.size());
+      for (int64_t i = first; i < end; ++i) {
+        const int64_t index = (i - first) / after % length - axis.begin;
+        if (index < 0 || index >= axis.blocks * group.size * axis.repeat) continue;
+        if (!dropped[static_cast<size_t>(index / axis.repeat % group.size)]) continue;
+        silenced[static_cast<size_t>(i)] = 0;
+        is_silenced[static_cast<size_t>(i)] = true;
+      }
+    }
+    EXPECT_GT(readers, 0) << group.name << " could never regrow";
+  }
+  const std::vector<float> values = narrow_->submodel()->Gather(start);
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult expected, narrow_->Evaluate(values, data, "cross_entropy"));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult got, whole_->Evaluate(silenced, data, "cross_entropy"));
+  EXPECT_NEAR(got.mean_loss, expected.mean_loss, 1e-5);
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult whole, whole_->Evaluate(start, data, "cross_entropy"));
+  EXPECT_GT(std::fabs(whole.mean_loss - expected.mean_loss), 1e-4) << "those channels did count before, so that the comparison says something";
+
+  TrainingRecipe recipe;
+  recipe.local_steps = 1;
+  recipe.batch_size = 20;
+  std::vector<float> after(start.size());
+  ASSERT_THAT(whole_->Train(silenced, data, recipe, 9, {}, absl::MakeSpan(after)), IsOk());
+  double pull = 0;
+  for (size_t i = 0; i < after.size(); ++i) {
+    if (is_silenced[i]) pull += std::fabs(after[i]);
+  }
+  EXPECT_GT(pull, 1e-4) << "the readers of a silenced channel still learn";
 }
 
 TEST_P(NarrowModelTest, CountsItsMultiplyAdds) {

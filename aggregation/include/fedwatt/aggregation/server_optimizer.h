@@ -33,6 +33,9 @@ class ServerOptimizer {
   virtual ~ServerOptimizer() = default;
   // Nothing moves on error. Errors: INVALID_ARGUMENT  wrong length, bad uncovered ranges, a value that is not finite
   virtual absl::Status Step(absl::Span<float> global, const MeanDelta& delta) = 0;
+  // The model has become another: value i of `layout` was value from[i], or is new (-1), and its moments start as at the beginning. `from` has
+  // layout.value_count() elements, each less than the count of before.
+  virtual void Reshape(const ParameterLayout& layout, absl::Span<const int64_t> from) = 0;
   virtual std::string Save() const = 0;
   // Errors: DATA_LOSS  damaged; INVALID_ARGUMENT  of another optimizer or layout
   virtual absl::Status Restore(std::string_view state) = 0;

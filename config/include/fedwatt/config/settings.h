@@ -18,6 +18,7 @@
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/budget.h"
 #include "fedwatt/round/fitting.h"
+#include "fedwatt/round/pruning.h"
 #include "fedwatt/round/selection.h"
 
 namespace fedwatt {
@@ -141,6 +142,7 @@ struct Settings {
   SelectionOptions selection;
   BudgetOptions budget;
   FitOptions fit;
+  PruneOptions prune;
   std::string number_format = "float32";  // as FitSpec's
   EnergySettings energy;
   CarbonSettings carbon;

@@ -28,7 +28,7 @@ enum CounterFlag : uint8_t {
   kCounterReset = 2,      // missing: a step backwards that no wrap explains
   kCounterAmbiguous = 4,  // long enough to hold further whole wraps: `most` counts them
   kCounterCapped = 8,     // missing: faster than max_power
-  kCounterFrozen = 16,    // missing: stood still for frozen_after or longer, or is the first one after that
+  kCounterFrozen = 16,    // missing: stood still for frozen_after or longer
   kCounterSuspended = 32, // missing: the machine slept in between, and counters may restart then
 };
 
@@ -49,10 +49,11 @@ std::string CounterFlagNames(uint8_t flags);
 //   backwards     a wrap if the modulus is known and the implied power is at most max_power, else a reset. `least_uj` of a wrap is what
 //                 the counter shows now, because a reset just before looks the same.
 //   fast          more than max_power over the span (and refresh) is no energy
-//   still         one number for frozen_after or longer, however often it is read; the difference after it is missing too, for it may hold what was held back
-//                 a shorter stillness is zero with an interval up to max_power, and what follows may have been held back: `least_uj` allows for it
+//   still         one number for frozen_after or longer, however often it is read
 //   long          further whole wraps that fit under max_power widen the interval upwards
 //   asleep        `suspended` grew by 10 ms or more
+// A number is no fresher than the last change that was seen: a counter may have stopped right after the reading before and give what it held back
+// later. Whoever cuts time at a reading allows for staleness() there: max_power times it, as much less for what begins and more for what ends.
 // A reading that failed is not fed: the next difference then spans it. Owned by one thread.
 class CounterAccumulator {
  public:
@@ -65,8 +66,8 @@ class CounterAccumulator {
   void Forget() { last_.reset(); }
 
   const CounterSpec& spec() const { return spec_; }
-  // How far the edges of a span can be off because readings are up to `refresh` old: max_power x refresh.
-  int64_t edge_uj() const;
+  // How old the last reading's number may be: since the reading before it first differed, and refresh. Infinite at an origin.
+  absl::Duration staleness() const;
   // Read at least this often, and no wrap goes unseen: a quarter of the modulus at max_power. Infinite when the modulus is unknown.
   absl::Duration safe_period() const;
 
@@ -74,8 +75,8 @@ class CounterAccumulator {
   struct Point {
     absl::Duration at, suspended;
     int64_t raw_uj;
-    absl::Duration changed_at;  // when raw_uj was first seen
-    bool frozen;
+    absl::Duration first_seen;             // when raw_uj was first seen
+    std::optional<absl::Duration> before;  // the last time that another number was
   };
   int64_t PlausibleMicrojoules(absl::Duration span) const;
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "fedwatt/base/clock.h"
 #include "fedwatt/base/registry.h"
 #include "fedwatt/energy/quantities.h"
@@ -17,12 +18,24 @@ namespace fedwatt {
 // How long this machine has slept since it booted: the boot-time clock less the monotonic one.
 absl::Duration SuspendedTime();
 
+// One counter or sensor that a meter considered.
+struct FoundDomain {
+  std::string name;     // "package-0", "VDD_IN"
+  std::string refusal;  // why it is not counted, as in a meter's refusal; "" = it is
+};
+
 struct MeterOptions {
   std::string root = "/";             // sysfs and procfs are read below it; tests inject a folder
   const Clock* clock = &RealClock();  // must outlive the meter
   std::function<absl::Duration()> suspended = SuspendedTime;  // never goes backwards
+  std::function<void(absl::Duration)> pause = absl::SleepFor;  // waits for a counter to move: a millisecond or so a reading
   // Watts of one busy core, for the generic model; <= 0 takes the built-in table's value.
   double watts_per_core = 0;
+  // Which of a meter's sources: `external` and `replay` read this file, `rails` adds the rails named here ("VDD_CPU,VDD_SOC"), `battery` and `nvml` take the
+  // batteries and numbers of GPUs named here. "" = all that belong together.
+  std::string source;
+  // Told of every source that Create finds, also where it fails in the end; may be empty.
+  std::function<void(const FoundDomain&)> on_domain;
   // The joules of the calling thread alone: for several participants in one process, each on a thread of its own. A meter that
   // only knows more than that (package, process) refuses to be created. Start and Read then belong to one and the same thread.
   bool thread_scope = false;
@@ -46,8 +59,8 @@ class Meter {
   virtual EnergyReading Read() = 0;
 };
 
-// Errors from Create say why the meter is not available here: UNIMPLEMENTED  no such hardware, or it cannot cover the scope asked for;
-// PERMISSION_DENIED, with the remedy; UNAVAILABLE  the source is there but unreadable; INVALID_ARGUMENT  a bad option
+// Errors from Create say why the meter is not available here, and may end in "; remedy: " and what to do about it: UNIMPLEMENTED  no such hardware, or it cannot cover the scope asked for;
+// PERMISSION_DENIED; UNAVAILABLE  the source is there but unreadable; INVALID_ARGUMENT  a bad option
 struct MeterEntry {
   std::function<absl::StatusOr<std::unique_ptr<Meter>>(const MeterOptions&)> create;
   int preference = 0;  // `auto` tries the highest first, and never a negative one
@@ -55,9 +68,16 @@ struct MeterEntry {
 using MeterRegistry = Registry<MeterEntry>;
 MeterRegistry& Meters();
 
+// The parts before and after "; remedy: ".
+struct Refusal {
+  std::string reason;
+  std::string remedy;  // one line; "" = none
+};
+Refusal SplitRefusal(std::string_view text);
+
 struct RefusedMeter {
   std::string name;
-  std::string reason;
+  std::string reason;  // with its remedy
 };
 struct MeterChoice {
   std::unique_ptr<Meter> meter;        // null when none is available or "none" was asked for

@@ -18,6 +18,7 @@ struct ChannelAxis {
   int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
   int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
   int64_t begin = 0;   // >= 0
+  bool reads = false;  // the entry takes the channels in, rather than makes them: with zeros there a channel changes nothing
   friend bool operator==(const ChannelAxis&, const ChannelAxis&) = default;
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string_view>
 
@@ -47,6 +48,11 @@ struct EvaluationResult {
   double accuracy = 0;          // fraction in [0, 1]; for regression always 0 and has_accuracy is false
   bool has_accuracy = true;
 };
+
+// A mean loss beyond this is that of a model that has diverged: it is not recorded, and a run record that has one is refused.
+inline constexpr double kMaxLoss = 1e30;
+// `loss`, or nullopt where it is not finite or beyond kMaxLoss either way.
+std::optional<double> RecordableLoss(double loss);
 
 // The answer of a trainer that knows no number format but "float32".
 absl::Status CheckFloat32Only(std::string_view format);

@@ -44,6 +44,15 @@ class Submodel {
   std::vector<int64_t> starts_;  // of each covered range, in the narrow model
 };
 
+// The groups that are left of `groups` in a model that keeps the channels `kept` of them.
+std::vector<ChannelGroup> NarrowGroups(absl::Span<const ChannelGroup> groups, const KeptChannels& kept);
+// What a narrower model keeps of the whole that keeps the channels `inner` of a model that itself keeps `outer` of the whole's `groups`. Both must suit them.
+KeptChannels KeptOfKept(absl::Span<const ChannelGroup> groups, const KeptChannels& outer, const KeptChannels& inner);
+// The channels as ranges; `channels` in order, none twice.
+std::vector<ChannelRange> ToRanges(absl::Span<const int64_t> channels);
+// And back: all of the group's where `kept` does not name it.
+std::vector<int64_t> ChannelsOf(const ChannelGroup& group, const KeptChannels& kept);
+
 }  // namespace fedwatt
 
 #endif  // FEDWATT_MODEL_SUBMODEL_H_

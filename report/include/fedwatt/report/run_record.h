@@ -76,6 +76,7 @@ struct RoundRecord {
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
   std::string model_digest;  // hexadecimal
+  std::optional<int64_t> model_parameters;  // values of that model
 };
 
 // One line of clients.jsonl.

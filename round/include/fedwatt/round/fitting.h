@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "fedwatt/base/registry.h"
 #include "fedwatt/model/channels.h"
+#include "fedwatt/round/channel_scores.h"
 
 namespace fedwatt {
 
@@ -54,12 +55,16 @@ FitPolicyRegistry& FitPolicies();
 struct ChannelPolicy {
   // The choice changes from round to round.
   bool moves = false;
-  // Which `count` of `size` channels are kept in a round; 1 <= count <= size. Ranges as in KeptChannels.
-  std::vector<ChannelRange> (*choose)(int64_t size, int64_t count, int64_t round);
+  // One of two. By place: which `count` of `size` channels are kept in a round; 1 <= count <= size. Ranges as in KeptChannels.
+  std::vector<ChannelRange> (*choose)(int64_t size, int64_t count, int64_t round) = nullptr;
+  // Or by what is known of them: the most important are kept, of equals the first. Finite.
+  double (*importance)(const ChannelScore& channel) = nullptr;
 };
 using ChannelPolicyRegistry = Registry<ChannelPolicy>;
-// "ordered", "rolling".
+// "magnitude", "ordered", "rolling", "taylor".
 ChannelPolicyRegistry& ChannelPolicies();
+// Which `count` of `size` channels the policy keeps. `scores` has `size` elements where the policy goes by importance.
+std::vector<ChannelRange> ChooseChannels(const ChannelPolicy& policy, int64_t size, int64_t count, int64_t round, absl::Span<const ChannelScore> scores);
 
 // What one client trains in one round.
 struct Fit {
@@ -75,14 +80,17 @@ class Fitter {
   // Errors: as CheckFit; INVALID_ARGUMENT  a model without channel groups can only be trained whole
   static absl::StatusOr<Fitter> Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed);
 
-  Fit For(int64_t round, int64_t partition, const DeviceReport& device) const;
+  // `scores` are those of the model's channels, and looked at where channels are kept by importance.
+  Fit For(int64_t round, int64_t partition, const DeviceReport& device, const ChannelScores& scores = {}) const;
   // Narrow fits that stay the same over all rounds, at most options.live of them, widest first.
   std::vector<Fit> Standing() const;
   // Some clients may get narrow models that are no standing fit's.
   bool sends_snapshots() const;
+  // For() looks at scores.
+  bool wants_scores() const { return channels_.importance != nullptr && NarrowCount() > 0; }
 
  private:
-  Fit Cut(double width, int64_t round) const;
+  Fit Cut(double width, int64_t round, const ChannelScores& scores) const;
   int64_t NarrowCount() const;
 
   FitOptions options_;

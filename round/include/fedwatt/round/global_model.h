@@ -21,6 +21,7 @@
 #include "fedwatt/model/plan.h"
 #include "fedwatt/model/submodel.h"
 #include "fedwatt/round/fitting.h"
+#include "fedwatt/round/pruning.h"
 #include "fedwatt/round/publication.h"
 #include "fedwatt/round/rate_control.h"
 
@@ -32,6 +33,7 @@ struct GlobalModelOptions {
   std::vector<ChannelGroup> groups;   // of the model; may be empty when every client trains it whole
   std::vector<double> uses;           // LocalTrainer::UsesPerExample() of the model; empty: 1 each
   FitOptions fit;
+  PruneOptions prune;
   std::string strategy = "fedavg";
   ServerOptimizerOptions optimizer;  // its layout is filled by Create
   int64_t max_cohort = 1;         // clients a round may ask; with plan.limits it bounds a round's weight
@@ -61,6 +63,10 @@ struct FittedPlan {
 absl::Status FoldUpdate(const Plan& plan, const ParameterLayout& layout, std::string_view container, int64_t example_count, int64_t round,
                         int64_t partition, Accumulator& accumulator, FoldScratch& scratch, const Submodel* submodel = nullptr);
 
+// Where the model is pruned, layout, plan, groups and accumulators are those of what is left of it, and so is everything that clients see; only
+// ArchitectureSpec::kept speaks of the whole. They change in Step() alone. A model that was cut is published anew: its chains start with the slices of what
+// the run's seed draws, so that whoever held something else, or nothing, needs no whole model.
+//
 // Each standing narrow fit has a publication, and so a chain, of its own beside the whole model's; others are published for the round in which they
 // are assigned. Owned by one thread; published() and blob() are immutable snapshots that other threads may keep.
 class GlobalModel {
@@ -68,7 +74,7 @@ class GlobalModel {
   // Errors: INVALID_ARGUMENT  wrong length, invalid plan; NOT_FOUND  unknown strategy or codec
   static absl::StatusOr<GlobalModel> Create(GlobalModelOptions options, std::vector<float> initial);
 
-  // Of the round to come, for whoever trains the whole model: its uplink spells the step that rate control chose.
+  // Of the round to come, for whoever trains the whole model, or all that pruning has left of it: its uplink spells the step that rate control chose.
   const Plan& plan() const { return options_.plan; }
   // The clients' step size in the round to come. Before its first Assign().
   void SetLearningRate(double client_learning_rate);
@@ -95,8 +101,7 @@ class GlobalModel {
   // Pipelines and chain stage that clients must know to get at their models.
   std::vector<std::string> downlinks() const;
 
-  // What a client downloads for the model of now that keeps the channels `kept`, as an assignment named them, or the whole model (none); see
-  // Publication::OfferFor.
+  // What a client downloads for the model of now that keeps the channels `kept`, as an assignment or plan() named them; see Publication::OfferFor.
   ModelOffer OfferFor(const KeptChannels& kept, absl::Span<const Digest> held, bool whole);
   // A container offered for the model of now, of any fit. Null when there is none of this digest.
   std::shared_ptr<const std::string> FindBlob(const Digest& digest) const;
@@ -111,10 +116,23 @@ class GlobalModel {
     std::shared_ptr<const Submodel> submodel;
     Publication publication;
     bool standing = false;
+    double width = 1;
   };
+  // `kept` of the model of now.
   absl::StatusOr<NarrowModel> MakeNarrow(const KeptChannels& kept, const std::string& downlink, const std::vector<float>& values, bool from_seed) const;
+  KeptChannels OfWhole(const KeptChannels& kept) const { return KeptOfKept(whole_groups_, pruner_.kept(), kept); }
+  // Takes the shape that the pruner says, publications included: of the values that it has of `initial`, which are the whole model's.
+  absl::Status TakeShape(const std::vector<float>& initial);
+  // Turns the model of now into what the pruner has left of it.
+  absl::Status Reshape();
+  bool wants_scores() const { return pruner_.prunes() || fitter_.wants_scores(); }
 
-  GlobalModelOptions options_;
+  GlobalModelOptions options_;  // layout, groups and plan of the model of now
+  ParameterLayout whole_layout_;
+  std::vector<ChannelGroup> whole_groups_;
+  std::vector<float> initial_;  // where the model is pruned: the whole one that the run began with
+  Pruner pruner_;
+  ChannelScores scores_;        // of the model of now, where somebody wants them
   std::unique_ptr<ServerOptimizer> optimizer_;
   std::string accumulator_name_;
   Fitter fitter_;
@@ -122,7 +140,7 @@ class GlobalModel {
   RateControl rate_;
   std::vector<float> master_;
   std::optional<Publication> whole_;
-  std::map<KeptChannels, NarrowModel> narrow_;
+  std::map<KeptChannels, NarrowModel> narrow_;  // by the channels that they keep of the whole
   std::map<KeptChannels, std::shared_ptr<const FittedPlan>> plans_;  // of the round under way
   int64_t round_ = 0;  // rounds stepped
 };

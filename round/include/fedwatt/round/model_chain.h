@@ -85,6 +85,9 @@ class ModelChain {
   static absl::StatusOr<ModelChain> Create(const ParameterLayout& layout, const ChainOptions& options, absl::Span<const float> initial,
                                            bool reproducible = true);
 
+  // Takes over the step of a chain that came to its end after at least one version, and what its rate control had found. Before the first Append().
+  void Continue(const ModelChain& before);
+
   // Adds the version that follows `master`. Errors: RESOURCE_EXHAUSTED  a value has left the lattice: the chain must start anew
   absl::Status Append(absl::Span<const float> master);
 
@@ -121,6 +124,7 @@ class ModelChain {
   std::vector<int> exponents_;        // of its coefficients, a parameter tensor each, once there is a basis
   ChainPosition position_;
   bool reproducible_ = true;
+  bool continues_ = false;  // the step is another chain's
   Digest initial_digest_;
   std::vector<float> values_;
   std::deque<Version> versions_;  // the newest last; at most options_.length

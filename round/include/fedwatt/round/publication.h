@@ -34,6 +34,8 @@ class Publication {
   // Errors: NOT_FOUND, INVALID_ARGUMENT  not a downlink, or a value too large for a chain
   static absl::StatusOr<Publication> Create(ParameterLayout layout, std::string downlink, std::vector<float> initial, bool from_seed);
 
+  // Goes on with the step of a chain that ends here, instead of measuring a new one. Before the first Move().
+  void Continue(const Publication& before);
   // Publishes what follows `master`. Errors: as the downlink's encoder
   absl::Status Move(absl::Span<const float> master);
 

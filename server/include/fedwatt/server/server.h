@@ -51,6 +51,8 @@ struct ServerOptions {
   // Central evaluation, when both are set. Used on one thread of the server's own while Run() lasts; borrowed, must outlive the server.
   LocalTrainer* evaluation_trainer = nullptr;
   std::optional<Dataset> evaluation_data;
+  // Makes trainers of narrower models for the same thread; needed where the federation's model is pruned and scored centrally.
+  LocalTrainerFactory trainer_factory;
   // Federated evaluation on the held-out parts of the clients that took part in the round; those that do not answer in time are left out.
   bool federated_evaluation = false;
   absl::Duration federated_evaluation_timeout = absl::Seconds(60);
@@ -76,8 +78,9 @@ struct ServerOptions {
   // Called on the thread of Run(); must not block for long. May be empty.
   std::function<void(const RoundRecord&)> on_round;
   std::function<void(const ServerSnapshot&)> on_waiting;  // about once a second while no round is under way
-  // Writes the final model in forms for other programs and says in the summary where they are. Called on the thread of Run(), before the summary is written.
-  std::function<absl::Status(absl::Span<const float> model, RunSummary& summary)> on_finish;
+  // Writes the final model, which pruning may have narrowed, in forms for other programs and says in the summary where they are. Called on the thread of
+  // Run(), before the summary is written.
+  std::function<absl::Status(const ArchitectureSpec& architecture, absl::Span<const float> model, RunSummary& summary)> on_finish;
 };
 
 struct RunOutcome {

@@ -65,6 +65,7 @@ class Fleet {
   // Runs to the end, or until `stop`. Call once. A participant's failure never fails the run. Errors: the record's or the archive's.
   virtual absl::StatusOr<FleetOutcome> Run(std::stop_token stop) = 0;
 
+  // Its plan names the architecture of FleetOutcome::model, which pruning may have left narrower.
   virtual const GlobalModel& model() const = 0;
 };
 
