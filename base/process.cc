@@ -7,6 +7,7 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -41,6 +42,21 @@ absl::Duration ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID); }
 
 std::optional<int64_t> ResidentBytes() { return StatusField("VmRSS:"); }
 std::optional<int64_t> PeakResidentBytes() { return StatusField("VmHWM:"); }
+
+std::optional<absl::Duration> ProcessAge() {
+  std::ifstream file("/proc/self/stat");
+  std::string text;
+  if (!std::getline(file, text)) return std::nullopt;
+  // The command's name may hold anything; the fields after it are numbers. starttime is the 22nd of all, in ticks since the machine booted.
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  const std::vector<std::string> fields = absl::StrSplit(text.substr(name_end + 1), ' ', absl::SkipEmpty());
+  int64_t ticks;
+  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &ticks)) return std::nullopt;
+  struct timespec boot = {};
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  return absl::DurationFromTimespec(boot) - absl::Seconds(ticks) / ::sysconf(_SC_CLK_TCK);
+}
 
 MachineInfo DescribeMachine() {
   static const std::set<std::string> kInteresting = {"avx2", "fma",         "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni",

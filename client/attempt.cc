@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/process.h"
 #include "fedwatt/base/text.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
@@ -161,19 +162,15 @@ void BenchPool::Return(std::unique_ptr<Bench> bench) {
 }
 
 struct AttemptRunner::Work {
-  Work(Shared* shared, BenchPool::Lease lease, const Session& session, const std::string& attempt_id, absl::Time received, Monitor* its_monitor)
+  Work(BenchPool::Lease lease, const Session& session, const std::string& attempt_id, absl::Time received, Monitor* its_monitor)
       : bench(std::move(lease)),
         session(session),
         attempt_id(attempt_id),
-        tracker(shared->options.clock, bench->meter.get()),
         received(received),
-        monitor(*its_monitor) {
-    tracker.Enter(Phase::kInit);
-  }
+        monitor(*its_monitor) {}
   BenchPool::Lease bench;
   const Session& session;
   const std::string& attempt_id;
-  PhaseTracker tracker;
   absl::Time received;  // the assignment
   int64_t downloaded_bytes = 0;
   int64_t uploaded_bytes = 0;
@@ -188,7 +185,52 @@ AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, s
       counter_(SocketByteCounter::ToPeerPort(shared->link->port())),
       label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : ""),
       residual_(std::move(residual_path)),
-      ledger_(ledger) {}
+      ledger_(ledger),
+      tracker_(shared->options.clock, shared->lone_meter) {}
+
+void AttemptRunner::StartTime() {
+  tracker_.Enter(Phase::kInit);
+  if (const std::optional<absl::Duration>& began = shared_->options.began) {
+    PhaseSpan before{Phase::kInit, std::max(absl::ZeroDuration(), shared_->options.clock->Monotonic() - *began), ProcessCpuTime(), {}};
+    before.energy.window = before.wall;
+    Book({before}, &between_);
+  }
+}
+
+void AttemptRunner::BeginAttempt(Bench& bench) {
+  tracker_.UseMeter(bench.meter.get());
+  Book(tracker_.Cut(Phase::kInit), &between_);
+}
+
+std::vector<PhaseSpan> AttemptRunner::EndAttempt() {
+  // What follows is told with the next attempt.
+  std::vector<PhaseSpan> spans = tracker_.Cut(Phase::kCheckpoint);
+  tracker_.UseMeter(shared_->lone_meter);
+  return spans;
+}
+
+void AttemptRunner::Book(const std::vector<PhaseSpan>& spans, std::vector<PhaseSpan>* between) {
+  AddSpans(all_, spans);
+  if (between != nullptr) AddSpans(*between, spans);
+}
+
+std::vector<PhaseSpan> AttemptRunner::FinishTime(const Session* last_session) {
+  Book(tracker_.Finish(), &between_);
+  if (ledger_ != nullptr && last_session != nullptr) {
+    LedgerRecord record;
+    record.run_id = last_session->run_id;
+    record.client = last_session->pseudonym;
+    record.outcome = "ended";
+    record.finished = absl::FromUnixMicros(absl::ToUnixMicros(shared_->options.clock->Now()));
+    record.between = std::exchange(between_, {});
+    for (PhaseSpan& span : record.between) {
+      span.wall = absl::Floor(span.wall, absl::Microseconds(1));
+      span.cpu = absl::Floor(span.cpu, absl::Microseconds(1));
+    }
+    if (absl::Status noted = ledger_->Append(record).status(); !noted.ok()) shared_->Say(LogLevel::kError, absl::StrCat("ledger: ", noted.ToString()));
+  }
+  return std::exchange(all_, {});
+}
 
 void AttemptRunner::FillWaitRequest(v1::WaitForWorkRequest& request) {
   wire_start_ = counter_.Read();
@@ -227,7 +269,7 @@ void AttemptRunner::KeepResidual(const absl::Status& status) {
 
 template <typename Assignment>
 absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Work& work, const Assignment& assignment, const Plan& plan) {
-  work.tracker.Enter(Phase::kDownload);
+  tracker_.Enter(Phase::kDownload);
   WantedModel wanted;
   FEDWATT_ASSIGN_OR_RETURN(wanted.digest, Digest::FromRaw(assignment.model_digest()));
   if (!assignment.base_model_digest().empty()) {
@@ -243,7 +285,7 @@ absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Wo
         return absl::ResourceExhaustedError(absl::StrCat("model: ", inside.size(), " bytes inside the assignment, this client takes at most ", most));
       }
       work.downloaded_bytes += static_cast<int64_t>(inside.size());
-      work.tracker.Enter(Phase::kDecode);
+      tracker_.Enter(Phase::kDecode);
       return inside;
     }
     FEDWATT_ASSIGN_OR_RETURN(Digest digest, Digest::FromRaw(blob.digest()));
@@ -252,7 +294,7 @@ absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Wo
     }
     absl::StatusOr<std::string> container = Download(*shared_->link, retrier_, work.session.id, digest, blob.total_bytes(),
                                                      shared_->options.stall_timeout, work.monitor.stop(), &work.downloaded_bytes);
-    work.tracker.Enter(Phase::kDecode);
+    tracker_.Enter(Phase::kDecode);
     return container;
   };
   const auto make_initial = [&]() -> absl::StatusOr<DecodedModel> {
@@ -313,6 +355,9 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
+  if (const int64_t count = work.bench->trainer->layout().value_count(), most = shared_->options.max_parameters; most > 0 && count > most) {
+    return absl::ResourceExhaustedError(absl::StrCat("declined: this client trains at most ", most, " parameters, the fit has ", count));
+  }
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   TrainingControl control;
@@ -321,7 +366,7 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   control.clock = &clock;
   FormatChoice format;
   if (plan.fit.number_format != "float32") {
-    work.tracker.Enter(Phase::kFit);
+    tracker_.Enter(Phase::kFit);
     format = shared_->formats->Choose(plan, shared_->options.allow_bfloat16 ? "" : "this client does not allow bfloat16", *work.bench->trainer, model->values, split_.train, control);
     if (!format.reason.empty() && format.reason != std::exchange(format_told_, format.reason)) {
       shared_->Say(LogLevel::kInfo, absl::StrCat(label_, "trains in ", format.format, ": ", format.reason));
@@ -332,14 +377,15 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   const Submodel* part = work.bench->trainer->submodel();
   const Digest whole_layout = part != nullptr ? part->whole().digest() : plan.layout_digest;
   FEDWATT_ASSIGN_OR_RETURN(AttemptResult trained, RunAttempt(plan, assignment.round(), partition_->index, *model, split_.train, *work.bench->trainer, control,
-                                                             residual_.Find(plan.run_id, whole_layout), &work.tracker, work.bench->scratch));
+                                                             residual_.Find(plan.run_id, whole_layout), &tracker_, work.bench->scratch));
   // What a stop left half done is not worth the bytes.
   if (work.monitor.stop().stop_requested()) return absl::CancelledError("stopped");
 
   if (!trained.residual.empty()) {
+    tracker_.Enter(Phase::kCheckpoint);
     KeepResidual(residual_.Stage(work.attempt_id, plan.run_id, whole_layout, Residual{std::move(trained.residual), assignment.round()}));
   }
-  work.tracker.Enter(Phase::kUpload);
+  tracker_.Enter(Phase::kUpload);
   v1::CompletedTraining completed;
   work.uploaded_bytes = static_cast<int64_t>(trained.update.size());
   if (work.uploaded_bytes <= work.session.max_inline_update_bytes) {
@@ -372,7 +418,7 @@ absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   if (model->layout.digest() != work.bench->trainer->layout().digest()) return absl::InvalidArgumentError("layout: the model's is not the trainer's");
-  work.tracker.Enter(Phase::kEvaluate);
+  tracker_.Enter(Phase::kEvaluate);
   FEDWATT_ASSIGN_OR_RETURN(EvaluationResult result, work.bench->trainer->Evaluate(model->values, *split_.held_out, plan.recipe.loss));
   v1::CompletedEvaluation completed;
   completed.set_example_count(result.example_count);
@@ -389,13 +435,7 @@ void AttemptRunner::NoteInLedger(const Work& work, int64_t round, v1::ReportRequ
   absl::StatusOr<LedgerRecord> record = LedgerRecordOf(*request, work.session.run_id, work.session.pseudonym, round);
   const std::shared_ptr<const CarbonModel>& carbon = shared_->options.carbon;
   if (const std::optional<size_t> site = carbon != nullptr ? carbon->FindSite(shared_->options.site) : std::nullopt; site && record.ok()) {
-    EnergyReading energy;
-    bool first = true;
-    for (const PhaseSpan& span : record->phases) {
-      if (span.wall <= absl::ZeroDuration() && span.energy.missing()) continue;
-      energy = first ? span.energy : AddWindows(energy, span.energy);
-      first = false;
-    }
+    const EnergyReading energy = SumOfSpans(record->phases);
     const CarbonReading grams = carbon->Account(*site, energy.energy, work.received, now);
     if (grams.operational) anchor.set_operational_ug(grams.operational->micrograms());
     if (grams.embodied) anchor.set_embodied_ug(grams.embodied->micrograms());
@@ -417,7 +457,10 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
   request->set_session_id(work.session.id);
   request->set_attempt_id(work.attempt_id);
   request->set_request_id(RandomId());
-  *request->mutable_phases() = ToProto(work.tracker.Finish());
+  const std::vector<PhaseSpan> spans = EndAttempt();
+  // The coordinator keeps a record of training alone; what an evaluation took is told with the next attempt.
+  Book(spans, std::is_same_v<Request, v1::ReportRequest> ? nullptr : &between_);
+  *request->mutable_phases() = ToProto(spans);
   v1::TransferBytes& transfer = *request->mutable_transfer();
   transfer.set_downlink_payload_bytes(work.downloaded_bytes);
   transfer.set_uplink_payload_bytes(work.uploaded_bytes);
@@ -448,10 +491,14 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     if (stop.stop_requested()) return absl::CancelledError("stopped");
     return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
   }
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, &monitor);
+  Work work(*std::move(bench), session, assignment.attempt_id(), received, &monitor);
+  BeginAttempt(*work.bench);
   const std::string name = absl::StrCat(label_, "round ", assignment.round());
   absl::StatusOr<v1::CompletedTraining> completed = TrainAndDeliver(work, assignment);
-  if (ask_anew_) return absl::OkStatus();  // the work stays ours
+  if (ask_anew_) {  // the work stays ours
+    Book(EndAttempt(), &between_);
+    return absl::OkStatus();
+  }
 
   v1::ReportRequest request;
   const bool report = FillReport(work, completed.status(), &request);
@@ -462,11 +509,14 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     shared_->Say(work.monitor.cause() == Cause::kNone ? LogLevel::kError : LogLevel::kInfo, absl::StrCat(name, " not delivered: ", why));
     if (work.monitor.cause() != Cause::kNone) ++summary->cancelled_count;
   }
+  // Of an attempt that is not reported the time before stays with the next one.
+  if (report) *request.mutable_between() = ToProto(std::exchange(between_, {}));
   NoteInLedger(work, assignment.round(), &request);
   if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
   if (!completed.ok()) KeepResidual(residual_.Settle(ResidualStore::Verdict::kNotCounted));
   if (!report) return absl::OkStatus();
 
+  tracker_.Enter(Phase::kUpload);
   v1::ReportResponse response;
   auto call = [&](std::stop_token while_running, absl::Duration timeout) {
     return shared_->link->Call(&v1::Coordinator::Stub::Report, request, &response, while_running, timeout);
@@ -483,6 +533,7 @@ absl::Status AttemptRunner::Train(const Session& session, const v1::TrainAssignm
     shared_->Say(LogLevel::kWarning, absl::StrCat(name, " not counted: ", status.ToString()));
     return absl::OkStatus();
   }
+  tracker_.Enter(Phase::kCheckpoint);
   const bool counted = response.has_accepted() || (response.has_duplicate() && response.duplicate().accepted());
   // A residual that makes updates too large would make them so for ever.
   const bool too_large = response.rejected().reason() == v1::REJECTION_REASON_NORM_TOO_LARGE || response.rejected().reason() == v1::REJECTION_REASON_VALUE_TOO_LARGE;
@@ -519,9 +570,13 @@ absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateA
     if (stop.stop_requested()) return absl::CancelledError("stopped");
     return monitor.cause() == Cause::kSessionLost ? absl::NotFoundError("session lost") : absl::OkStatus();
   }
-  Work work(shared_, *std::move(bench), session, assignment.attempt_id(), received, &monitor);
+  Work work(*std::move(bench), session, assignment.attempt_id(), received, &monitor);
+  BeginAttempt(*work.bench);
   absl::StatusOr<v1::CompletedEvaluation> completed = Score(work, assignment);
-  if (ask_anew_) return absl::OkStatus();
+  if (ask_anew_) {
+    Book(EndAttempt(), &between_);
+    return absl::OkStatus();
+  }
   v1::ReportEvaluationRequest request;
   const bool report = FillReport(work, completed.status(), &request);
   if (completed.ok()) {
@@ -531,6 +586,7 @@ absl::Status AttemptRunner::Evaluate(const Session& session, const v1::EvaluateA
   }
   if (work.monitor.cause() == Cause::kSessionLost) return absl::NotFoundError("session lost");
   if (!report) return absl::OkStatus();
+  tracker_.Enter(Phase::kUpload);
   v1::ReportEvaluationResponse response;
   absl::Status status =
       Repeat(retrier_, stop, [&] { return shared_->link->Call(&v1::Coordinator::Stub::ReportEvaluation, request, &response, stop); });

@@ -80,6 +80,8 @@ struct Shared {
   std::unique_ptr<ModelCache> models;
   std::unique_ptr<BenchPool> benches;
   std::unique_ptr<FormatChooser> formats;
+  // Of the only bench that the only partition uses, so that the time between attempts can be metered too: with several, nobody knows whose it is.
+  Meter* lone_meter = nullptr;
 
   DeviceState State() const { return options.device_state ? options.device_state() : ReadDeviceState(); }
   void Say(LogLevel level, const std::string& message) const { Log(options.log, level, message); }
@@ -96,6 +98,12 @@ class AttemptRunner {
   // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
   absl::Status Train(const Session& session, const v1::TrainAssignment& assignment, std::stop_token stop, ClientSummary* summary);
   absl::Status Evaluate(const Session& session, const v1::EvaluateAssignment& assignment, std::stop_token stop, ClientSummary* summary);
+  // The client's time, cut into phases without gaps from StartTime on, all by the thread that runs the attempts. What is outside attempts, evaluations
+  // included, goes with the next report.
+  void StartTime();
+  void EnterPhase(Phase phase) { tracker_.Enter(phase); }
+  // Ends it; what no report told any more is the ledger's last record. All phases since StartTime. `last_session` may be null.
+  std::vector<PhaseSpan> FinishTime(const Session* last_session);
   // What the coordinator said when the run ended during an attempt.
   const std::optional<v1::Finished>& finished() const { return finished_; }
   void ForgetFinished() { finished_.reset(); }
@@ -122,6 +130,10 @@ class AttemptRunner {
   void NoteInLedger(const Work& work, int64_t round, v1::ReportRequest* request);
   absl::Status UploadUpdate(Work& work, const std::string& update, const Digest& digest, std::stop_token stop);
   void KeepResidual(const absl::Status& status);
+  void BeginAttempt(Bench& bench);
+  std::vector<PhaseSpan> EndAttempt();
+  // Notes spans of an attempt, or of the time between attempts.
+  void Book(const std::vector<PhaseSpan>& spans, std::vector<PhaseSpan>* between);
 
   Shared* shared_;
   const ClientPartition* partition_;
@@ -135,6 +147,8 @@ class AttemptRunner {
   std::optional<v1::Finished> finished_;
   ResidualStore residual_;
   Ledger* ledger_;
+  PhaseTracker tracker_;
+  std::vector<PhaseSpan> between_, all_;  // not reported yet; since StartTime
   std::string format_told_;  // the last words on number formats that were logged
   int mismatches_ = 0;   // assignments in a row whose delta does not start from what we hold
   bool ask_anew_ = false;  // the work at hand is to be asked for again

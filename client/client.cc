@@ -67,8 +67,18 @@ class Participant {
         runner_(shared, partition, std::move(residual_path), ledger, seed + 1) {}
 
   absl::StatusOr<ClientSummary> Run(std::stop_token stop) {
+    runner_.StartTime();
+    absl::StatusOr<ClientSummary> summary = TakePart(stop);
+    std::vector<PhaseSpan> phases = runner_.FinishTime(session_ ? &*session_ : nullptr);
+    if (summary.ok()) summary->phases = std::move(phases);
+    return summary;
+  }
+
+ private:
+  absl::StatusOr<ClientSummary> TakePart(std::stop_token stop) {
     for (;;) {
       FEDWATT_RETURN_IF_ERROR(WaitForConditions(stop));
+      runner_.EnterPhase(Phase::kInit);
       v1::CheckInResponse answer;
       const v1::CheckInRequest request = CheckInRequest();
       FEDWATT_RETURN_IF_ERROR(
@@ -87,12 +97,12 @@ class Participant {
       } else {
         return absl::FailedPreconditionError(absl::StrCat("refused by the coordinator ", shared_.link->address(), ": ", answer.refused().message()));
       }
+      runner_.EnterPhase(Phase::kIdleWait);
       // The floor keeps a coordinator without windows from being hammered.
       if (!WaitFor(std::max(retrier_.Draw(answer.retry().not_now()), shared_.retry.base), stop)) return absl::CancelledError("stopped");
     }
   }
 
- private:
   v1::CheckInRequest CheckInRequest() const {
     v1::CheckInRequest request;
     request.set_request_id(RandomId());
@@ -134,6 +144,7 @@ class Participant {
       if (!broken) return absl::OkStatus();
       if (*broken != last) shared_.Say(LogLevel::kInfo, absl::StrCat("resting: ", *broken));
       last = *broken;
+      runner_.EnterPhase(Phase::kIdleWait);
       if (!WaitFor(shared_.options.conditions_interval, stop)) return absl::CancelledError("stopped");
     }
   }
@@ -146,7 +157,8 @@ class Participant {
     absl::StatusOr<absl::Duration> watch_after = FromProto(accepted.watch_after_duration());
     const absl::Duration watched = std::clamp(watch_after.value_or(absl::ZeroDuration()), absl::ZeroDuration(), absl::Minutes(1));
     const int64_t most_inside = std::clamp<int64_t>(accepted.max_inline_update_bytes(), 0, kMaxInlineBytes);
-    const Session session{accepted.session_id(), accepted.pseudonym(), accepted.run_id(), held, watched, most_inside, retry};
+    session_ = Session{accepted.session_id(), accepted.pseudonym(), accepted.run_id(), held, watched, most_inside, retry};
+    const Session& session = *session_;
     shared_.Say(LogLevel::kInfo, absl::StrCat("partition ", partition_.index, " of ", shared_.options.partition_count, " is member ",
                                               session.pseudonym, " of run ", accepted.run_id()));
     if (absl::Status settled = runner_.SettleResidual(session, stop); !settled.ok()) {
@@ -154,6 +166,7 @@ class Participant {
       return settled;
     }
     while (true) {
+      runner_.EnterPhase(Phase::kIdleWait);
       FEDWATT_RETURN_IF_ERROR(WaitForConditions(stop));
       v1::WaitForWorkRequest request;
       runner_.FillWaitRequest(request);
@@ -199,6 +212,7 @@ class Participant {
   const MeterChoice& meters_;
   Retrier retrier_;
   AttemptRunner runner_;
+  std::optional<Session> session_;  // the last one
   ClientSummary summary_;
 };
 
@@ -247,6 +261,7 @@ class ClientImpl : public Client {
       total.rejected_count += result->rejected_count;
       total.cancelled_count += result->cancelled_count;
       total.evaluated_count += result->evaluated_count;
+      AddSpans(total.phases, result->phases);
     }
     if (!error.ok()) return error;
     return total;
@@ -275,7 +290,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   auto shared = std::make_unique<Shared>();
   shared->retry = {options.backoff_base, options.backoff_cap, options.give_up_after};
 
-  const std::string meter = options.max_parallel_attempts > 1 ? "none" : options.meter;
+  const std::string& meter = options.meter;
+  // Attempts side by side: each is a thread's.
+  if (options.max_parallel_attempts > 1) options.meter_options.thread_scope = true;
   // This one describes; the bench has its own to measure with.
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice meters, ChooseMeter(meter, options.meter_options));
   std::vector<std::unique_ptr<Bench>> benches;
@@ -285,6 +302,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
     bench->meter = std::move(own.meter);
     benches.push_back(std::move(bench));
   }
+  if (benches.size() == 1 && options.partitions.size() == 1) shared->lone_meter = benches[0]->meter.get();
   shared->benches = std::make_unique<internal::BenchPool>(std::move(benches));
   shared->formats = std::make_unique<FormatChooser>(state.formats_path(), options.machine);
   shared->models = std::make_unique<internal::ModelCache>(state.model_path(), options.max_model_bytes, options.log);

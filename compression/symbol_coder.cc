@@ -51,7 +51,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "words are loaded as they lie");
 
-constexpr int kPrecision = 11;
+constexpr int kPrecision = internal::kPrecision;
 constexpr uint32_t kScale = 1u << kPrecision;
 constexpr uint32_t kLowest = 1u << 16;  // of a state between two symbols
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
@@ -143,11 +143,17 @@ template <bool kDecodes>
 using SignTable = Table<kSignAlphabet, kDecodes>;
 
 // Bucket of a number of units: 0-15 alone, then four to an octave; kRunEscape holds the rest.
-uint32_t BucketOf(uint64_t units) {
-  if (units < 16) return static_cast<uint32_t>(units);
-  const int width = BitWidth(units);
-  return static_cast<uint32_t>(std::min<uint64_t>(16 + (width - 5) * 4 + ((units >> (width - 3)) & 3), kRunEscape));
+constexpr uint32_t LargeBucketOf(uint64_t units) {
+  const int width = 64 - std::countl_zero(units);
+  return static_cast<uint32_t>(std::min<uint64_t>(16 + static_cast<uint64_t>(width - 5) * 4 + ((units >> (width - 3)) & 3), kRunEscape));
 }
+// Of those below 2^8, which most are, without a branch that is anybody's guess.
+constexpr std::array<uint8_t, 256> kBucketOf = [] {
+  std::array<uint8_t, 256> buckets{};
+  for (uint32_t units = 0; units < buckets.size(); ++units) buckets[units] = static_cast<uint8_t>(units < 16 ? units : LargeBucketOf(units));
+  return buckets;
+}();
+inline uint32_t BucketOf(uint64_t units) { return units < kBucketOf.size() ? kBucketOf[units] : LargeBucketOf(units); }
 
 struct Buckets {
   uint32_t base[kRunAlphabet];
@@ -162,6 +168,9 @@ constexpr Buckets MakeBuckets() {
   return buckets;
 }
 constexpr Buckets kBuckets = MakeBuckets();
+constexpr int kMostRaw = 57;  // raw bits that are written or read at once
+// Up to this shift those of a group are no more.
+constexpr int kNarrowShift = kMostRaw / kGroup - kBuckets.extra[kRunEscape - 1];
 
 // The context of numbers whose expectation is mean256 / 256.
 struct Scale {
@@ -187,6 +196,13 @@ constexpr std::array<uint8_t, kRunAlphabet> kNear = [] {
 // What the codes of a sign table stand for; the last two are escapes.
 constexpr int32_t kSymbols[kSignAlphabet] = {1, -1, 2, -2, 3, -3, 4, -4, kEscapeMagnitude, -kEscapeMagnitude};
 
+// The code of symbol - 1 + kEscapeMagnitude, of those that are no escapes.
+constexpr std::array<uint8_t, 2 * kEscapeMagnitude - 1> kCodeOf = [] {
+  std::array<uint8_t, 2 * kEscapeMagnitude - 1> codes{};
+  for (uint8_t code = 0; code < kSignAlphabet - 2; ++code) codes[static_cast<size_t>(kSymbols[code] + kEscapeMagnitude - 1)] = code;
+  return codes;
+}();
+
 // What both ends learn.
 template <bool kDecodes>
 struct Model {
@@ -198,10 +214,14 @@ struct Model {
   uint32_t near_mask = 0;  // 7 where nearness counts
   uint32_t groups = 0;
   uint32_t next_check = 4;
+  uint64_t touched = 0;  // a bit for each table that may have counted since the last check: runs, escapes, signs
 
   // Those of one density; kNear[] & near_mask and previous_sign choose among them.
-  SignTable<kDecodes>* SignTables(const Scale& scale) { return signs + (scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2) * kNears * 2; }
+  SignTable<kDecodes>* SignTables(const Scale& scale) { return signs + Density(scale) * kNears * 2; }
+  // Before a group of such runs.
+  void BeginGroup(const Scale& scale) { touched |= uint64_t{1} << scale.table | uint64_t{(1 << kNears * 2) - 1} << (2 * kRunTables + Density(scale) * kNears * 2); }
   void FollowEscape(uint64_t value) {
+    touched |= uint64_t{((1 << kRunTables) - 1)} << kRunTables;
     escape_mean256 = static_cast<uint64_t>(static_cast<int64_t>(escape_mean256) +
                                            ((static_cast<int64_t>(value << 8) - static_cast<int64_t>(escape_mean256)) >> 4));
   }
@@ -211,16 +231,25 @@ struct Model {
   }
   [[gnu::noinline]] void Learn() {
     next_check += std::clamp(groups / 4, 4u, 64u);
-    const auto learn = [](auto* tables, int count) {
-      for (int t = 0; t < count; ++t) {
-        if (tables[t].Total() >= tables[t].due) tables[t].Build();
+    for (; touched != 0; touched &= touched - 1) {
+      const int table = std::countr_zero(touched);
+      if (table < kRunTables) {
+        Learn(runs[table]);
+      } else if (table < 2 * kRunTables) {
+        Learn(escapes[table - kRunTables]);
+      } else {
+        Learn(signs[table - 2 * kRunTables]);
       }
-    };
-    learn(runs, kRunTables);
-    learn(escapes, kRunTables);
-    learn(signs, kSignTables);
+    }
+  }
+
+ private:
+  static int Density(const Scale& scale) { return scale.half_octave <= 4 ? 0 : scale.half_octave <= 7 ? 1 : 2; }
+  static void Learn(auto& table) {
+    if (table.Total() >= table.due) table.Build();
   }
 };
+static_assert(2 * kRunTables + kSignTables <= 64);
 
 // P(n + 1) / P(n) of the geometric law in the middle of each context, in 2^-16.
 constexpr uint32_t kRatios[kRunTables] = {1285, 6494, 14732, 22651, 30490, 37767, 44048, 49152, 53399, 56559, 52953, 56361};
@@ -438,7 +467,7 @@ class Strips {
 // Most significant bits first, from the last byte towards the front.
 class BitWriter {
  public:
-  void Put(uint64_t value, int count) {  // count in [0, 57]
+  void Put(uint64_t value, int count) {  // count in [0, kMostRaw]
     if (count > 32) {
       Put(value >> 32, count - 32);
       value &= 0xffffffffu;
@@ -500,48 +529,92 @@ struct SegmentSymbols {
   size_t count;
 };
 
-// What the range coder is to write, in the order of reading.
+// What the range coder is to write. The coder works backwards, so operations lie in memory from the last that is read to the first.
 class OperationSink {
  public:
-  // At most `operations` calls of Symbol().
+  // At most `operations` symbols.
   OperationSink(size_t operations, BitWriter& bits)
-      : operations_(std::make_unique_for_overwrite<uint32_t[]>(operations)), next_(operations_.get()), end_(next_ + operations), bits_(bits) {}
-  template <typename Table>
-  void Symbol(const Table& table, uint32_t symbol, uint32_t state) {
-    *next_++ = table.entries[symbol] | state << kStateShift;
+      : operations_(std::make_unique_for_overwrite<uint32_t[]>(operations)),
+        end_(operations_.get() + operations),
+        next_(end_),
+        group_(end_),
+        bits_(bits) {}
+  // Takes symbols until it is given back to Take(): a copy, so that it can live in registers.
+  class Writer {
+   public:
+    explicit Writer(uint32_t* next) : next_(next) {}
+    template <typename Table>
+    void Symbol(const Table& table, uint32_t symbol, uint32_t state) {
+      *--next_ = table.entries[symbol] | state << internal::kStateShift;
+    }
+    uint32_t* next() const { return next_; }
+
+   private:
+    uint32_t* next_;
+  };
+  Writer writer() const { return Writer(next_); }
+  void Take(const Writer& writer) { next_ = writer.next(); }
+  // Likewise, after each group of sparse symbols; `whole`: of kGroup of them.
+  void TakeGroup(const Writer& writer, bool whole) {
+    Take(writer);
+    const size_t count = static_cast<size_t>(group_ - next_);
+    const bool octet = whole && count == internal::kOctet;  // no escape
+    if (octet != stretches_.back().octets) [[unlikely]] stretches_.push_back({octet, 0});
+    stretches_.back().operations += count;
+    group_ = next_;
   }
   void Bits(uint64_t value, int count) { bits_.Put(value, count); }
 
   // The states, then the words in the order of reading.
-  std::string Finish(uint64_t check, int state_count) const {
-    FEDWATT_CHECK(next_ <= end_);
+  std::string Finish(uint64_t check, int state_count) {
+    FEDWATT_CHECK(next_ >= operations_.get());
+    if (state_count != kMaxStates) stretches_.clear();
+    const size_t grouped = stretches_.empty() ? 0 : static_cast<size_t>(end_ - group_);
+    if (const size_t rest = static_cast<size_t>(end_ - next_) - grouped; rest > 0) stretches_.push_back({false, rest});
+
     uint32_t states[kMaxStates];
     for (int i = 0; i < state_count; ++i) states[i] = StartOf(check, i);
-    const size_t most = static_cast<size_t>(next_ - operations_.get()) + 2 * kMaxStates + 1;
-    const auto words = std::make_unique_for_overwrite<uint16_t[]>(most);
-    uint16_t* const end = words.get() + most;
-    uint16_t* word = end;
+    const auto words = std::make_unique_for_overwrite<uint32_t[]>(static_cast<size_t>(end_ - next_) + internal::kOctet);
+    uint32_t* word = words.get();
+    const uint32_t* next = next_;
+    for (auto stretch = stretches_.rbegin(); stretch != stretches_.rend(); ++stretch) {
+      word += stretch->octets ? internal::CodeOctets({next, stretch->operations}, states, word) : Code({next, stretch->operations}, states, word);
+      next += stretch->operations;
+    }
+
+    std::string bytes(static_cast<size_t>(state_count) * sizeof(uint32_t) + static_cast<size_t>(word - words.get()) * sizeof(uint16_t), '\0');
+    std::memcpy(bytes.data(), states, static_cast<size_t>(state_count) * sizeof(uint32_t));
+    for (char* out = bytes.data() + static_cast<size_t>(state_count) * sizeof(uint32_t); word != words.get(); out += sizeof(uint16_t)) {
+      const uint16_t low = static_cast<uint16_t>(*--word);
+      std::memcpy(out, &low, sizeof(low));
+    }
+    return bytes;
+  }
+
+ private:
+  struct Stretch {
+    bool octets;
+    size_t operations;
+  };
+
+  // Any operations, as internal::CodeOctets does octets.
+  static size_t Code(absl::Span<const uint32_t> operations, uint32_t* states, uint32_t* words) {
     const std::array<uint64_t, kScale + 1>& reciprocals = Reciprocals();
-    for (const uint32_t* next = next_; next != operations_.get();) {
-      const uint32_t operation = *--next;
+    size_t written = 0;
+    for (const uint32_t operation : operations) {
       const uint32_t frequency = operation & 0xffff, start = operation >> 16 & (kScale - 1);
-      uint32_t& state = states[operation >> kStateShift];
+      uint32_t& state = states[operation >> internal::kStateShift];
       // No branch, as in the decoder.
       const uint32_t spill = state >= static_cast<uint64_t>(frequency) << (32 - kPrecision);
-      word[-1] = static_cast<uint16_t>(state);
-      word -= spill;
+      words[written] = state;
+      written += spill;
       const uint32_t x = state >> (16 * spill);
       const uint32_t quotient = static_cast<uint32_t>((static_cast<unsigned __int128>(reciprocals[frequency]) * (uint64_t{x} + 1)) >> 64);
       state = x + quotient * (kScale - frequency) + start;  // quotient * kScale + x mod frequency + start
     }
-    for (int i = state_count; i-- > 0;) {
-      *--word = static_cast<uint16_t>(states[i] >> 16);
-      *--word = static_cast<uint16_t>(states[i]);
-    }
-    return std::string(reinterpret_cast<const char*>(word), reinterpret_cast<const char*>(end));
+    return written;
   }
 
- private:
   // r = floor((2^64 - 1) / frequency), so that floor(x / frequency) = floor((x + 1) * r / 2^64) for all x < 2^32: the product falls short of
   // (x + 1) / frequency by less than 2^-20, and that is where floor needs it to be.
   static const std::array<uint64_t, kScale + 1>& Reciprocals() {
@@ -553,20 +626,32 @@ class OperationSink {
     return reciprocals;
   }
 
-  static constexpr int kStateShift = 16 + kPrecision;
   const std::unique_ptr<uint32_t[]> operations_;
+  uint32_t* const end_;
   uint32_t* next_;
-  const uint32_t* const end_;
+  uint32_t* group_;  // where the present group began
+  std::vector<Stretch> stretches_ = {{true, 0}};
   BitWriter& bits_;
 };
 
 // Adds up what the operations would cost, in 2^-8 bits.
 class CostSink {
  public:
-  template <typename Table>
-  void Symbol(const Table& table, uint32_t symbol, uint32_t) {
-    cost_ += Costs()[table.entries[symbol] & 0xffff];
-  }
+  class Writer {
+   public:
+    template <typename Table>
+    void Symbol(const Table& table, uint32_t symbol, uint32_t) {
+      cost_ += costs_[table.entries[symbol] & 0xffff];
+    }
+    uint64_t cost() const { return cost_; }
+
+   private:
+    const uint16_t* const costs_ = Costs().data();
+    uint64_t cost_ = 0;
+  };
+  Writer writer() const { return Writer(); }
+  void Take(const Writer& writer) { cost_ += writer.cost(); }
+  void TakeGroup(const Writer& writer, bool) { Take(writer); }
   void Bits(uint64_t, int count) { cost_ += static_cast<uint64_t>(count) << 8; }
   uint64_t cost() const { return cost_; }
 
@@ -595,59 +680,101 @@ class CostSink {
   uint64_t cost_ = 0;
 };
 
-// Returns the bucket.
 template <typename Sink>
-[[gnu::always_inline]] inline uint32_t PutNumber(RunTable<false>* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
+void PutNumber(RunTable<false>* tables, const Scale& scale, uint64_t number, uint32_t state, Sink& sink) {
   RunTable<false>& table = tables[scale.table];
   const uint32_t bucket = BucketOf(number >> scale.shift);
-  sink.Symbol(table, bucket, state);
+  typename Sink::Writer writer = sink.writer();
+  writer.Symbol(table, bucket, state);
+  sink.Take(writer);
   table.counts[bucket] += kOne;
   if (bucket == kRunEscape) [[unlikely]] {
-    sink.Bits(number, 32);
-    return bucket;
+    return sink.Bits(number, 32);
   }
   const int extra = kBuckets.extra[bucket] + scale.shift;
   if (extra > 0) sink.Bits(number & ((uint64_t{1} << extra) - 1), extra);
-  return bucket;
 }
 
-// Codes the first `fraction` / 2^16 of each segment.
-template <typename Sink>
-void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, const Mode& mode, int state_count, uint64_t fraction,
-                Sink& sink) {
+// Codes the first `fraction` / 2^16 of each segment, with 2 * kHalf states.
+template <uint32_t kHalf, typename Sink>
+[[gnu::noinline]] void PutSymbolsBy(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, const Mode& mode, uint64_t fraction, Sink& sink) {
   const std::unique_ptr<Model<false>> model = MakeModel<false>(mode);
-  const uint32_t half = static_cast<uint32_t>(state_count / 2);
+  const uint32_t near_mask = model->near_mask;
+  uint32_t previous_sign = 0;
   for (const SegmentSymbols& segment : segments) {
     if (segment.count == 0) continue;
     Density density(SegmentMean256(segment.positions, static_cast<int64_t>(segment.count)), mode.adaptation);
     const size_t end = segment.first + ((segment.count * fraction) >> 16);
-    int64_t position = segment.begin - 1;
-    for (size_t i = segment.first; i < end;) {
-      const size_t group_end = std::min(i + kGroup, end);
-      uint64_t runs = 0;
-      const bool whole = group_end - i == kGroup;
-      for (uint32_t place = 0; i < group_end; ++i, ++place) {
-        const uint64_t run = static_cast<uint64_t>(symbols.indices[i] - position - 1);
-        position = symbols.indices[i];
-        runs += run;
-        const uint32_t turn = place & (half - 1);
-        const uint32_t bucket = PutNumber(model->runs, density.scale, run, turn, sink);
-        SignTable<false>& table = model->SignTables(density.scale)[(kNear[bucket] & model->near_mask) + model->previous_sign];
-        const int32_t symbol = symbols.symbols[i];
-        const uint32_t magnitude = static_cast<uint32_t>(symbol < 0 ? -symbol : symbol), sign = symbol < 0;
-        const uint32_t code = 2 * (std::min<uint32_t>(magnitude, kEscapeMagnitude) - 1) + sign;
-        sink.Symbol(table, code, half + turn);
-        table.counts[code] += kOne;
-        model->previous_sign = sign;
-        if (magnitude >= kEscapeMagnitude) {
-          PutNumber(model->escapes, ScaleOf(model->escape_mean256), magnitude - kEscapeMagnitude, half + turn, sink);
-          model->FollowEscape(magnitude - kEscapeMagnitude);
-        }
+    uint32_t position = static_cast<uint32_t>(segment.begin);
+    for (size_t i = segment.first; i < end; i += kGroup) {
+      const uint32_t count = static_cast<uint32_t>(std::min<size_t>(end - i, kGroup));
+      const uint32_t group_begin = position;
+      const uint32_t* const indices = symbols.indices.data() + i;
+      const int32_t* const values = symbols.symbols.data() + i;
+      const int shift = density.scale.shift;
+      RunTable<false>& runs = model->runs[density.scale.table];
+      SignTable<false>* const sign_tables = model->SignTables(density.scale);
+      model->BeginGroup(density.scale);
+      const auto put = [&](uint32_t place, uint32_t bucket, uint32_t code, typename Sink::Writer& writer) __attribute__((always_inline)) {
+        writer.Symbol(runs, bucket, place % kHalf);
+        runs.counts[bucket] += kOne;
+        SignTable<false>& signs = sign_tables[(kNear[bucket] & near_mask) + previous_sign];
+        writer.Symbol(signs, code, kHalf + place % kHalf);
+        signs.counts[code] += kOne;
+        previous_sign = code & 1;
+      };
+      // Nearly all groups are whole, without an escape, and with raw bits that fit into one word.
+      uint32_t run[kGroup];
+      uint32_t uncommon = count < kGroup || shift > kNarrowShift;
+      for (uint32_t place = 0; place < count; ++place) {
+        run[place] = indices[place] - position;
+        position = indices[place] + 1;
+        const uint32_t code = static_cast<uint32_t>(values[place] + kEscapeMagnitude - 1);
+        uncommon |= run[place] >> shift >> 8 | (code | (uint32_t{kCodeOf.size() - 1} - code)) >> 31;
       }
-      if (mode.adaptation > 0 && whole) density.EndGroup(runs);
+      if (uncommon == 0) [[likely]] {
+        typename Sink::Writer writer = sink.writer();
+        uint64_t raw = 0;
+        int raw_count = 0;
+        const auto one = [&](uint32_t place) __attribute__((always_inline)) {
+          const uint32_t bucket = kBucketOf[run[place] >> shift];
+          put(place, bucket, kCodeOf[static_cast<uint32_t>(values[place] + kEscapeMagnitude - 1)], writer);
+          const int width = kBuckets.extra[bucket] + shift;
+          raw = raw << width | (run[place] & ((1u << width) - 1));
+          raw_count += width;
+        };
+        one(0);
+        one(1);
+        one(2);
+        one(3);
+        sink.Bits(raw, raw_count);
+        sink.TakeGroup(writer, true);
+      } else {
+        for (uint32_t place = 0; place < count; ++place) {
+          const uint32_t zeros = run[place], bucket = BucketOf(zeros >> shift);
+          const int32_t magnitude = std::abs(values[place]);
+          typename Sink::Writer writer = sink.writer();
+          put(place, bucket, static_cast<uint32_t>(2 * (std::min(magnitude, kEscapeMagnitude) - 1) + (values[place] < 0)), writer);
+          sink.Take(writer);
+          sink.Bits(bucket == kRunEscape ? zeros : zeros & ((uint64_t{1} << (kBuckets.extra[bucket] + shift)) - 1),
+                    bucket == kRunEscape ? 32 : kBuckets.extra[bucket] + shift);
+          if (magnitude < kEscapeMagnitude) continue;
+          const uint64_t beyond = static_cast<uint64_t>(magnitude - kEscapeMagnitude);
+          PutNumber(model->escapes, ScaleOf(model->escape_mean256), beyond, kHalf + place % kHalf, sink);
+          model->FollowEscape(beyond);
+        }
+        sink.TakeGroup(sink.writer(), count == kGroup);
+      }
+      if (mode.adaptation > 0 && count == kGroup) density.EndGroup(position - group_begin - kGroup);
       model->EndGroup();
     }
   }
+}
+
+template <typename Sink>
+void PutSymbols(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, const Mode& mode, int state_count, uint64_t fraction, Sink& sink) {
+  const auto put = state_count == 8 ? PutSymbolsBy<4, Sink> : state_count == 4 ? PutSymbolsBy<2, Sink> : PutSymbolsBy<1, Sink>;
+  put(segments, symbols, mode, fraction, sink);
 }
 
 void PutDense(absl::Span<const SegmentSymbols> segments, const SparseSymbols& symbols, OperationSink& sink) {
@@ -667,7 +794,9 @@ void PutDense(absl::Span<const SegmentSymbols> segments, const SparseSymbols& sy
         const int32_t escape = kDenseEscapes[expectation], coded = std::min(magnitude, escape);
         DenseTable<false>& table = model->tables[expectation][strips.before(strip)];
         const uint32_t code = static_cast<uint32_t>(2 * coded - (symbol > 0));
-        sink.Symbol(table, code, static_cast<uint32_t>(strip));
+        OperationSink::Writer writer = sink.writer();
+        writer.Symbol(table, code, static_cast<uint32_t>(strip));
+        sink.Take(writer);
         table.counts[code] += kOne;
         if (--table.left == 0) table.Rebuild();
         if (coded == escape) {
@@ -764,9 +893,6 @@ struct Cursor {
   }
 };
 
-// Widths of raw bits up to this shift fit 4 times into what BitReader::Peek() holds.
-constexpr int kNarrowShift = 57 / kGroup - kBuckets.extra[kRunEscape - 1];
-
 // The symbols of one segment.
 class SegmentReader {
  public:
@@ -792,6 +918,7 @@ class SegmentReader {
       const int shift = density_.scale.shift;
       RunTable<true>& run_table = model.runs[density_.scale.table];
       SignTable<true>* const sign_tables = model.SignTables(density_.scale);
+      model.BeginGroup(density_.scale);
       uint64_t window = cursor.bits.Peek();
       const auto one = [&]<int kPlace>() __attribute__((always_inline)) {
         constexpr int kTurn = kPlace % kHalf;

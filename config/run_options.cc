@@ -8,6 +8,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/energy/calibration.h"
 #include "fedwatt/round/compression_settings.h"
 
 namespace fedwatt {
@@ -82,6 +83,14 @@ absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Setting
   return std::make_shared<const CarbonModel>(std::move(model));
 }
 
+MeterOptions MakeMeterOptions(const Settings& settings) {
+  MeterOptions options;
+  options.watts_per_core = settings.energy.watts_per_core;
+  options.share = settings.energy.scope == "process";
+  options.calibration = settings.energy.calibration.empty() ? DefaultCalibrationPath() : settings.energy.calibration;
+  return options;
+}
+
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id) {
   const FederationSettings& federation = settings.federation;
   EngineOptions options;
@@ -95,9 +104,11 @@ EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run
   options.over_selection = federation.over_selection;
   options.target_accuracy = federation.target_accuracy;
   options.evaluate_every = federation.evaluate_every;
+  options.evaluate_widths = federation.evaluate_widths;
   options.evaluates = federation.evaluation != EvaluationMode::kNone;
   options.selection = settings.selection;
   options.budget = settings.budget;
+  options.fit = settings.fit;
   return options;
 }
 

@@ -445,6 +445,9 @@ std::vector<Key> MakeSchema() {
                                  {"both", EvaluationMode::kBoth},
                                  {"none", EvaluationMode::kNone}},
                                 "on the coordinator's test data, on the clients' held-out parts, both, or not at all"));
+  add(ChoiceKey<WidthEvaluation>("federation.evaluate_widths", FIELD(WidthEvaluation, federation.evaluate_widths),
+                                 {{"never", WidthEvaluation::kNever}, {"last", WidthEvaluation::kLast}, {"always", WidthEvaluation::kAlways}},
+                                 "when the coordinator also scores the model cut to each of fit.widths: never, after the last round, or at every evaluation"));
   add(NumberKey("federation.federated_held_out_fraction", FIELD(double, federation.federated_held_out_fraction), OpenUnit(),
                 "fraction of its examples that a client keeps for federated evaluation"));
 
@@ -471,7 +474,7 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("training.proximal_mu", FIELD(double, training.recipe.proximal_mu), AtLeast(0), "FedProx term; 0 = none"));
   add(IntegerKey("training.threads", FIELD(int32_t, training.recipe.threads), Within(1, 4096),
                  "kernel threads per trainer; anything but 1 makes results depend on the machine"));
-  add(NonEmptyKey("training.loss", FIELD(std::string, training.recipe.loss), "loss by name: cross_entropy, mean_squared_error"));
+  add(NonEmptyKey("training.loss", FIELD(std::string, training.recipe.loss), "loss by name: cross_entropy, masked_cross_entropy (classes that a client has no example of take no part in its training), mean_squared_error"));
 
   add(NameKey("aggregation.strategy", FIELD(std::string, aggregation.strategy), absl::StrJoin(StrategyNames(), ", "),
               [](const std::string& text) { return FindStrategy(text).status(); }));
@@ -532,11 +535,13 @@ std::vector<Key> MakeSchema() {
               absl::StrCat("how much of the model a client trains: ", absl::StrJoin(FitPolicies().Names(), ", ")),
               [](const std::string& text) { return FitPolicies().Find(text).status(); }));
   add(NumberListKey("fit.widths", FIELD(std::vector<double>, fit.widths), LeftOpenUnit(),
-                    "shares of each layer's channels that clients train, widest first; fixed has one, by_capability and by_turns a mix"));
+                    "shares of each layer's channels that clients train, widest first; fixed has one, the other policies a choice"));
   add(NumberListKey("fit.shares", FIELD(std::vector<double>, fit.shares), MoreThan(0),
                     "by_capability, by_turns: relative share of the clients for each width; empty = equal shares"));
   add(NumberListKey("fit.memory_mb", FIELD(std::vector<int64_t>, fit.memory_mb), Within(0, 1e9),
                     "by_capability: megabytes of memory that a device must report for each width, instead of shares"));
+  add(NumberKey("fit.first", FIELD(double, fit.first), Within(0, 1),
+                "by_budget: the width of a client that has measured nothing yet, one of fit.widths; 0 = the last of them"));
   add(NameKey("fit.channels", FIELD(std::string, fit.channels),
               absl::StrCat("which channels a width keeps: ", absl::StrJoin(ChannelPolicies().Names(), ", ")),
               [](const std::string& text) { return ChannelPolicies().Find(text).status(); }));
@@ -561,6 +566,13 @@ std::vector<Key> MakeSchema() {
               absl::StrCat("auto (the best available), none, or one of ", absl::StrJoin(Meters().Names(), ", ")), CheckMeter));
   add(NumberKey("energy.watts_per_core", FIELD(double, energy.watts_per_core), Within(0, 1000),
                 "estimating meters: watts of one busy core; 0 = the built-in table's value"));
+  add(NameKey("energy.scope", FIELD(std::string, energy.scope),
+              "of meters that cover the machine: process (this process's part by CPU time) or machine (all joules, other processes and idle power included)",
+              [](const std::string& text) {
+                return text == "process" || text == "machine" ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat("expected process or machine, got '", text, "'"));
+              }));
+  add(StringKey("energy.calibration", FIELD(std::string, energy.calibration),
+                "file that fedwatt calibrate wrote on this machine; empty = calibration-HOST.json in fedwatt's folder of the user's configuration"));
   Key device_class = TextKey(
       "energy.device_class",
       absl::StrCat("class, or mix such as \"phone:0.8,laptop:0.2\", of ", absl::StrJoin(DeviceClassNames(), ", ")),
@@ -625,6 +637,7 @@ std::vector<Key> MakeSchema() {
   add(NumberKey("client.min_battery_percent", FIELD(double, client.min_battery_percent), Within(0, 100),
                 "do not train below this charge; 0 = any"));
   add(BoolKey("client.require_charger", FIELD(bool, client.require_charger), "train only while charging"));
+  add(IntegerKey("client.max_parameters", FIELD(int64_t, client.max_parameters), Within(0, 1e12), "decline to train a model of more parameters (fit.policy = by_budget then asks less); 0 = train any"));
   add(BoolKey("client.allow_bfloat16", FIELD(bool, client.allow_bfloat16), "train in bfloat16 where the run asks for it (fit.format); false = always in float32"));
   add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
   add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),

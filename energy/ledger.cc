@@ -30,6 +30,26 @@ Json OrNull(const std::optional<T>& value) {
     return *value;
 }
 
+Json SpansToJson(const std::vector<PhaseSpan>& spans) {
+  Json array = Json::array();
+  for (const PhaseSpan& span : spans) {
+    Json json = {{"phase", std::string(PhaseName(span.phase))},
+                 {"wall_us", absl::ToInt64Microseconds(span.wall)},
+                 {"cpu_us", absl::ToInt64Microseconds(span.cpu)},
+                 {"energy_uj", OrNull(span.energy.energy)},
+                 {"low_uj", OrNull(span.energy.low)},
+                 {"high_uj", OrNull(span.energy.high)},
+                 {"tier", std::string(EnergyTierName(span.energy.tier))},
+                 {"source", span.energy.source},
+                 {"domain", span.energy.domain}};
+    // Not there in ledgers of before, whose hashes must stay what they are.
+    if (span.energy.gross) json["gross_uj"] = OrNull(span.energy.gross);
+    if (span.energy.idle) json["idle_uj"] = OrNull(span.energy.idle);
+    array.push_back(std::move(json));
+  }
+  return array;
+}
+
 absl::Status WriteWhole(int fd, std::string_view data, const std::string& path) {
   while (!data.empty()) {
     const ssize_t written = write(fd, data.data(), data.size());
@@ -43,19 +63,8 @@ absl::Status WriteWhole(int fd, std::string_view data, const std::string& path) 
 }  // namespace
 
 std::string LedgerPayload(const LedgerRecord& record) {
-  Json phases = Json::array();
-  for (const PhaseSpan& span : record.phases) {
-    phases.push_back({{"phase", std::string(PhaseName(span.phase))},
-                      {"wall_us", absl::ToInt64Microseconds(span.wall)},
-                      {"cpu_us", absl::ToInt64Microseconds(span.cpu)},
-                      {"energy_uj", OrNull(span.energy.energy)},
-                      {"low_uj", OrNull(span.energy.low)},
-                      {"high_uj", OrNull(span.energy.high)},
-                      {"tier", std::string(EnergyTierName(span.energy.tier))},
-                      {"source", span.energy.source},
-                      {"domain", span.energy.domain}});
-  }
-  const Json json = {{"run", record.run_id},
+  const Json phases = SpansToJson(record.phases);
+  Json json = {{"run", record.run_id},
                      {"round", record.round},
                      {"client", record.client},
                      {"attempt", record.attempt},
@@ -68,7 +77,8 @@ std::string LedgerPayload(const LedgerRecord& record) {
                      {"downlink_wire_bytes", OrNull(record.downlink_wire_bytes)},
                      {"operational_ug", OrNull(record.operational)},
                      {"embodied_ug", OrNull(record.embodied)},
-                     {"phases", std::move(phases)}};
+                     {"phases", phases}};
+  if (!record.between.empty()) json["between"] = SpansToJson(record.between);
   return json.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 

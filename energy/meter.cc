@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/energy/attribution.h"
 #include "sampled_meter.h"
 
 namespace fedwatt {
@@ -30,6 +31,25 @@ MeterRegistry& Meters() {
   return *registry;
 }
 
+namespace {
+
+absl::StatusOr<std::unique_ptr<Meter>> Make(const MeterEntry& entry, const MeterOptions& options) {
+  absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
+  if (absl::IsUnimplemented(meter.status()) && options.thread_scope && options.share) {
+    // What covers the machine can be shared out to a thread as well as to a process.
+    MeterOptions whole = options;
+    whole.thread_scope = false;
+    absl::StatusOr<std::unique_ptr<Meter>> covering = entry.create(whole);
+    if (covering.ok() && (*covering)->CoversMachine()) meter = std::move(covering);
+  }
+  if (!meter.ok()) return meter.status();
+  std::unique_ptr<Meter> sampled = SampleInBackground(*std::move(meter));
+  if (!options.share || !sampled->CoversMachine()) return sampled;
+  return ShareByCpuTime(std::move(sampled), options);
+}
+
+}  // namespace
+
 Refusal SplitRefusal(std::string_view text) {
   static constexpr std::string_view kMark = "; remedy: ";
   const size_t at = text.find(kMark);
@@ -42,8 +62,7 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   if (name == "none") return choice;
   if (name != "auto") {
     FEDWATT_ASSIGN_OR_RETURN(MeterEntry entry, Meters().Find(name));
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Meter> meter, entry.create(options));
-    choice.meter = SampleInBackground(std::move(meter));
+    FEDWATT_ASSIGN_OR_RETURN(choice.meter, Make(entry, options));
     return choice;
   }
 
@@ -55,9 +74,9 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const auto& a, const auto& b) { return a.second.preference > b.second.preference; });
   for (const auto& [candidate, entry] : candidates) {
-    absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
+    absl::StatusOr<std::unique_ptr<Meter>> meter = Make(entry, options);
     if (meter.ok()) {
-      choice.meter = SampleInBackground(*std::move(meter));
+      choice.meter = *std::move(meter);
       break;
     }
     choice.refused.push_back({candidate, std::string(meter.status().message())});

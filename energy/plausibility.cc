@@ -26,6 +26,9 @@ std::string PlausibilityChecker::Impossible(const ReportClaim& claim) {
   // By what has passed, not by the wall time claimed: meters resolve short phases badly.
   const absl::Duration longest = claim.elapsed * (1 + kTolerance) + kSlack;
   if (claim.energy && claim.max_power.watts() > 0 && *claim.energy > claim.max_power * longest) return "power_beyond_device";
+  if (claim.between_energy && claim.max_power.watts() > 0 && *claim.between_energy > claim.max_power * (claim.between_wall * (1 + kTolerance) + kSlack)) {
+    return "power_beyond_device";
+  }
   if (claim.uplink_payload_bytes != claim.received_bytes || claim.downlink_payload_bytes > claim.sent_bytes) return "bytes_differ";
   return "";
 }

@@ -71,6 +71,8 @@ EnergyReading AddWindows(const EnergyReading& a, const EnergyReading& b) {
   sum.energy = *a.energy + *b.energy;
   sum.low = a.low.value_or(*a.energy) + b.low.value_or(*b.energy);
   sum.high = a.high.value_or(*a.energy) + b.high.value_or(*b.energy);
+  if (a.gross && b.gross) sum.gross = *a.gross + *b.gross;
+  if (a.idle && b.idle) sum.idle = *a.idle + *b.idle;
   sum.tier = WorseTier(a.tier, b.tier);
   sum.source = Union(a.source, b.source);
   sum.domain = Union(a.domain, b.domain);

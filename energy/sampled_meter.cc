@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
+#include "fedwatt/base/process.h"
 
 namespace fedwatt {
 namespace {
@@ -24,6 +25,7 @@ class SampledMeter : public Meter {
   std::string_view name() const override { return meter_->name(); }
   EnergyTier tier() const override { return meter_->tier(); }
   std::string Describe() const override { return meter_->Describe(); }
+  bool CoversMachine() const override { return meter_->CoversMachine(); }
 
   absl::Status Start() override {
     absl::MutexLock lock(&mutex_);
@@ -38,16 +40,26 @@ class SampledMeter : public Meter {
     meter_->Sample();
   }
   absl::Duration SamplePeriod() const override { return period_; }
+  absl::Duration TakeSamplingCpu() override {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(cpu_, absl::ZeroDuration());
+  }
 
  private:
   void Run() {
     absl::MutexLock lock(&mutex_);
-    while (!mutex_.AwaitWithTimeout(absl::Condition(&ending_), period_)) meter_->Sample();
+    absl::Duration before = ThreadCpuTime();
+    while (!mutex_.AwaitWithTimeout(absl::Condition(&ending_), period_)) {
+      meter_->Sample();
+      const absl::Duration now = ThreadCpuTime();
+      cpu_ += now - std::exchange(before, now);
+    }
   }
 
   const std::unique_ptr<Meter> meter_;
   const absl::Duration period_;
   absl::Mutex mutex_;  // over *meter_'s windows
+  absl::Duration cpu_ ABSL_GUARDED_BY(mutex_);  // of the thread, not asked for yet
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses all of the above
 };

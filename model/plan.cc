@@ -79,8 +79,12 @@ absl::Status ValidateLimits(const UpdateLimits& limits) {
 
 bool IsNumberFormat(std::string_view name) { return name == "float32" || name == "bfloat16"; }
 
+std::vector<std::string> AskedNumberFormats() { return {"auto", "bfloat16", "float32"}; }
+
 absl::Status CheckAskedNumberFormat(std::string_view name) {
-  if (IsNumberFormat(name) || name == "auto") return absl::OkStatus();
+  for (const std::string& known : AskedNumberFormats()) {
+    if (name == known) return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(absl::StrCat("expected float32, bfloat16 or auto, got '", std::string(name.substr(0, 64)), "'"));
 }
 

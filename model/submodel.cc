@@ -108,7 +108,7 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
       }
       end = axis->begin + axis->blocks * group->size * axis->repeat;
     }
-    auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == place.first; });
+    auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&name = place.first](const LayoutEntry& one) { return one.name == name; });
     keep(end, entry->shape[static_cast<size_t>(place.second)]);
   }
 

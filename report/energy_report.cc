@@ -41,7 +41,28 @@ void AddSpan(const PhaseSpan& span, Adder& adder, double& seconds, double& meter
   if (wall > 0 || !span.energy.missing()) adder.Add(span.energy.energy, span.energy.tier);
 }
 
-std::string Covers(EnergyTier tier) {
+using PhaseAdders = std::map<Phase, std::pair<PhaseTotals, Adder>>;
+
+void AddToPhase(const PhaseSpan& span, PhaseAdders& phases) {
+  auto& [phase, adder] = phases[span.phase];
+  phase.phase = span.phase;
+  phase.cpu_seconds += absl::ToDoubleSeconds(span.cpu);
+  AddSpan(span, adder, phase.seconds, phase.metered_seconds);
+}
+
+std::vector<PhaseTotals> TotalsOf(const PhaseAdders& phases) {
+  std::vector<PhaseTotals> totals;
+  for (const auto& [key, value] : phases) {
+    totals.push_back(value.first);
+    totals.back().spent = value.second.Get();
+  }
+  return totals;
+}
+
+// `shared`: of a machine's joules, processes got their parts.
+std::string Covers(EnergyTier tier, bool shared) {
+  if (shared && tier == EnergyTier::kComponent) return "processor packages or other parts with a counter, of which each process's part by CPU time; not the rest of the device";
+  if (shared && tier < EnergyTier::kGeneric) return absl::StrCat(Covers(tier, false), ", of which each process's part by CPU time");
   switch (tier) {
     case EnergyTier::kWall:
       return "whole devices at the wall plug, losses of power supplies included";
@@ -60,19 +81,20 @@ std::string Covers(EnergyTier tier) {
   return "";
 }
 
-std::vector<std::string> Boundary(const EnergyReport& report, const std::set<EnergyTier>& tiers) {
+std::vector<std::string> Boundary(const EnergyReport& report, const std::set<EnergyTier>& tiers, bool clients_shared, bool server_shared) {
   std::vector<std::string> lines;
   if (report.simulated) lines.push_back("simulated devices: joules follow from a model of each device class and were not metered");
   for (EnergyTier tier : tiers) {
     if (report.simulated) break;  // the model's own boundary is stated below
-    lines.push_back(absl::StrCat("clients, tier ", std::string(EnergyTierName(tier)), ": ", Covers(tier)));
+    lines.push_back(absl::StrCat("clients, tier ", std::string(EnergyTierName(tier)), ": ", Covers(tier, clients_shared)));
   }
   if (report.simulated) lines.push_back("clients: active power while training, idle power while sending and receiving; no waiting between attempts");
   if (!report.server.energy) {
     lines.push_back("coordinator: not metered");
   } else {
-    lines.push_back(absl::StrCat("coordinator, tier ", std::string(EnergyTierName(report.server.tier)), ": ", Covers(report.server.tier)));
+    lines.push_back(absl::StrCat("coordinator, tier ", std::string(EnergyTierName(report.server.tier)), ": ", Covers(report.server.tier, server_shared)));
   }
+  if (!report.simulated && report.between_seconds == 0) lines.push_back("clients between attempts: not told, not counted");
   lines.push_back("network equipment between clients and coordinator: not counted");
   return lines;
 }
@@ -164,7 +186,10 @@ EnergyReport MakeEnergyReport(const RunRecord& run, const ReportContext& context
   report.server = server.Get();
   report.tiers = report.totals.client_energy_by_tier;
 
-  std::map<Phase, std::pair<PhaseTotals, Adder>> phases;
+  PhaseAdders phases, between_phases, server_phases;
+  Adder between;
+  bool idle_known = true, gross_known = true, clients_shared = false, server_shared = false;
+  Energy idle, gross, spent;
   std::map<std::string, std::pair<ClientTotals, Adder>> clients;
   EnergyTier wasted_tier = EnergyTier::kMissing;
   for (const AttemptRecord& attempt : run.attempts) {
@@ -174,25 +199,48 @@ EnergyReport MakeEnergyReport(const RunRecord& run, const ReportContext& context
     if (attempt.outcome == "accepted") ++client.accepted;
     for (const PhaseSpan& span : attempt.phases) {
       AddSpan(span, client_adder, client.seconds, client.metered_seconds);
-      auto& [phase, phase_adder] = phases[span.phase];
-      phase.phase = span.phase;
-      phase.cpu_seconds += absl::ToDoubleSeconds(span.cpu);
-      AddSpan(span, phase_adder, phase.seconds, phase.metered_seconds);
+      AddToPhase(span, phases);
       if (span.energy.missing()) continue;
+      spent += *span.energy.energy;
+      idle += span.energy.idle.value_or(Energy());
+      gross += span.energy.gross.value_or(Energy());
+      idle_known = idle_known && span.energy.idle.has_value();
+      clients_shared = clients_shared || span.energy.gross.has_value();
+      gross_known = gross_known && span.energy.gross.has_value();
       if (!span.energy.source.empty()) report.sources.insert(span.energy.source);
       if (attempt.outcome != "accepted") {
         wasted_tier = wasted_tier == EnergyTier::kMissing ? span.energy.tier : WorseTier(wasted_tier, span.energy.tier);
       }
     }
+    if (attempt.quarantine.empty()) {
+      for (const PhaseSpan& span : attempt.between) {
+        AddToPhase(span, between_phases);
+        AddSpan(span, between, report.between_seconds, report.metered_between_seconds);
+      }
+    }
     // An attempt that never told its time leaves a hole of unknown length.
     if (attempt.phases.empty()) client_adder.Add(std::nullopt, EnergyTier::kMissing);
   }
-  for (auto& [key, value] : phases) {
-    value.first.spent = value.second.Get();
-    report.phases.push_back(value.first);
-    report.client_seconds += value.first.seconds;
-    report.metered_client_seconds += value.first.metered_seconds;
+  report.phases = TotalsOf(phases);
+  for (const PhaseTotals& phase : report.phases) {
+    report.client_seconds += phase.seconds;
+    report.metered_client_seconds += phase.metered_seconds;
   }
+  report.between_phases = TotalsOf(between_phases);
+  report.between = between.Get();
+  if (report.between_seconds == 0) report.between.complete = false;  // nobody told
+  for (const RoundRecord& round : run.rounds) {
+    for (const PhaseSpan& span : round.server_phases) {
+      AddToPhase(span, server_phases);
+      server_shared = server_shared || span.energy.gross.has_value();
+    }
+  }
+  report.server_phases = TotalsOf(server_phases);
+  if (idle_known && spent > Energy()) {
+    report.idle = idle;
+    report.dynamic = spent - idle;
+  }
+  if (gross_known && spent > Energy()) report.gross = gross;
   for (auto& [key, value] : clients) {
     value.first.spent = value.second.Get();
     report.clients_by_joules.push_back(std::move(value.first));
@@ -210,14 +258,15 @@ EnergyReport MakeEnergyReport(const RunRecord& run, const ReportContext& context
                                                                : EnergyTier::kGeneric,
                    spent_known};
   Adder total;
-  for (const EnergySum* part : {&report.clients, &report.wasted, &report.server}) {
+  for (const EnergySum* part : {&report.clients, &report.wasted, &report.between, &report.server}) {
     if (part->energy) total.Add(part->energy, part->tier);
   }
   report.total = total.Get();
   // A span without joules inside an attempt that came with some is a hole too.
-  const bool no_holes = report.metered_client_seconds >= report.client_seconds;
+  // What a simulated device draws between attempts is outside of the boundary, as that says.
+  const bool no_holes = report.metered_client_seconds >= report.client_seconds && (report.simulated || report.metered_between_seconds >= report.between_seconds);
   report.total.complete = spent_known && no_holes && report.server.complete && report.total.energy.has_value();
-  report.boundary = Boundary(report, client_tiers);
+  report.boundary = Boundary(report, client_tiers, clients_shared, server_shared);
   report.train_flops = TrainFlops(run, totals.clients_completed);
 
   report.carbon = Carbon(report, context);

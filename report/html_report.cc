@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,7 @@ namespace {
 
 using internal::Bar;
 using internal::Chart;
+using internal::ChartPoint;
 using internal::ChartSeries;
 using internal::EscapeHtml;
 using internal::Fixed;
@@ -231,8 +234,24 @@ std::string RenderHtmlReport(const RunRecord& run, const EnergyReport& report) {
     out += "</table></div>\n";
   }
 
-  if (const auto widths = internal::WidthTable(run.attempts); !widths.empty()) {
-    out += "<h2>By width</h2>\n<div class=\"wide\"><table>";
+  if (const auto widths = internal::WidthTable(run); !widths.empty()) {
+    out += "<h2>By width</h2>\n";
+    Chart at_widths{.title = "Accuracy against joules by width", .x_label = absl::StrCat("mean joules of an update of that width", estimated ? " (estimated)" : ""), .y_label = "accuracy at the width", .y_line_label = ""};
+    std::map<std::string, ChartSeries> by_format;
+    for (const WidthTotals& width : SumByWidth(run.attempts, rounds)) {
+      const std::optional<Energy> joules_an_update = internal::JoulesAnUpdate(width);
+      if (!width.accuracy || !joules_an_update) continue;
+      by_format[width.number_format].points.push_back({joules_an_update->joules(), *width.accuracy,
+                                                       absl::StrCat("width ", WidthKey(width.width_fraction), ", ", width.number_format, ": ", Fixed(*width.accuracy, 4), " at ",
+                                                                    Significant(joules_an_update->joules()), " J an update")});
+    }
+    constexpr size_t kMostSeries = 4;
+    for (auto& [format, series] : by_format) {
+      series.name = format;
+      std::sort(series.points.begin(), series.points.end(), [](const ChartPoint& a, const ChartPoint& b) { return a.x < b.x; });
+      if (at_widths.series.size() < kMostSeries) at_widths.series.push_back(std::move(series));
+    }
+    absl::StrAppend(&out, "<div class=\"charts\"><figure><figcaption>", at_widths.title, "</figcaption>", RenderChart(at_widths), "</figure></div>\n<div class=\"wide\"><table>");
     const char* tag = "th";
     for (const std::vector<std::string>& row : widths) {
       out += "<tr>";

@@ -294,7 +294,7 @@ class Bounding {
   void operator()(const char* name, CarbonMass value) { Count(name, static_cast<double>(value.micrograms())); }
   void operator()(const char* name, double value) {
     const std::string_view text = name;
-    const bool fraction = text.ends_with("accuracy") || text.ends_with("fraction");
+    const bool fraction = text.ends_with("accuracy") || text.ends_with("accuracy_by_width") || text.ends_with("fraction");
     const bool loss = text.ends_with("loss");
     if (!std::isfinite(value) || (!loss && value < 0) || (fraction && value > 1) || std::abs(value) > (loss ? kMaxLoss : 1e15)) {
       Fail(name, absl::StrCat("expected ", fraction ? "a fraction in [0, 1]" : loss ? absl::StrCat("a number of at most ", kMaxLoss, " either way") : "a number >= 0", ", got ", value));
@@ -308,6 +308,9 @@ class Bounding {
   }
   void operator()(const char* name, const std::map<std::string, int64_t>& value) {
     for (const auto& [key, count] : value) (*this)(name, count);
+  }
+  void operator()(const char* name, const std::map<std::string, double>& value) {
+    for (const auto& [key, number] : value) (*this)(name, number);
   }
   void operator()(const char* name, const std::map<EnergyTier, Energy>& value) {
     for (const auto& [key, energy] : value) (*this)(name, energy);
@@ -330,6 +333,7 @@ class Bounding {
     // What is left of a budget that was overspent.
     if (std::string_view(name).starts_with("budget_")) value = std::abs(value);
     if (value < 0) return Fail(name, absl::StrCat("expected a number >= 0, got ", value));
+    if (std::string_view(name).starts_with("expected_")) return;  // nobody adds up forecasts, and a client's lies may make them large
     // A third of the range, because several of these are added to each other.
     if ((sums_[name] += value) > 3e18) Fail(name, "the sum over all lines is beyond what can be counted");
   }
@@ -380,6 +384,7 @@ void VisitRound(Fields& f, Record& r) {
   f("federated_eval_accuracy", r.federated_eval_accuracy);
   f("federated_eval_loss", r.federated_eval_loss);
   f("federated_eval_examples", r.federated_eval_examples);
+  Lately(f, "eval_accuracy_by_width", r.eval_accuracy_by_width);
   f("uplink_payload_bytes", r.uplink_payload_bytes);
   f("downlink_payload_bytes", r.downlink_payload_bytes);
   f("uplink_wire_bytes", r.uplink_wire_bytes);
@@ -420,6 +425,8 @@ void VisitPhase(Fields& f, Span& s) {
   f("energy_uj", s.energy.energy);
   f("tier", s.energy.tier);
   f("source", s.energy.source);
+  f("gross_uj", s.energy.gross);
+  f("idle_uj", s.energy.idle);
 }
 
 template <typename Fields, typename Record>
@@ -429,6 +436,9 @@ void VisitFit(Fields& f, Record& r) {
   f("number_format", r.fit.number_format);
   f("number_format_reason", r.fit_format_reason);
   f("macs_per_example", r.fit_macs);
+  f("declined_reason", r.fit_declined_reason);
+  f("expected_seconds", r.fit_expected_seconds);
+  f("expected_energy_uj", r.fit_expected_energy);
 }
 
 template <typename Fields, typename Delivery>
@@ -539,6 +549,29 @@ absl::StatusOr<Json> Parse(std::string_view text, const char* schema, const std:
   return json;
 }
 
+void PutSpans(const char* name, const std::vector<PhaseSpan>& spans, Json& json) {
+  Json array = Json::array();
+  for (const PhaseSpan& span : spans) {
+    Writing phase;
+    VisitPhase(phase, span);
+    array.push_back(std::move(phase.json()));
+  }
+  json[name] = std::move(array);
+}
+
+absl::Status TakeSpans(const char* name, bool required, const Json& json, const std::string& where, std::vector<PhaseSpan>& spans) {
+  const auto it = json.find(name);
+  if (it == json.end() && !required) return absl::OkStatus();
+  if (it == json.end() || !it->is_array()) return Damaged(where, absl::StrCat("field '", name, "': expected an array"));
+  for (const Json& item : *it) {
+    if (!item.is_object()) return Damaged(where, absl::StrCat("field '", name, "': expected objects"));
+    Reading phase(item);
+    VisitPhase(phase, spans.emplace_back());
+    if (!phase.problem().empty()) return Damaged(where, absl::StrCat("in '", name, "': ", phase.problem()));
+  }
+  return absl::OkStatus();
+}
+
 std::string Dump(const Json& json, int indent = -1) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
@@ -547,6 +580,7 @@ std::string RoundToJson(const RoundRecord& record) {
   Writing fields;
   fields("schema", std::string(kRoundSchema));
   VisitRound(fields, record);
+  PutSpans("server_phases", record.server_phases, fields.json());
   return Dump(fields.json());
 }
 
@@ -559,6 +593,7 @@ absl::StatusOr<RoundRecord> RoundFromJson(std::string_view text, const std::stri
   if (json["outcome"] != "committed" && json["outcome"] != "abandoned") {
     return Damaged(where, absl::StrCat("field 'outcome': expected committed or abandoned, got ", Dump(json["outcome"])));
   }
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("server_phases", /*required=*/false, json, where, record.server_phases));
   return record;
 }
 
@@ -569,13 +604,8 @@ std::string AttemptToJson(const AttemptRecord& record) {
   Writing fit;
   VisitFit(fit, record);
   fields.json()["fit"] = std::move(fit.json());
-  Json phases = Json::array();
-  for (const PhaseSpan& span : record.phases) {
-    Writing phase;
-    VisitPhase(phase, span);
-    phases.push_back(std::move(phase.json()));
-  }
-  fields.json()["phases"] = std::move(phases);
+  PutSpans("phases", record.phases, fields.json());
+  PutSpans("between", record.between, fields.json());
   return Dump(fields.json());
 }
 
@@ -589,13 +619,8 @@ absl::StatusOr<AttemptRecord> AttemptFromJson(std::string_view text, const std::
   Reading fit(json["fit"]);
   VisitFit(fit, record);
   if (!fit.problem().empty()) return Damaged(where, absl::StrCat("in 'fit': ", fit.problem()));
-  if (!json.contains("phases") || !json["phases"].is_array()) return Damaged(where, "field 'phases': expected an array");
-  for (const Json& item : json["phases"]) {
-    if (!item.is_object()) return Damaged(where, "field 'phases': expected objects");
-    Reading phase(item);
-    VisitPhase(phase, record.phases.emplace_back());
-    if (!phase.problem().empty()) return Damaged(where, absl::StrCat("in 'phases': ", phase.problem()));
-  }
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("phases", /*required=*/true, json, where, record.phases));
+  FEDWATT_RETURN_IF_ERROR(TakeSpans("between", /*required=*/false, json, where, record.between));
   return record;
 }
 
@@ -603,6 +628,7 @@ absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
   Bounding rounds, attempts;
   for (size_t i = 0; i < run.rounds.size(); ++i) {
     VisitRound(rounds, run.rounds[i]);
+    for (const PhaseSpan& span : run.rounds[i].server_phases) VisitPhase(rounds, span);
     if (!rounds.problem().empty()) return Damaged(absl::StrCat(where, "/rounds.jsonl:", i + 1), rounds.problem());
   }
   for (size_t i = 0; i < run.attempts.size(); ++i) {
@@ -611,7 +637,9 @@ absl::Status CheckRanges(const RunRecord& run, const std::string& where) {
     if (attempt.outcome != "accepted") attempt.train_examples.reset();
     VisitAttempt(attempts, std::as_const(attempt));
     VisitFit(attempts, std::as_const(attempt));
-    for (const PhaseSpan& span : attempt.phases) VisitPhase(attempts, span);
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) VisitPhase(attempts, span);
+    }
     if (!attempts.problem().empty()) return Damaged(absl::StrCat(where, "/clients.jsonl:", i + 1), attempts.problem());
   }
   if (run.summary) {

@@ -79,7 +79,23 @@ std::optional<double> RunSci(const RunTotals& totals, double units) {
   return SciScore(*carbon.operational + carbon.wasted.value_or(CarbonMass()), carbon.embodied, units);
 }
 
-std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) {
+std::string WidthKey(double width_fraction) { return absl::StrCat(width_fraction); }
+
+std::map<std::string, double> AccuracyAtWidths(const std::vector<RoundRecord>& rounds) {
+  std::optional<double> last;
+  for (auto round = rounds.rbegin(); round != rounds.rend(); ++round) {
+    if (!round->committed) continue;
+    if (!last) last = round->eval_accuracy;
+    if (round->eval_accuracy_by_width.empty()) continue;
+    std::map<std::string, double> accuracies = round->eval_accuracy_by_width;
+    if (round->eval_accuracy) accuracies[WidthKey(1)] = *round->eval_accuracy;
+    return accuracies;
+  }
+  if (!last) return {};
+  return {{WidthKey(1), *last}};
+}
+
+std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts, const std::vector<RoundRecord>& rounds) {
   using Kind = std::pair<double, std::string>;  // minus the width, number format
   std::map<Kind, WidthTotals> widths;
   std::map<Kind, double> loss_sums;
@@ -109,8 +125,12 @@ std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts) 
     sum.uplink_payload_bytes += attempt.uplink_payload_bytes.value_or(0);
     sum.downlink_payload_bytes += attempt.downlink_payload_bytes.value_or(0);
   }
+  const std::map<std::string, double> accuracies = AccuracyAtWidths(rounds);
   std::vector<WidthTotals> totals;
-  for (auto& [kind, sum] : widths) totals.push_back(sum);
+  for (auto& [kind, sum] : widths) {
+    if (const auto accuracy = accuracies.find(WidthKey(sum.width_fraction)); accuracy != accuracies.end()) sum.accuracy = accuracy->second;
+    totals.push_back(sum);
+  }
   return totals;
 }
 

@@ -85,6 +85,13 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
   } else {
     line("clients' joules", "not measured");
   }
+  if (report.idle) {
+    line("", absl::StrCat(internal::Significant(report.idle->joules()), " J idle, ", internal::Significant(report.dynamic->joules()), " J dynamic, of all attempts"));
+  }
+  if (report.gross) line("", absl::StrCat(internal::Significant(report.gross->joules()), " J of the whole machines meanwhile, other processes included"));
+  if (report.between_seconds > 0 && !report.simulated) {
+    line("between attempts", absl::StrCat(internal::SumText(report.between), " in ", internal::Significant(report.between_seconds), " s of the clients"));
+  }
   line("server's joules", totals.server_energy ? absl::StrCat(IsEstimate(totals.server_energy_tier) ? "~" : "",
                                                               internal::Significant(totals.server_energy->joules()), " J, ",
                                                               internal::TierMeaning(totals.server_energy_tier))
@@ -97,7 +104,7 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
                                          : "not measured");
   if (report.carbon.operational_grams) line("carbon", internal::CarbonText(report));
   std::string title = "by width";
-  for (const std::vector<std::string>& row : internal::WidthTable(run.attempts)) {
+  for (const std::vector<std::string>& row : internal::WidthTable(run)) {
     std::string cells;
     for (const std::string& cell : row) absl::StrAppendFormat(&cells, "%-15s", cell);
     absl::StripTrailingAsciiWhitespace(&cells);

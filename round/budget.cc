@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/status_macros.h"
 
@@ -65,14 +66,20 @@ std::optional<int64_t> ClientHistory::UpperCost() const {
 std::string ClientHistory::Save() const {
   return absl::StrFormat("1 %d %d %d %s %d %d %.17g %.17g %.17g %d %d %d %d", last_selected_round, selected_count, accepted_count,
                          train_loss ? absl::StrFormat("%.17g", *train_loss) : std::string("-"), example_count, cost_count, cost_mean_uj, cost_variance, seconds, day,
-                         day_spent_uj, open_uj, open_ug);
+                         day_spent_uj, open_uj, open_ug) +
+         (work.samples().empty() ? "" : absl::StrCat(" ", work.Save()));
 }
 
 absl::StatusOr<ClientHistory> ClientHistory::Parse(std::string_view text) {
-  const std::vector<std::string> words = absl::StrSplit(std::string(text), ' ');
+  std::vector<std::string> words = absl::StrSplit(std::string(text), ' ');
+  constexpr size_t kWords = 14;
   ClientHistory history;
+  if (words.size() > kWords) {
+    FEDWATT_ASSIGN_OR_RETURN(history.work, WorkHistory::Parse(absl::StrJoin(words.begin() + kWords, words.end(), " ")));
+    words.resize(kWords);
+  }
   double loss = 0;
-  bool good = words.size() == 14 && words[0] == "1" && absl::SimpleAtoi(words[1], &history.last_selected_round) &&
+  bool good = words.size() == kWords && words[0] == "1" && absl::SimpleAtoi(words[1], &history.last_selected_round) &&
               absl::SimpleAtoi(words[2], &history.selected_count) && absl::SimpleAtoi(words[3], &history.accepted_count) &&
               (words[4] == "-" || (absl::SimpleAtod(words[4], &loss) && std::isfinite(loss))) && absl::SimpleAtoi(words[5], &history.example_count) &&
               absl::SimpleAtoi(words[6], &history.cost_count) && absl::SimpleAtod(words[7], &history.cost_mean_uj) &&
@@ -93,8 +100,7 @@ Budget::Budget(const BudgetOptions& options) : options_(options) {
   carbon_ = Account(options.federation_carbon ? std::optional<int64_t>(options.federation_carbon->micrograms()) : std::nullopt);
 }
 
-std::optional<std::string> Budget::Refuses(ClientHistory& history, const std::optional<double>& battery_fraction, bool charging, absl::Time now) const {
-  if (battery_fraction.has_value() && !charging && *battery_fraction < options_.battery_floor) return "battery_floor";
+std::optional<Energy> Budget::LeftToday(ClientHistory& history, absl::Time now) const {
   if (const int64_t today = DayOf(now); today != history.day) {
     // One day's allowance a day that has passed pays for debts.
     const double paid = options_.client_per_day ? static_cast<double>(options_.client_per_day->microjoules()) * static_cast<double>(std::max<int64_t>(today - history.day, 0)) : 0;
@@ -102,20 +108,29 @@ std::optional<std::string> Budget::Refuses(ClientHistory& history, const std::op
     history.day = today;
   }
   if (!options_.client_per_day) return std::nullopt;
+  return Microjoules(std::max<int64_t>(options_.client_per_day->microjoules() - history.day_spent_uj, 0));
+}
+
+std::optional<std::string> Budget::Refuses(ClientHistory& history, const std::optional<double>& battery_fraction, bool charging, absl::Time now,
+                                           const std::optional<int64_t>& expected_uj) const {
+  if (battery_fraction.has_value() && !charging && *battery_fraction < options_.battery_floor) return "battery_floor";
+  LeftToday(history, now);
+  if (!options_.client_per_day) return std::nullopt;
   const int64_t limit = options_.client_per_day->microjoules();
   // Of a client that never told its joules, nothing is known but that it has spent nothing today.
-  const int64_t expected = history.UpperCost().value_or(0);
+  const int64_t expected = expected_uj.value_or(history.UpperCost().value_or(0));
   const bool first = history.day_spent_uj == 0 && history.cost_count == 0;
   if (!first && (history.day_spent_uj >= limit || expected > limit - history.day_spent_uj)) return "client_budget";
   return std::nullopt;
 }
 
-Claim Budget::Price(const ClientHistory& history, const std::optional<Power>& max_power, absl::Duration longest, const std::optional<double>& g_per_kwh) const {
+Claim Budget::Price(const ClientHistory& history, const std::optional<Power>& max_power, absl::Duration longest, const std::optional<double>& g_per_kwh,
+                    const std::optional<int64_t>& expected_uj) const {
   const double watts = max_power ? max_power->watts() : options_.max_power.watts();
   Claim claim;
   if (!options_.limited()) return claim;  // nothing is held, only counted
   claim.most_uj = watts > 0 && longest < absl::InfiniteDuration() ? Bounded(watts * absl::ToDoubleSeconds(longest) * 1e6) : kMost;
-  claim.expected_uj = std::min(history.UpperCost().value_or(claim.most_uj), claim.most_uj);
+  claim.expected_uj = std::min(expected_uj.value_or(history.UpperCost().value_or(claim.most_uj)), claim.most_uj);
   constexpr double kMicrojoulesPerMicrogramFactor = 3.6e6;  // micrograms = microjoules * g_per_kwh / 3.6e6
   const double worst = std::max(options_.max_g_per_kwh, g_per_kwh.value_or(0));
   claim.most_ug = Bounded(static_cast<double>(claim.most_uj) * worst / kMicrojoulesPerMicrogramFactor);

@@ -41,6 +41,7 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
     return OutOfRange("target_accuracy", "(0, 1]", *options.target_accuracy);
   }
   FEDWATT_RETURN_IF_ERROR(ValidateBudgetOptions(options.budget));
+  FEDWATT_RETURN_IF_ERROR(CheckFit(options.fit));
   return ValidateSelectionOptions(options.selection);
 }
 
@@ -94,6 +95,7 @@ Effects Engine::Handle(const Event& event, absl::Time now) {
             member.max_power = joined.max_power;
             member.battery_fraction = joined.battery_fraction;
             member.charging = joined.charging;
+            member.device = joined.device;
             OnMembersChanged(state_, now, effects);
           },
           [&](const MemberLeft& left) {
@@ -114,6 +116,7 @@ Effects Engine::Handle(const Event& event, absl::Time now) {
             // It may be the one that a round has waited for.
             if (state_.waiting_since.has_value()) OnMembersChanged(state_, now, effects);
           },
+          [&](const ModelShaped& shaped) { state_.width_costs = shaped.costs; },
           [&](const UpdateArrived& arrived) {
             if (state_.phase == RoundPhase::kCollect) OnUpdateArrived(state_, arrived, now, effects);
           },

@@ -44,13 +44,15 @@ absl::Status CheckFit(const FitOptions& options) {
     }
   }
   if (options.live < 0 || options.live > 64) return absl::InvalidArgumentError(absl::StrCat("fit.live: expected [0, 64], got ", options.live));
+  if (options.first != 0 && !policy.measures) {
+    return absl::InvalidArgumentError(absl::StrCat("fit.first belongs to policies that measure ('by_budget'); fit.policy = '", options.policy, "' needs no first width"));
+  }
   return policy.check(options);
 }
 
-absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed) {
+absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups) {
   FEDWATT_RETURN_IF_ERROR(CheckFit(options));
   Fitter fitter;
-  FEDWATT_ASSIGN_OR_RETURN(fitter.policy_, FitPolicies().Find(options.policy));
   FEDWATT_ASSIGN_OR_RETURN(fitter.channels_, ChannelPolicies().Find(options.channels));
   if (groups.empty() && std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; })) {
     return absl::InvalidArgumentError(absl::StrCat("fit.policy = '", options.policy, "': this model declares no channels that could be dropped and can only be trained whole; "
@@ -58,7 +60,6 @@ absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGro
   }
   fitter.options_ = std::move(options);
   fitter.groups_ = std::move(groups);
-  fitter.seed_ = seed;
   return fitter;
 }
 
@@ -86,11 +87,6 @@ Fit Fitter::Cut(double width, int64_t round, const ChannelScores& scores) const 
     fit.kept[group.name] = ChooseChannels(channels_, group.size, count, round, known != scores.end() ? absl::MakeConstSpan(known->second) : absl::Span<const ChannelScore>());
   }
   return fit;
-}
-
-Fit Fitter::For(int64_t round, int64_t partition, const DeviceReport& device, const ChannelScores& scores) const {
-  if (!policy_.has_value()) return Fit();
-  return Cut(policy_->width(options_, {seed_, round, partition, device}), round, scores);
 }
 
 int64_t Fitter::NarrowCount() const {

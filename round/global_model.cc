@@ -120,7 +120,7 @@ absl::Status GlobalModel::TakeShape(const std::vector<float>& initial) {
   options_.groups = NarrowGroups(whole_groups_, pruner_.kept());
   options_.plan.layout_digest = options_.layout.digest();
   options_.plan.architecture.kept = pruner_.kept();
-  FEDWATT_ASSIGN_OR_RETURN(fitter_, Fitter::Create(options_.fit, options_.groups, options_.plan.seed));
+  FEDWATT_ASSIGN_OR_RETURN(fitter_, Fitter::Create(options_.fit, options_.groups));
   const std::vector<float> start = part.Gather(initial);
   const std::string& downlink = options_.plan.downlink_codec;
   plans_.clear();
@@ -199,8 +199,8 @@ void GlobalModel::SetLearningRate(double client_learning_rate) {
   plans_.clear();
 }
 
-absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t round, int64_t partition, const DeviceReport& device) {
-  const Fit fit = fitter_.For(round, partition, device, scores_);
+absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t round, double width) {
+  const Fit fit = fitter_.Cut(width, round, scores_);
   if (auto known = plans_.find(fit.kept); known != plans_.end() && known->second->plan.fit.width_fraction == fit.width) return known->second;
   FittedPlan fitted;
   fitted.plan = options_.plan;
@@ -229,6 +229,16 @@ absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t ro
   auto shared = std::make_shared<const FittedPlan>(std::move(fitted));
   plans_.insert_or_assign(fit.kept, shared);
   return shared;
+}
+
+absl::StatusOr<std::vector<WidthCost>> GlobalModel::WidthCosts() const {
+  std::vector<WidthCost> costs;
+  for (double width : fitter_.widths()) {
+    // Which channels are kept changes nothing of their number.
+    FEDWATT_ASSIGN_OR_RETURN(const Submodel submodel, Submodel::Create(options_.layout, options_.groups, fitter_.Cut(width, 1, scores_).kept));
+    costs.push_back({MacsPerExample(submodel.layout(), options_.uses), static_cast<double>(submodel.layout().value_count())});
+  }
+  return costs;
 }
 
 absl::Status GlobalModel::Step(const MeanDelta& delta, int64_t round) {

@@ -102,6 +102,8 @@ google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<Phas
     proto.set_energy_uj(reading.energy->microjoules());
     if (reading.low) proto.set_low_energy_uj(reading.low->microjoules());
     if (reading.high) proto.set_high_energy_uj(reading.high->microjoules());
+    if (reading.gross) proto.set_gross_energy_uj(reading.gross->microjoules());
+    if (reading.idle) proto.set_idle_energy_uj(reading.idle->microjoules());
     const bool same = before != nullptr && before->tier == reading.tier && before->source == reading.source && before->domain == reading.domain;
     before = &reading;
     if (same) continue;
@@ -140,13 +142,19 @@ absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::Repeate
     }
     if (proto.has_low_energy_uj()) reading.low = Microjoules(proto.low_energy_uj());
     if (proto.has_high_energy_uj()) reading.high = Microjoules(proto.high_energy_uj());
+    if (proto.has_gross_energy_uj()) reading.gross = Microjoules(proto.gross_energy_uj());
+    if (proto.has_idle_energy_uj()) reading.idle = Microjoules(proto.idle_energy_uj());
     // 1e18 uJ is a gigawatt for 1000 seconds; more would only serve to overflow sums.
-    for (const std::optional<Energy>& energy : {reading.energy, reading.low, reading.high}) {
+    for (const std::optional<Energy>& energy : {reading.energy, reading.low, reading.high, reading.gross, reading.idle}) {
       if (energy && (energy->microjoules() < 0 || energy->microjoules() > int64_t{1000000000000000000})) {
         return absl::InvalidArgumentError(absl::StrCat(where, ": ", energy->microjoules(), " uJ, expected [0, 1e18]"));
       }
     }
     if (!reading.energy && (reading.low || reading.high)) return absl::InvalidArgumentError(absl::StrCat(where, ": an interval without a value"));
+    if (!reading.energy && (reading.gross || reading.idle)) return absl::InvalidArgumentError(absl::StrCat(where, ": a share without a value"));
+    if ((reading.gross && *reading.gross < *reading.energy) || (reading.idle && *reading.idle > *reading.energy)) {
+      return absl::InvalidArgumentError(absl::StrCat(where, ": more than the whole, or less than its idle part"));
+    }
     if ((reading.low && *reading.low > *reading.energy) || (reading.high && *reading.high < *reading.energy)) {
       return absl::InvalidArgumentError(absl::StrCat(where, ": the joules are outside their own interval"));
     }

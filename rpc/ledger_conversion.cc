@@ -15,6 +15,7 @@ absl::StatusOr<LedgerRecord> LedgerRecordOf(const v1::ReportRequest& report, con
   record.outcome = report.has_completed() ? "completed" : report.has_failed() ? "failed" : report.has_withdrawn() ? "withdrawn" : "cancelled";
   record.finished = absl::FromUnixMicros(report.ledger().finished_us());
   FEDWATT_ASSIGN_OR_RETURN(record.phases, FromProto(report.phases()));
+  FEDWATT_ASSIGN_OR_RETURN(record.between, FromProto(report.between()));
   if (report.has_completed()) record.example_count = report.completed().example_count();
   record.uplink_payload_bytes = report.transfer().uplink_payload_bytes();
   record.downlink_payload_bytes = report.transfer().downlink_payload_bytes();

@@ -30,6 +30,7 @@ std::string SettingsText(const GlobalModelOptions& options) {
   const FitOptions& fit = options.fit;
   absl::StrAppend(&text, "fit.policy=", fit.policy, "\nfit.widths=", absl::StrJoin(fit.widths, ","), "\nfit.shares=", absl::StrJoin(fit.shares, ","),
                   "\nfit.memory_mb=", absl::StrJoin(fit.memory_mb, ","), "\nfit.channels=", fit.channels, "\nfit.live=", fit.live, "\n");
+  if (fit.first != 0) absl::StrAppend(&text, "fit.first=", fit.first, "\n");
   const PruneOptions& prune = options.prune;
   if (prune.target < 1) {
     absl::StrAppend(&text, "prune.target=", prune.target, "\nprune.begin=", prune.begin, "\nprune.end=", prune.end, "\nprune.every=", prune.every,
@@ -64,6 +65,8 @@ ReportClaim ClaimOf(const AttemptRecord& record) {
     claim.wall += span.wall;
     if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
   }
+  claim.between_energy = SumOfSpans(record.between).energy;
+  for (const PhaseSpan& span : record.between) claim.between_wall += span.wall;
   claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
   return claim;
 }
@@ -128,6 +131,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   const std::vector<StoredRound>& rounds = self->store_->rounds();
 
   options->engine.run_id = self->store_->run_id();
+  options->engine.fit = options->model.fit;
   options->engine.incarnation = self->store_->incarnation();
   options->engine.memory = self->store_->memory();
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
@@ -195,6 +199,8 @@ void Coordinator::Start() {
       options_->meter.reset();
     }
   }
+  tracker_.emplace(clock_, options_->meter.get(), PhaseTracker::Cpu::kProcess);
+  tracker_->Enter(Phase::kIdleWait);
   cpu_at_round_start_ = ProcessCpuTime();
   server_energy_from_ = clock_->Now();
   if (store_->incarnation() > 0) {
@@ -207,6 +213,7 @@ void Coordinator::Start() {
     Execute(Finish{"target accuracy reached", true, absl::OkStatus()});
     return;
   }
+  TellShape();
   EverySecond();
   Feed(Tick{});
 }
@@ -298,11 +305,13 @@ void Coordinator::Execute(const StartAttempt& effect) {
     return;
   }
   Session& session = sessions_.at(session_id->second);
-  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.partition, session.device);
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.width);
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
   attempt.fitted = *std::move(fitted);
   DescribeFit(*attempt.fitted, attempt.record);  // the report may say otherwise of the number format
+  attempt.record.fit_expected_seconds = effect.expected_seconds;
+  attempt.record.fit_expected_energy = effect.expected_energy;
   attempt.round = effect.round;
   attempt.partition = effect.partition;
   attempt.pseudonym = session.pseudonym;
@@ -437,7 +446,15 @@ void Coordinator::Execute(const EndAttempt& effect) {
   }
 }
 
+void Coordinator::TellShape() {
+  absl::StatusOr<std::vector<WidthCost>> costs = model_->WidthCosts();
+  if (!costs.ok()) return FailRun(costs.status());
+  Feed(ModelShaped{*std::move(costs)});
+}
+
 void Coordinator::Execute(const Aggregate& effect) {
+  tracker_->Enter(Phase::kAggregate);
+  const Digest layout = model_->layout().digest();
   absl::Status status;
   {
     absl::StatusOr<MeanDelta> mean = pool_->Take();
@@ -454,13 +471,15 @@ void Coordinator::Execute(const Aggregate& effect) {
     }
   }
   plan_ = fedwatt::ToProto(model_->plan());  // which a cut changes
+  if (model_->layout().digest() != layout) TellShape();
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
 }
 
 void Coordinator::Execute(const Evaluate& effect) {
+  tracker_->Enter(Phase::kEvaluate);
   evaluation_.emplace();
   evaluation_->round = effect.round;
-  if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round);
+  if (options_->evaluation_trainer != nullptr && options_->evaluation_data.has_value()) EvaluateCentrally(effect.round, effect.widths);
   if (options_->federated_evaluation) {
     for (int64_t partition : effect.partitions) {
       auto it = session_of_partition_.find(partition);
@@ -486,6 +505,9 @@ void Coordinator::Execute(const Evaluate& effect) {
 absl::StatusOr<LocalTrainer*> Coordinator::EvaluationTrainer(const ArchitectureSpec& architecture) {
   if (architecture.kept.empty()) return options_->evaluation_trainer;
   if (!options_->trainer_factory) return absl::UnimplementedError("the coordinator can't make narrower models to score");
+  // Where channels move, those of earlier rounds are of no use any more.
+  constexpr size_t kMostTrainers = 16;
+  if (narrower_trainers_.size() >= kMostTrainers && !narrower_trainers_.contains(architecture.kept)) narrower_trainers_.clear();
   std::unique_ptr<LocalTrainer>& trainer = narrower_trainers_[architecture.kept];
   if (trainer == nullptr) {
     FEDWATT_ASSIGN_OR_RETURN(trainer, options_->trainer_factory(architecture));
@@ -493,20 +515,35 @@ absl::StatusOr<LocalTrainer*> Coordinator::EvaluationTrainer(const ArchitectureS
   return trainer.get();
 }
 
-void Coordinator::EvaluateCentrally(int64_t round) {
+void Coordinator::EvaluateCentrally(int64_t round, const std::vector<double>& widths) {
   evaluation_->central_pending = true;
-  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss] {
+  // The models that the next round's clients start from.
+  std::vector<std::shared_ptr<const FittedPlan>> narrower;
+  for (double width : widths) {
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(round + 1, width);
+    if (!fitted.ok()) return FailRun(fitted.status());
+    narrower.push_back(*std::move(fitted));
+  }
+  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss, narrower = std::move(narrower)] {
     absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
       FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, EvaluationTrainer(architecture));
       return trainer->Evaluate(*model, *options_->evaluation_data, loss);
     }();
-    loop_->Post([this, round, result = std::move(result)] {
+    std::map<std::string, double> by_width;
+    for (const std::shared_ptr<const FittedPlan>& fitted : narrower) {
+      absl::StatusOr<LocalTrainer*> trainer = EvaluationTrainer(fitted->plan.architecture);
+      absl::StatusOr<EvaluationResult> scored = trainer.ok() ? (*trainer)->Evaluate(*fitted->values, *options_->evaluation_data, loss) : trainer.status();
+      if (!scored.ok()) Log(options_->log, LogLevel::kWarning, absl::StrCat("evaluation of round ", round, " at width ", WidthKey(fitted->plan.fit.width_fraction), ": ", scored.status().ToString()));
+      if (scored.ok() && scored->has_accuracy) by_width[WidthKey(fitted->plan.fit.width_fraction)] = scored->accuracy;
+    }
+    loop_->Post([this, round, result = std::move(result), by_width = std::move(by_width)] {
       if (!evaluation_.has_value() || evaluation_->round != round) return;
       evaluation_->central_pending = false;
       if (result.ok()) {
         if (result->has_accuracy) evaluation_->result.accuracy = result->accuracy;
         evaluation_->result.loss = RecordableLoss(result->mean_loss);
         evaluation_->result.examples = result->example_count;
+        evaluation_->result.accuracy_by_width = by_width;
       } else {
         Log(options_->log, LogLevel::kError, absl::StrCat("evaluation of round ", round, ": ", result.status().ToString()));
       }
@@ -542,7 +579,8 @@ void Coordinator::FillRecord(RoundRecord& record) {
       wire_at_round_start_ = *total;
     }
   }
-  if (options_->meter != nullptr) record.server_energy = options_->meter->Read();
+  record.server_phases = tracker_->Cut(Phase::kCheckpoint);
+  record.server_energy = SumOfSpans(record.server_phases);
   const absl::Time from = std::exchange(server_energy_from_, clock_->Now());
   if (options_->engine.carbon != nullptr) {
     record.client_carbon.kind = options_->engine.carbon->kind();
@@ -586,6 +624,7 @@ void Coordinator::Execute(const Publish& effect) {
   absl::Status status = WriteRound(record, &state);
   // After the commit: it removes what is neither last nor best any more, which only a committed round may do.
   if (status.ok()) status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
+  tracker_->Enter(Phase::kIdleWait);
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
   Feed(PublishFinished{status});
 }
@@ -596,6 +635,7 @@ void Coordinator::Execute(const Abandon& effect) {
   RoundRecord record = effect.record;
   FillRecord(record);
   if (absl::Status status = WriteRound(record, nullptr); !status.ok()) FailRun(status);
+  tracker_->Enter(Phase::kIdleWait);
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
 }
 

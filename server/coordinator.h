@@ -203,7 +203,9 @@ class Coordinator {
   void Execute(const Abandon& effect);
   void Execute(const SetTimer& effect);
   void Execute(const Finish& effect);
-  void EvaluateCentrally(int64_t round);
+  // Tells the engine what the widths come to in the model of now.
+  void TellShape();
+  void EvaluateCentrally(int64_t round, const std::vector<double>& widths);
   // On the evaluation thread.
   absl::StatusOr<LocalTrainer*> EvaluationTrainer(const ArchitectureSpec& architecture);
   void FinishEvaluationIfComplete();
@@ -274,6 +276,7 @@ class Coordinator {
   std::optional<SocketByteCounter> wire_counter_;
   WireBytes wire_at_round_start_;
   absl::Duration cpu_at_round_start_;
+  std::optional<PhaseTracker> tracker_;  // from Start() on, over options_->meter
   absl::Time server_energy_from_;  // when the coordinator's meter was read last
   absl::Duration handled_at_;  // when the engine was given the event whose effects are executed
   int64_t selected_round_ = 0;

@@ -208,7 +208,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   accepted->set_max_inline_update_bytes(kMaxInlineBytes);
   const std::string pseudonym = session.pseudonym;
   if (!repeated) session.supply = SupplyOf(partition, request.energy_state());
-  const MemberJoined joined{partition, pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging};
+  const MemberJoined joined{partition, pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging, session.device};
   done(absl::OkStatus());
   if (!repeated) Feed(joined);
 }
@@ -510,11 +510,16 @@ void Coordinator::CloseUpload(const UploadStream& stream, const absl::Status& st
 absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const {
   AttemptRecord& record = attempt.record;
   FEDWATT_ASSIGN_OR_RETURN(record.phases, FromProto(request.phases()));
-  for (const PhaseSpan& span : record.phases) {
-    const int64_t most = std::max(span.energy.energy.value_or(Energy()).microjoules(), span.energy.high.value_or(Energy()).microjoules());
-    if (span.wall > kMaxPhase || span.cpu > kMaxPhase || most > kMaxPhaseMicrojoules) {
+  FEDWATT_ASSIGN_OR_RETURN(record.between, FromProto(request.between()));
+  for (const std::vector<PhaseSpan>* spans : {&record.phases, &record.between}) {
+    for (const PhaseSpan& span : *spans) {
+      const EnergyReading& energy = span.energy;
+      const Energy most = std::max({energy.energy.value_or(Energy()), energy.high.value_or(Energy()), energy.gross.value_or(Energy())});
+      if (span.wall <= kMaxPhase && span.cpu <= kMaxPhase && most <= Microjoules(kMaxPhaseMicrojoules)) continue;
+      const Phase phase = span.phase;
       record.phases.clear();
-      return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(span.phase)), " is beyond all measure"));
+      record.between.clear();
+      return absl::InvalidArgumentError(absl::StrCat("phases: ", std::string(PhaseName(phase)), " is beyond all measure"));
     }
   }
   const v1::TransferBytes& transfer = request.transfer();
@@ -629,12 +634,18 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
       attempt->message = "the bytes received are not those that the report names";
       return Feed(AttemptFailed{id, Rejection::kDigestMismatch, AttemptEnergy(attempt->record).energy});
     }
-    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy});
+    std::optional<absl::Duration> training;
+    for (const PhaseSpan& span : attempt->record.phases) {
+      if (span.phase == Phase::kTrain) training = span.wall;
+    }
+    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy, training, attempt->record.completed_work});
   }
   if (request.has_failed()) {
     attempt->message = TruncateUtf8(request.failed().message(), 1024);
+    const bool too_much = request.failed().code() == static_cast<int32_t>(absl::StatusCode::kResourceExhausted);
+    if (too_much) attempt->record.fit_declined_reason = TruncateUtf8(request.failed().message(), 256);
     Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
-    return Feed(AttemptFailed{id, Rejection::kClientError, AttemptEnergy(attempt->record).energy});
+    return Feed(AttemptFailed{id, Rejection::kClientError, AttemptEnergy(attempt->record).energy, too_much});
   }
   attempt->message = TruncateUtf8(request.withdrawn().condition(), 1024);
   Feed(AttemptFailed{id, Rejection::kWithdrawn, AttemptEnergy(attempt->record).energy});

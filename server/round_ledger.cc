@@ -2,16 +2,7 @@
 
 namespace fedwatt::internal {
 
-EnergyReading AttemptEnergy(const AttemptRecord& attempt) {
-  EnergyReading sum;
-  bool first = true;
-  for (const PhaseSpan& span : attempt.phases) {
-    if (span.wall <= absl::ZeroDuration() && span.energy.missing()) continue;
-    sum = first ? span.energy : AddWindows(sum, span.energy);
-    first = false;
-  }
-  return sum;
-}
+EnergyReading AttemptEnergy(const AttemptRecord& attempt) { return SumOfSpans(attempt.phases); }
 
 void RoundLedger::Add(const AttemptRecord& attempt, absl::Duration elapsed, int64_t uplink_dense_bytes, int64_t downlink_dense_bytes) {
   uplink_payload_bytes_ += attempt.uplink_payload_bytes.value_or(0);

@@ -52,6 +52,8 @@ struct FleetAttempt {
   int64_t download_bytes = 0;
   Residual residual;
   std::optional<FormatChoice> format;
+  std::optional<double> expected_seconds;
+  std::optional<Energy> expected_energy;
 };
 
 struct FoldDone {
@@ -97,11 +99,14 @@ class FleetImpl final : public Fleet {
         members_(std::move(members)),
         clock_(options_.start_time),
         held_by_member_(members_.size()),
+        tracker_(&RealClock(), options_.server_meter, PhaseTracker::Cpu::kProcess),
         pool_(static_cast<int64_t>(workers_.size())) {}
 
   const GlobalModel& model() const override { return model_; }
 
   absl::StatusOr<FleetOutcome> Run(std::stop_token stop) override {
+    tracker_.Enter(Phase::kInit);  // the first round opens with the last member
+    TellShape();
     for (size_t i = 0; i < members_.size(); ++i) {
       const int64_t partition = static_cast<int64_t>(i);
       const DeviceClass& device = DeviceOf(partition);
@@ -111,6 +116,7 @@ class FleetImpl final : public Fleet {
       }
       MemberJoined joined{partition, absl::StrCat("member-", i)};
       if (!options_.sites.empty()) joined.site = options_.sites[i % options_.sites.size()];
+      joined.device.memory_bytes = device.memory_bytes;
       joined.max_power = Watts(device.active_power.watts() + device.idle_power.watts());
       if (auto battery = batteries_.find(partition); battery != batteries_.end()) {
         battery->second.AdvanceTo(clock_.Now());
@@ -218,7 +224,7 @@ class FleetImpl final : public Fleet {
       real_collect_ = RealClock().Monotonic();
       real_started_at_ = RealClock().Now();
       cpu_start_ = ProcessCpuTime();
-      if (options_.server_meter != nullptr) (void)options_.server_meter->Read();  // opens the round's window
+      tracker_.Enter(Phase::kTrain);
       arrivals_.clear();
     }
     FleetAttempt attempt;
@@ -226,9 +232,11 @@ class FleetImpl final : public Fleet {
     attempt.partition = start.partition;
     attempt.started = clock_.Now();
     const DeviceClass& device = DeviceOf(start.partition);
-    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.partition, DeviceReport{device.memory_bytes});
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(start.round, start.width);
     if (!fitted.ok()) return Keep(fitted.status());
     attempt.fitted = *std::move(fitted);
+    attempt.expected_seconds = start.expected_seconds;
+    attempt.expected_energy = start.expected_energy;
     const Dataset& data = members_[static_cast<size_t>(start.partition)].train;
     const TrainingRecipe& recipe = attempt.fitted->plan.recipe;
     const double examples = recipe.local_steps > 0
@@ -248,11 +256,15 @@ class FleetImpl final : public Fleet {
     if (!drops_out) held_by_member_[static_cast<size_t>(start.partition)][attempt.fitted->layout.digest()] = attempt.fitted->model_digest;
     if (drops_out) {
       Schedule(clock_.Now() + absl::Seconds(seconds * random.Uniform()), AttemptFailed{start.attempt, Rejection::kDisconnected, EnergyOf(PhasesOf(attempt, /*uploads=*/false))});
-    } else if (options_.arrival_shuffle_seed != 0) {
+      attempts_[start.attempt] = attempt;
+      return;
+    }
+    const UpdateArrived arrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true)), absl::Seconds(attempt.train_seconds)};
+    if (options_.arrival_shuffle_seed != 0) {
       Random shuffle(DeriveSeed("arrival", {options_.arrival_shuffle_seed, static_cast<uint64_t>(start.round), static_cast<uint64_t>(start.partition)}));
-      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
+      Schedule(clock_.Now() + absl::Seconds(seconds * shuffle.Uniform()), arrived);
     } else {
-      Schedule(clock_.Now() + absl::Seconds(seconds), UpdateArrived{start.attempt, EnergyOf(PhasesOf(attempt, /*uploads=*/true))});
+      Schedule(clock_.Now() + absl::Seconds(seconds), arrived);
     }
     attempts_[start.attempt] = attempt;
   }
@@ -356,6 +368,8 @@ class FleetImpl final : public Fleet {
     }
     record.fit_parameter_count = attempt.fitted->layout.value_count();
     record.fit_macs = attempt.fitted->macs_per_example;
+    record.fit_expected_seconds = attempt.expected_seconds;
+    record.fit_expected_energy = attempt.expected_energy;
     record.completed_work = attempt.completed;
     record.downlink_payload_bytes = attempt.download_bytes;
     record.codec_uplink = attempt.fitted->plan.uplink_codec;
@@ -366,6 +380,14 @@ class FleetImpl final : public Fleet {
       record.train_loss = attempt.loss;
       record.uplink_payload_bytes = attempt.update_bytes;
     }
+    absl::Duration busy;
+    for (const PhaseSpan& span : record.phases) busy += span.wall;
+    // Between attempts a device waits; what it draws then is not the federation's doing, and no joules are claimed.
+    const auto [free, first] = free_since_.try_emplace(end.partition, options_.start_time);
+    PhaseSpan wait{Phase::kIdleWait, std::max(absl::ZeroDuration(), attempt.started - free->second), absl::ZeroDuration(), {}};
+    wait.energy.window = wait.wall;
+    if (wait.wall > absl::ZeroDuration()) record.between.push_back(std::move(wait));
+    free->second = attempt.started + busy;
     if (!options_.sites.empty()) {
       const size_t site = options_.sites[static_cast<size_t>(end.partition) % options_.sites.size()];
       record.site = options_.engine.carbon->sites()[site].name;
@@ -373,8 +395,6 @@ class FleetImpl final : public Fleet {
       if (!embodied) {
         if (absl::StatusOr<Embodied> known = FindEmbodied(device.name); known.ok()) embodied = *known;
       }
-      absl::Duration busy;
-      for (const PhaseSpan& span : record.phases) busy += span.wall;
       record.carbon = options_.engine.carbon->Account(site, EnergyOf(record.phases), attempt.started, attempt.started + busy, embodied);
     }
     if (auto battery = batteries_.find(end.partition); battery != batteries_.end()) battery->second.Drain(EnergyOf(record.phases));
@@ -444,11 +464,19 @@ class FleetImpl final : public Fleet {
     record.evaluate_seconds = evaluate_seconds_;
     evaluate_seconds_ = 0;
     record.server_cpu_seconds = absl::ToDoubleSeconds(ProcessCpuTime() - cpu_start_) - record.client_cpu_seconds;
-    if (options_.server_meter != nullptr) record.server_energy = options_.server_meter->Read();
+    record.server_phases = tracker_.Cut(Phase::kCheckpoint);
+    record.server_energy = SumOfSpans(record.server_phases);
     record.peak_rss_bytes = PeakResidentBytes();
   }
 
+  void TellShape() {
+    absl::StatusOr<std::vector<WidthCost>> costs = model_.WidthCosts();
+    if (!costs.ok()) return Keep(costs.status());
+    Take(ModelShaped{*std::move(costs)});
+  }
+
   void Execute(Aggregate& aggregate) {
+    tracker_.Enter(Phase::kAggregate);
     const absl::Duration start = RealClock().Monotonic();
     collect_seconds_ = absl::ToDoubleSeconds(start - real_collect_);
     const Digest layout = model_.layout().digest();
@@ -460,6 +488,7 @@ class FleetImpl final : public Fleet {
       if (!accumulator.ok()) return Keep(accumulator.status());
       worker.accumulator = *std::move(accumulator);
     }
+    if (model_.layout().digest() != layout) TellShape();
     aggregate_seconds_ = absl::ToDoubleSeconds(RealClock().Monotonic() - start);
     Schedule(clock_.Now(), AggregateFinished{status, model_.published_digest().Hex()});
   }
@@ -471,16 +500,16 @@ class FleetImpl final : public Fleet {
     return model_.Step(mean, round);
   }
 
-  // Scores the published model on several datasets at once; one result each, in order.
-  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces) {
+  // Scores a model on several datasets at once; one result each, in order.
+  absl::StatusOr<std::vector<EvaluationResult>> Score(const std::vector<const Dataset*>& pieces, const ArchitectureSpec& architecture, const std::vector<float>& values) {
     std::vector<absl::StatusOr<EvaluationResult>> results(pieces.size(), absl::UnknownError("not scored"));
     absl::Mutex mutex;
     int64_t left = static_cast<int64_t>(pieces.size());
     for (size_t i = 0; i < pieces.size(); ++i) {
       pool_.Submit([&, i](int64_t worker) {
         absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
-          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], model_.plan().architecture));
-          return trainer->Evaluate(*model_.published(), *pieces[i], model_.plan().recipe.loss);
+          FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, TrainerFor(workers_[static_cast<size_t>(worker)], architecture));
+          return trainer->Evaluate(values, *pieces[i], model_.plan().recipe.loss);
         }();
         absl::MutexLock lock(&mutex);
         results[i] = std::move(result);
@@ -515,6 +544,7 @@ class FleetImpl final : public Fleet {
   }
 
   void Execute(Evaluate& evaluate) {
+    tracker_.Enter(Phase::kEvaluate);
     const absl::Duration start = RealClock().Monotonic();
     EvaluateFinished finished;
     if (options_.test.has_value()) {
@@ -529,12 +559,23 @@ class FleetImpl final : public Fleet {
       }
       std::vector<const Dataset*> pieces;
       for (const Dataset& piece : test_pieces_) pieces.push_back(&piece);
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(pieces, model_.plan().architecture, *model_.published());
       if (!scored.ok()) return Keep(Annotate(scored.status(), "central evaluation"));
       EvaluationResult sum = Sum(*scored);
       if (sum.has_accuracy) finished.accuracy = sum.accuracy;
       finished.loss = RecordableLoss(sum.mean_loss);
       finished.examples = sum.example_count;
+      for (double width : evaluate.widths) {
+        absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_.Assign(evaluate.round + 1, width);
+        if (!fitted.ok()) return Keep(fitted.status());
+        scored = Score(pieces, (*fitted)->plan.architecture, *(*fitted)->values);
+        if (!scored.ok()) {
+          Log(options_.log, LogLevel::kWarning, absl::StrCat("central evaluation at width ", WidthKey(width), ": ", scored.status().message()));
+          continue;
+        }
+        const EvaluationResult narrow = Sum(*scored);
+        if (narrow.has_accuracy) finished.accuracy_by_width[WidthKey(width)] = narrow.accuracy;
+      }
     }
     std::vector<const Dataset*> held_out;
     for (int64_t partition : evaluate.partitions) {
@@ -542,7 +583,7 @@ class FleetImpl final : public Fleet {
       if (member.held_out.has_value()) held_out.push_back(&*member.held_out);
     }
     if (!held_out.empty()) {
-      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out);
+      absl::StatusOr<std::vector<EvaluationResult>> scored = Score(held_out, model_.plan().architecture, *model_.published());
       if (scored.ok()) {
         EvaluationResult sum = Sum(*scored);
         if (sum.has_accuracy) finished.federated_accuracy = sum.accuracy;
@@ -614,6 +655,8 @@ class FleetImpl final : public Fleet {
   std::map<int64_t, AttemptRecord> arrivals_;  // by partition
   int64_t uplink_bytes_ = 0, downlink_bytes_ = 0, uplink_values_ = 0, downlink_values_ = 0;
   absl::Duration handled_at_, real_start_, real_collect_;
+  PhaseTracker tracker_;                                  // of this process; `train` is the work of all simulated devices
+  std::map<int64_t, absl::Time> free_since_;              // virtual, by partition: when its last attempt was over
   absl::Time real_started_at_;
   absl::Duration cpu_start_;
   double collect_seconds_ = 0, aggregate_seconds_ = 0, evaluate_seconds_ = 0;
@@ -667,6 +710,7 @@ absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Create(FleetOptions options) {
   }
   // Everybody is there from the start; a first round of those who happened to be greeted first would be another federation.
   options.engine.wait_for_clients = static_cast<int64_t>(options.partitions.size());
+  options.engine.fit = options.model.fit;
   FEDWATT_ASSIGN_OR_RETURN(Engine engine, Engine::Create(options.engine));
   FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options.model, std::move(options.initial_model)));
   for (Worker& worker : workers) {

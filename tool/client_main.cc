@@ -91,11 +91,13 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");
   options.allow_bfloat16 = settings.client.allow_bfloat16;
+  options.max_parameters = settings.client.max_parameters;
   options.machine = DescribeMachine().cpu_model;
   for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
   absl::StrAppend(&options.machine, "/", std::string(kVersion));
   options.meter = settings.energy.meter;
-  options.meter_options.watts_per_core = settings.energy.watts_per_core;
+  options.meter_options = MakeMeterOptions(settings);
+  if (const std::optional<absl::Duration> age = ProcessAge()) options.began = options.clock->Monotonic() - *age;
   options.rules.min_battery_fraction = settings.client.min_battery_percent / 100;
   options.rules.require_charger = settings.client.require_charger;
   if (settings.client.max_temperature_celsius > 0) options.rules.max_temperature_celsius = settings.client.max_temperature_celsius;
@@ -114,6 +116,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   }
   Log(log, LogLevel::kInfo, absl::StrCat(summary->reason, "; ", summary->accepted_count, " updates accepted, ", summary->rejected_count, " refused, ",
                                          summary->cancelled_count, " cancelled, ", summary->evaluated_count, " models scored"));
+  Log(log, LogLevel::kInfo, absl::StrCat("time and joules: ", DescribeSpans(summary->phases)));
   return ExitCode::kDone;
 }
 

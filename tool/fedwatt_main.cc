@@ -71,10 +71,12 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+  AddCalibrate(app, chosen);
   AddCarbon(app, chosen);
   AddChannels(app, chosen);
   AddCodecs(app, chosen);
   AddFits(app, chosen);
+  AddNumberFormats(app, chosen);
   AddLedger(app, chosen);
   AddMeters(app, chosen);
   AddReports(app, chosen);

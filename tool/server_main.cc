@@ -88,7 +88,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   }
   one = Dataset();
   data->train = Dataset();  // the clients' business
-  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
+  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MakeMeterOptions(settings)));
 
   const std::string run_id = NewRunId(RealClock());
   ServerOptions options;

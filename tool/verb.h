@@ -40,6 +40,7 @@ void AddArchitectures(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_TORCH
 void AddAudit(CLI::App& app, Action& chosen);
 #endif
+void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
 void AddChannels(CLI::App& app, Action& chosen);
 void AddCodecs(CLI::App& app, Action& chosen);
@@ -47,6 +48,7 @@ void AddConfig(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
 void AddExplain(CLI::App& app, Action& chosen);
 void AddFits(CLI::App& app, Action& chosen);
+void AddNumberFormats(CLI::App& app, Action& chosen);
 void AddLedger(CLI::App& app, Action& chosen);
 void AddMeters(CLI::App& app, Action& chosen);
 void AddReport(CLI::App& app, Action& chosen);

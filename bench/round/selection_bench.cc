@@ -21,7 +21,13 @@ int Run(int64_t members, int repeats) {
   for (const Zone& zone : Zones()) sites.push_back(*ParseCarbonSite(absl::StrCat(zone.name.substr(2), " zone=", zone.name)));
   const auto carbon = std::make_shared<const CarbonModel>(*CarbonModel::Create(std::move(sites), RecordedStyle(1, 10), IntensityKind::kAverage, std::nullopt));
   std::printf("%lld members, a tenth of them a round, 24 h of slack; CPU milliseconds of the event that opens a round, median (greatest) of %d rounds\n", static_cast<long long>(members), repeats);
-  for (const std::string& policy : SelectionPolicies().Names()) {
+  // Once more with the fit policy that looks at what each member's attempts took.
+  const std::string by_budget_name = "uniform+by_budget";
+  std::vector<std::string> names = SelectionPolicies().Names();
+  names.push_back(by_budget_name);
+  for (const std::string& name : names) {
+    const bool by_budget = name == by_budget_name;
+    const std::string policy = by_budget ? "uniform" : name;
     EngineOptions options;
     options.run_id = "selection";
     options.rounds = 1'000'000;
@@ -34,6 +40,7 @@ int Run(int64_t members, int repeats) {
     options.budget.client_per_day = Joules(1e6);
     options.budget.federation = Joules(1e11);
     options.budget.max_power = Watts(5);
+    if (by_budget) options.fit = {.policy = "by_budget", .widths = {1, 0.5, 0.25, 0.125, 0.0625}};
     // With histories, as after many rounds.
     Random random(7);
     for (int64_t i = 0; i < members; ++i) {
@@ -44,6 +51,10 @@ int Run(int64_t members, int repeats) {
       history.example_count = 1 + static_cast<int64_t>(random.Below(500));
       for (int n = 0; n < 3; ++n) history.NoteCost(Joules(1 + 100 * random.Uniform()).microjoules());
       history.NoteSeconds(1 + 30 * random.Uniform());
+      for (size_t n = 0; by_budget && n < WorkHistory::kMost; ++n) {
+        const double macs = n % 2 == 0 ? 1e5 : 3e4;
+        history.work.Note({.at = kSeriesStart, .macs = macs, .parameters = macs, .train_seconds = 600 * macs / 1e5 * (0.5 + random.Uniform()), .transfer_seconds = random.Uniform(), .joules = 5 * random.Uniform()});
+      }
       options.memory[HistoryKey(absl::StrCat("c-", i), i)] = history.Save();
     }
     absl::StatusOr<Engine> engine = Engine::Create(options);
@@ -63,6 +74,7 @@ int Run(int64_t members, int repeats) {
       }
       return effects;
     };
+    if (by_budget) handle(ModelShaped{{{2e5, 2e5}, {1e5, 1e5}, {3e4, 3e4}, {1e4, 1e4}, {4e3, 4e3}}});
     for (int64_t i = 0; i < members; ++i) handle(MemberJoined{i, absl::StrCat("c-", i), static_cast<size_t>(i) % 4, Watts(5)});
     while (static_cast<int>(times.size()) < repeats) {
       if (engine->state().phase == RoundPhase::kIdle) {
@@ -76,7 +88,7 @@ int Run(int64_t members, int repeats) {
       for (const std::string& id : ids) handle(AttemptFailed{id, Rejection::kDisconnected, Joules(5)});
     }
     std::sort(times.begin(), times.end());
-    std::printf("%-17s %8.2f (%.2f)\n", policy.c_str(), times[times.size() / 2], times.back());
+    std::printf("%-17s %8.2f (%.2f)\n", name.c_str(), times[times.size() / 2], times.back());
   }
   return 0;
 }

@@ -75,20 +75,22 @@ constexpr int64_t kSmall = 1 << 19;  // values up to which `auto` tries all widt
 constexpr int kUntriedBandLog2 = 2;
 constexpr int64_t kMaxPeriod = 64;
 
-struct ClassOfRank {
-  std::array<uint8_t, kBlock> index;
-  std::array<uint8_t, kClasses.size()> first;  // rank
-};
-constexpr ClassOfRank MakeClassOfRank() {
-  ClassOfRank made{};
-  uint32_t rank = 0;
+constexpr std::array<uint32_t, kClasses.size()> kFirstRanks = [] {  // of each class
+  std::array<uint32_t, kClasses.size()> first{};
+  for (uint32_t c = 1; c < kClasses.size(); ++c) first[c] = first[c - 1] + kClasses[c - 1];
+  return first;
+}();
+
+constexpr bool AreRankClasses() {
   for (uint32_t c = 0; c < kClasses.size(); ++c) {
-    made.first[c] = static_cast<uint8_t>(rank);
-    for (uint32_t i = 0; i < kClasses[c]; ++i) made.index[rank++] = static_cast<uint8_t>(c);
+    for (uint32_t rank = kFirstRanks[c]; rank < kFirstRanks[c] + kClasses[c]; ++rank) {
+      const int width_log2 = internal::RankWidthLog2(rank);
+      if (kClasses[c] != 1u << width_log2 || rank >> width_log2 << width_log2 != kFirstRanks[c]) return false;
+    }
   }
-  return made;
+  return true;
 }
-constexpr ClassOfRank kClassOfRank = MakeClassOfRank();
+static_assert(AreRankClasses(), "RoundRanked writes class by class");
 
 uint64_t Mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -144,29 +146,38 @@ int Octave(double ratio, int low, int high) {
   return std::clamp(std::ilogb(std::min(ratio, 1e300) * 1.4142135623730951), low, high);
 }
 
-// The sums of magnitudes that scales are made from.
+// The sums that scales are made from, and that of squares: in one sweep, since each by itself would wait for memory.
 struct Magnitudes {
   Magnitudes(absl::Span<const float> values, absl::Span<const Segment> segments) {
-    absl::Span<const float> next = values;
+    constexpr size_t kStretch = 4096;  // values that stay in the first-level cache; a multiple of 32
+    internal::SquareSums sums;
+    size_t begin = 0, squared = 0;
+    const auto add = [&](size_t count, absl::Span<double> its_columns) {
+      const size_t end = std::min((begin + count + kStretch - 1) / kStretch * kStretch, values.size());
+      if (end > squared) sums.Add(values.subspan(squared, end - squared));
+      squared = std::max(squared, end);
+      begin += count;
+      return internal::AddMagnitudes(values.subspan(begin - count, count), its_columns);
+    };
     for (const Segment& segment : segments) {
       const size_t first_column = columns.size();
       const bool matrix = IsMatrix(segment);
       if (matrix) columns.resize(first_column + static_cast<size_t>(segment.columns));
       double total = 0;
       for (int64_t r = 0; matrix && r < segment.rows; ++r) {
-        rows.push_back(internal::AddMagnitudes(next.subspan(static_cast<size_t>(r * segment.columns), static_cast<size_t>(segment.columns)),
-                                               absl::MakeSpan(columns).subspan(first_column)));
+        rows.push_back(add(static_cast<size_t>(segment.columns), absl::MakeSpan(columns).subspan(first_column)));
         total += rows.back();
       }
-      if (!matrix) total = internal::AddMagnitudes(next.first(static_cast<size_t>(segment.count())), {});
-      next.remove_prefix(static_cast<size_t>(segment.count()));
+      if (!matrix) total = add(static_cast<size_t>(segment.count()), {});
       totals.push_back(total);
       all += total;
     }
+    squares = sums.Total();
   }
 
   std::vector<double> totals, rows, columns;  // rows and columns of matrices alone
   double all = 0;
+  double squares = 0;
 };
 
 Scales MakeScales(const Magnitudes& magnitudes, absl::Span<const Segment> segments, double step, int band_log2) {
@@ -509,9 +520,8 @@ class Dithered : public Codec {
     FEDWATT_CHECK(internal::CountValues(context.segments) == count);
     if (values.empty()) return std::string();
     if (count > kMaxCount) return absl::InvalidArgumentError(absl::StrCat("dithered: ", count, " values, expected at most ", kMaxCount));
-    const float step =
-        internal::StepOf(relative_ ? target_ * std::sqrt(internal::SumOfSquares(values) / static_cast<double>(values.size())) : target_);
     const Magnitudes magnitudes(values, context.segments);
+    const float step = internal::StepOf(relative_ ? target_ * std::sqrt(magnitudes.squares / static_cast<double>(values.size())) : target_);
     if (!std::isfinite(magnitudes.all)) return internal::RefuseNotFinite(name(), values);  // float64 holds the sum of any finite float32
     const auto scales = [&](int band_log2) { return MakeScales(magnitudes, context.segments, step, band_log2); };
     const auto encode = [&](int band_log2) {
@@ -574,7 +584,7 @@ class Dithered : public Codec {
     const bool plain = order.plain();
     size_t i = 0;
     for (const Classes::Run& run : classes.runs()) {
-      const uint32_t size = kClasses[run.rank_class], first_rank = kClassOfRank.first[run.rank_class];
+      const uint32_t size = kClasses[run.rank_class], first_rank = kFirstRanks[run.rank_class];
       const int width = std::countr_zero(size);
       for (; i < symbols.indices.size() && symbols.indices[i] - run.begin < run.count; ++i) {
         const uint32_t index = symbols.indices[i] - run.begin;
@@ -619,75 +629,55 @@ class Dithered : public Codec {
     if (!order.plain()) ordered = order.Gather(given);
     const absl::Span<const float> values = order.plain() ? given : absl::MakeConstSpan(ordered);
 
-    // In the order of blocks, and in each of ranks; of each run, then, in its order. Found is what is not zero, as (place in its run, symbol).
-    struct Found {
-      uint32_t place;
-      int32_t symbol;
+    // Batch by batch of blocks of one scale, and in each of class by class of ranks: a piece of a run.
+    constexpr uint32_t kBatch = internal::kRankedBlocks;
+    struct Piece {
+      uint32_t run;
+      size_t count;
     };
-    std::vector<Found> found(static_cast<size_t>(std::min(expected, static_cast<double>(values.size()))) + 2 * kBlock);
-    std::vector<uint8_t> rank_classes(found.size());
+    std::vector<Piece> pieces;
+    SparseSymbols found;
     size_t count = 0;
-    // Of each stretch of blocks of one scale: how much was found before its end.
-    std::vector<std::pair<int, size_t>> stretches;
     std::vector<uint32_t> run_counts(classes.runs().size());
-    uint32_t begins[kClasses.size()] = {}, counts[kClasses.size()] = {};  // of the present scale's runs: the block's first place, less the class's first rank
-    const auto end_stretch = [&](int scale) {
-      for (uint32_t c = 0; c < kClasses.size(); ++c) run_counts[classes.run(scale, c)] += counts[c];
-      stretches.emplace_back(scale, count);
-    };
-
+    std::vector<int32_t> batch(kBatch * kBlock);
+    internal::RankThresholds thresholds[kBatch];
     const Dither dither(seed);
-    uint32_t ranks[kBlock + internal::kPlacePadding];
-    int32_t rounded[kBlock + internal::kPlacePadding], by_rank[kBlock];
-    for (uint32_t b = 0; b < order.block_count(); ++b) {
-      const absl::Span<const float> block = values.subspan(size_t{b} * kBlock, kBlock);
-      const Dither::Block thresholds = dither.At(b);
-      const uint32_t inverse = thresholds.inverse();
-      const size_t candidates = internal::RoundRanked(block, inverse, 0u - inverse * thresholds.addend, thresholds.offset(), step, ranks, rounded);
-      if (candidates == SIZE_MAX) return Refuse(block, step);
-      uint64_t hits[kBlock / 64] = {};
-      for (size_t i = 0; i < candidates; ++i) {
-        by_rank[ranks[i]] = rounded[i];
-        hits[ranks[i] / 64] |= static_cast<uint64_t>(rounded[i] != 0) << ranks[i] % 64;
+    for (uint32_t begin = 0, end; begin < order.block_count(); begin = end) {
+      const int scale = order.scale(begin);
+      for (end = begin; end < order.block_count() && end < begin + kBatch && order.scale(end) == scale; ++end) {
+        const Dither::Block block = dither.At(end);
+        thresholds[end - begin] = {block.inverse(), 0u - block.inverse() * block.addend, block.offset()};
       }
-      if (b == 0 || order.scale(b) != order.scale(b - 1)) {
-        if (b > 0) end_stretch(order.scale(b - 1));
-        for (uint32_t c = 0; c < kClasses.size(); ++c) {
-          begins[c] = classes.runs()[classes.run(order.scale(b), c)].begin - kClassOfRank.first[c];
-          counts[c] = 0;
-        }
+      const absl::Span<const float> its_values = values.subspan(size_t{begin} * kBlock, size_t{end - begin} * kBlock);
+      const size_t rounded = internal::RoundRanked(its_values, thresholds, step, batch.data());
+      if (rounded != end - begin) return Refuse(its_values.subspan(rounded * kBlock, kBlock), step);
+      const size_t room = count + its_values.size() + internal::kPlacePadding;
+      if (found.indices.size() < room) {
+        const size_t size = std::max(room + static_cast<size_t>(std::min(expected, static_cast<double>(values.size()))), 2 * found.indices.size());
+        found.indices.resize(size);
+        found.symbols.resize(size);
       }
-      if (found.size() < count + kBlock) {
-        found.resize(2 * found.size());
-        rank_classes.resize(found.size());
+      for (uint32_t c = 0; c < kClasses.size(); ++c) {
+        const uint32_t run = classes.run(scale, c);
+        const size_t taken = internal::TakeSymbols(absl::MakeSpan(batch).subspan(kBatch * kFirstRanks[c], (end - begin) * kClasses[c]),
+                                                   classes.runs()[run].begin + (begin - classes.runs()[run].first_block) * kClasses[c],
+                                                   found.indices.data() + count, found.symbols.data() + count);
+        pieces.push_back({run, taken});
+        run_counts[run] += static_cast<uint32_t>(taken);
+        count += taken;
       }
-      for (uint32_t word = 0; word < kBlock / 64; ++word) {
-        for (uint64_t left = hits[word]; left != 0; left &= left - 1) {
-          const uint32_t rank = word * 64 + static_cast<uint32_t>(std::countr_zero(left));
-          const uint8_t c = kClassOfRank.index[rank];
-          found[count] = {begins[c] + rank, by_rank[rank]};
-          rank_classes[count] = c;
-          ++counts[c];
-          ++count;
-        }
-      }
-      for (uint32_t c = 0; c < kClasses.size(); ++c) begins[c] += kClasses[c];
     }
-    end_stretch(order.scale(order.block_count() - 1));
 
     symbols.indices.resize(count);
     symbols.symbols.resize(count);
     uint32_t next_of_run = 0;
     for (uint32_t& run : run_counts) next_of_run += std::exchange(run, next_of_run);
-    size_t i = 0;
-    for (const auto& [scale, end] : stretches) {
-      uint32_t next[kClasses.size()];
-      for (uint32_t c = 0; c < kClasses.size(); ++c) next[c] = run_counts[classes.run(scale, c)];
-      for (; i < end; ++i) {
-        const uint32_t at = next[rank_classes[i]]++;
-        symbols.indices[at] = found[i].place;
-        symbols.symbols[at] = found[i].symbol;
-      }
+    size_t from = 0;
+    for (const Piece& piece : pieces) {
+      std::copy_n(found.indices.data() + from, piece.count, symbols.indices.data() + run_counts[piece.run]);
+      std::copy_n(found.symbols.data() + from, piece.count, symbols.symbols.data() + run_counts[piece.run]);
+      run_counts[piece.run] += static_cast<uint32_t>(piece.count);
+      from += piece.count;
     }
     return absl::OkStatus();
   }

@@ -10,11 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "fedwatt/base/file.h"
+#include "host_cpu.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/energy/meter.h"
@@ -51,20 +49,6 @@ constexpr CoreWatts kUnknownCore = {"unknown Arm CPU", 2.0};  // between a Raspb
 constexpr CoreWatts kUnknownCore = {"unknown CPU", 4.0};  // 4 W a thread, the customary default of energy trackers
 #endif
 
-// What the machine calls itself: the board where a device tree names it, else the CPU; "" when unknown.
-std::string MachineModel(const std::string& root) {
-  absl::StatusOr<std::string> board = ReadFile(root + "/proc/device-tree/model", 4096);
-  if (board.ok()) return std::string(board->c_str());  // the device tree ends its strings with NUL
-  absl::StatusOr<std::string> info = ReadFile(root + "/proc/cpuinfo", int64_t{16} << 20);
-  if (!info.ok()) return "";
-  for (absl::string_view line : absl::StrSplit(*info, '\n')) {
-    if (!absl::StartsWith(line, "model name")) continue;
-    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 1));
-    if (parts.size() == 2) return std::string(absl::StripAsciiWhitespace(parts[1]));
-  }
-  return "";
-}
-
 class CpuTimeMeter : public Meter {
  public:
   CpuTimeMeter(const MeterOptions& options, Power per_core, std::string origin)
@@ -72,6 +56,7 @@ class CpuTimeMeter : public Meter {
 
   std::string_view name() const override { return "cpu_time"; }
   EnergyTier tier() const override { return EnergyTier::kGeneric; }
+  bool CoversMachine() const override { return false; }
   std::string Describe() const override {
     return absl::StrCat("cpu_time: estimate, CPU seconds of this ", thread_scope_ ? "thread" : "process", " x ", per_core_.watts(),
                         " W a busy core (", origin_, "), true value within a factor of ", kErrorFactor,
@@ -125,7 +110,7 @@ absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
   if (options.watts_per_core > 0) {
     return std::make_unique<CpuTimeMeter>(options, Watts(options.watts_per_core), "as configured");
   }
-  const std::string model = MachineModel(options.root);
+  const std::string model = internal::MachineModel(options.root);
   CoreWatts found = kUnknownCore;
   for (const CoreWatts& entry : kCoreWatts) {
     if (!absl::StrContains(model, entry.pattern)) continue;

@@ -16,6 +16,7 @@ class FakeMeter : public Meter {
 
   std::string_view name() const override { return "fake"; }
   EnergyTier tier() const override { return EnergyTier::kGeneric; }
+  bool CoversMachine() const override { return false; }
   std::string Describe() const override {
     return absl::StrCat("fake: invented, ", power_.watts(), " W whatever the device does; for tests");
   }

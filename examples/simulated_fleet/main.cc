@@ -99,7 +99,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.start_time = settings.simulation_start;
   options.batteries = settings.simulation_batteries;
   options.devices = MixDevices(mix, static_cast<int64_t>(options.partitions.size()), settings.seed);
-  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MeterOptions{.watts_per_core = settings.energy.watts_per_core}));
+  FEDWATT_ASSIGN_OR_RETURN(MeterChoice meter, ChooseMeter(settings.energy.meter, MakeMeterOptions(settings)));
   options.server_meter = meter.meter.get();
 
   const std::string out = settings.out.empty() ? absl::StrCat("runs/fleet-", run_id) : settings.out;

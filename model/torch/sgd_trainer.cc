@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -23,10 +24,15 @@ struct Loss {
   const char* name;
   bool on_labels;  // class indices; otherwise regression targets
   at::Tensor (*mean)(const at::Tensor& output, const at::Tensor& target);
+  bool masks_absent = false;  // in training, classes without an example take no part
 };
 
+at::Tensor CrossEntropy(const at::Tensor& output, const at::Tensor& target) { return at::cross_entropy_loss(output, target); }
+
 constexpr Loss kLosses[] = {
-    {"cross_entropy", true, [](const at::Tensor& o, const at::Tensor& t) { return at::cross_entropy_loss(o, t); }},
+    {"cross_entropy", true, CrossEntropy},
+    // Diao et al. 2021 (HeteroFL, arXiv 2010.01264), section 3: a client does not unlearn classes that it never sees. There their outputs become 0; here they leave the softmax.
+    {"masked_cross_entropy", true, CrossEntropy, /*masks_absent=*/true},
     {"mean_squared_error", false, [](const at::Tensor& o, const at::Tensor& t) { return at::mse_loss(o, t); }},
 };
 
@@ -77,6 +83,16 @@ at::Tensor Gather(const at::Tensor& source, absl::Span<const int64_t> order) {
     to += row_bytes;
   }
   return rows;
+}
+
+// Which of the classes, dimension 1 of `output`, have no example among `targets`; shaped to be spread over `output`. Undefined where all have one.
+at::Tensor AbsentClasses(const at::Tensor& output, const at::Tensor& targets) {
+  at::Tensor absent = at::ones({output.size(1)}, at::kBool);
+  absent.index_fill_(0, targets.flatten(), false);
+  if (!absent.any().item<bool>()) return {};
+  std::vector<int64_t> shape(static_cast<size_t>(output.dim()), 1);
+  shape[1] = output.size(1);
+  return absent.view(shape);
 }
 
 class SgdTrainer : public LocalTrainer {
@@ -148,6 +164,7 @@ class SgdTrainer : public LocalTrainer {
     const std::vector<at::Tensor>& parameters = model_->parameters();
 
     TrainingResult result;
+    at::Tensor absent;
     double loss_sum = 0;
     for (int64_t step = 0; step < steps_planned; ++step) {
       if (control.stop.stop_requested() ||
@@ -163,7 +180,9 @@ class SgdTrainer : public LocalTrainer {
       const int64_t size = std::min<int64_t>(recipe.batch_size, count - begin);
       const absl::Span<const int64_t> batch = absl::MakeConstSpan(order).subspan(begin, size);
       model_->RefreshLeaves();
-      const at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
+      at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
+      if (loss.masks_absent && step == 0) absent = AbsentClasses(output, data.targets);
+      if (absent.defined()) output = output.masked_fill(absent, -std::numeric_limits<float>::infinity());
       const at::Tensor mean_loss = loss.mean(output, Gather(data.targets, batch));
       const float value = mean_loss.item<float>();
       if (!std::isfinite(value)) {

@@ -24,16 +24,21 @@ OrderedJson Tiers(const std::map<EnergyTier, Energy>& tiers) {
   return json;
 }
 
-OrderedJson EnergyJson(const EnergyReport& report) {
-  OrderedJson phases = OrderedJson::array(), clients = OrderedJson::array();
-  for (const PhaseTotals& phase : report.phases) {
+OrderedJson Phases(const std::vector<PhaseTotals>& phases) {
+  OrderedJson array = OrderedJson::array();
+  for (const PhaseTotals& phase : phases) {
     OrderedJson json = {{"phase", std::string(PhaseName(phase.phase))},
                         {"seconds", OrNull(phase.seconds)},
                         {"cpu_seconds", OrNull(phase.cpu_seconds)},
                         {"metered_seconds", OrNull(phase.metered_seconds)}};
     json.update(Sum(phase.spent));
-    phases.push_back(std::move(json));
+    array.push_back(std::move(json));
   }
+  return array;
+}
+
+OrderedJson EnergyJson(const EnergyReport& report) {
+  OrderedJson clients = OrderedJson::array();
   for (const ClientTotals& client : report.clients_by_joules) {
     OrderedJson json = {{"client", client.client},
                         {"attempts", client.attempts},
@@ -51,6 +56,8 @@ OrderedJson EnergyJson(const EnergyReport& report) {
           {"simulated", report.simulated},
           {"clients", Sum(report.clients)},
           {"wasted", Sum(report.wasted)},
+          {"between", Sum(report.between)},
+          {"between_seconds", OrNull(report.between_seconds)},
           {"server", Sum(report.server)},
           {"total", Sum(report.total)},
           {"carbon",
@@ -62,19 +69,25 @@ OrderedJson EnergyJson(const EnergyReport& report) {
             {"intensity_source", OrNull(report.carbon.source)},
             {"location", OrNull(report.location)}}},
           {"train_flops", OrNull(report.train_flops)},
-          {"by_phase", phases},
+          {"idle_uj", OrNull(report.idle)},
+          {"dynamic_uj", OrNull(report.dynamic)},
+          {"gross_uj", OrNull(report.gross)},
+          {"by_phase", Phases(report.phases)},
+          {"between_by_phase", Phases(report.between_phases)},
+          {"server_by_phase", Phases(report.server_phases)},
           {"by_client", clients}};
 }
 
-OrderedJson WidthJson(const std::vector<AttemptRecord>& attempts) {
+OrderedJson WidthJson(const RunRecord& run) {
   OrderedJson json = OrderedJson::array();
-  for (const WidthTotals& width : SumByWidth(attempts)) {
+  for (const WidthTotals& width : SumByWidth(run.attempts, run.rounds)) {
     json.push_back({{"width_fraction", width.width_fraction},
                     {"number_format", width.number_format},
                     {"kept_parameters", width.parameter_count},
                     {"accepted", width.accepted},
                     {"train_examples", width.train_examples},
                     {"train_loss", OrNull(width.train_loss)},
+                    {"accuracy", OrNull(width.accuracy)},
                     {"train_cpu_seconds", width.train_cpu_seconds},
                     {"energy_uj", OrNull(width.energy)},
                     {"energy_tier", std::string(EnergyTierName(width.energy ? width.energy_tier : EnergyTier::kMissing))},
@@ -97,7 +110,7 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord& run, const Energ
   const OrderedJson json = {{"schema", "fedwatt.report.v1"},
                             {"energy", EnergyJson(report)},
                             {"totals", OrderedJson::parse(TotalsToJson(report.totals))},
-                            {"by_width", WidthJson(run.attempts)},
+                            {"by_width", WidthJson(run)},
                             {"summary", summary},
                             {"rounds", rounds}};
   return std::vector<ReportFile>{{"report.json", DumpJson(json)}};

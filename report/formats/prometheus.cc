@@ -71,6 +71,8 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord&, const EnergyRep
   text.Sample({}, static_cast<double>(totals.client_energy_clients));
   text.Family("fedwatt_wasted_energy_joules_total", "counter", "Joules of attempts that did not count.");
   text.Sample({{"tier", std::string(EnergyTierName(report.wasted.tier))}}, JoulesOf(report.wasted.energy));
+  text.Family("fedwatt_between_energy_joules_total", "counter", "Known joules of the clients' time outside attempts.");
+  text.Sample({{"tier", std::string(EnergyTierName(report.between.tier))}}, JoulesOf(report.between.energy));
   text.Family("fedwatt_coordinator_energy_joules_total", "counter", "Joules of the coordinator.");
   text.Sample({{"tier", std::string(EnergyTierName(report.server.tier))}}, JoulesOf(report.server.energy));
   text.Family("fedwatt_carbon_grams_total", "counter", "Grams of CO2-equivalent of the known joules' electricity.");

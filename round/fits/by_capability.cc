@@ -25,7 +25,7 @@ absl::Status Check(const FitOptions& options) {
   return absl::OkStatus();
 }
 
-double Width(const FitOptions& options, const FitRequest& request) {
+std::optional<double> Width(const FitOptions& options, const FitRequest& request) {
   if (options.memory_mb.empty()) return WidthAt(options, DeriveSeed("fit", {request.seed}) + kGoldenRatio * static_cast<uint64_t>(request.partition));
   for (size_t i = 0; request.device.memory_bytes.has_value() && i < options.widths.size(); ++i) {
     if (*request.device.memory_bytes / 1'000'000 >= options.memory_mb[i]) return options.widths[i];

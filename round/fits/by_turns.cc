@@ -15,7 +15,7 @@ absl::Status Check(const FitOptions& options) {
   return CheckShares(options);
 }
 
-double Width(const FitOptions& options, const FitRequest& request) {
+std::optional<double> Width(const FitOptions& options, const FitRequest& request) {
   return WidthAt(options, DeriveSeed("fit", {request.seed}) + kGoldenRatio * static_cast<uint64_t>(request.partition) +
                               kRootOfTwo * static_cast<uint64_t>(request.round));
 }

@@ -14,7 +14,7 @@ void InstallFitPolicy_fixed(FitPolicyRegistry& registry) {
     if (options.shares.empty() && options.memory_mb.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError("fit.policy = 'fixed' has one width for all; fit.shares and fit.memory_mb belong to other policies");
   };
-  policy.width = [](const FitOptions& options, const FitRequest&) { return options.widths[0]; };
+  policy.width = [](const FitOptions& options, const FitRequest&) -> std::optional<double> { return options.widths[0]; };
   FEDWATT_CHECK(registry.Register("fixed", policy).ok());
 }
 

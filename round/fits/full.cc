@@ -11,7 +11,7 @@ void InstallFitPolicy_full(FitPolicyRegistry& registry) {
     if (options.widths.empty() && options.shares.empty() && options.memory_mb.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError("fit.policy = 'full' trains whole models; fit.widths, fit.shares and fit.memory_mb belong to other policies");
   };
-  policy.width = [](const FitOptions&, const FitRequest&) { return 1.0; };
+  policy.width = [](const FitOptions&, const FitRequest&) -> std::optional<double> { return 1.0; };
   FEDWATT_CHECK(registry.Register("full", policy).ok());
 }
 

@@ -27,7 +27,7 @@ void Wait(EngineState& state, absl::Time now, absl::Time until, std::string reas
 
 // What to do when too few may be asked for the round to commit.
 void WaitForBudget(EngineState& state, const Cohort& cohort, absl::Time now, Effects& effects) {
-  for (const auto& [partition, claim] : cohort.claims) state.budget.Settle(state.histories[HistoryKey(state.members.at(partition).client, partition)], claim, 0, 0);
+  for (const auto& [partition, asked] : cohort.asked) state.budget.Settle(state.histories[HistoryKey(state.members.at(partition).client, partition)], asked.claim, 0, 0);
   const auto refused = [&](const char* reason) { return cohort.refusals.contains(reason); };
   if (refused("federation_budget") || refused("carbon_budget")) {
     const bool joules = refused("federation_budget");
@@ -41,12 +41,12 @@ void WaitForBudget(EngineState& state, const Cohort& cohort, absl::Time now, Eff
   }
   if (refused("round_budget") && state.budget.round().spent() == 0) {
     FinishRun(state, "budget.round_joules allows too few clients", /*target_reached=*/false,
-              absl::FailedPreconditionError(absl::StrCat("budget.round_joules: allows ", cohort.claims.size(), " clients a round, and the quorum is ", state.quorum)), effects);
+              absl::FailedPreconditionError(absl::StrCat("budget.round_joules: allows ", cohort.asked.size(), " clients a round, and the quorum is ", state.quorum)), effects);
     return;
   }
-  // A battery or a debt may be better in a minute; a day's allowance comes with the day.
+  // A battery or a debt may be better in a minute, and who met no width may be tried again; a day's allowance comes with the day.
   const absl::Time midnight = absl::UnixEpoch() + absl::Floor(now - absl::UnixEpoch(), absl::Hours(24)) + absl::Hours(24);
-  const bool soon = refused("battery_floor") || refused("round_budget");
+  const bool soon = refused("battery_floor") || refused("round_budget") || refused("no_width");
   Wait(state, now, soon ? std::min(now + absl::Minutes(1), midnight) : midnight, Words(cohort.refusals), effects);
 }
 
@@ -60,7 +60,7 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
     Wait(state, now, *cohort.not_before, "cleaner electricity", effects);
     return;
   }
-  if (!cohort.refusals.empty() && static_cast<int64_t>(cohort.claims.size()) < state.quorum) {
+  if (!cohort.refusals.empty() && static_cast<int64_t>(cohort.asked.size()) < state.quorum) {
     WaitForBudget(state, cohort, now, effects);
     return;
   }
@@ -68,7 +68,7 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
   state.record.run_id = state.options.run_id;
   state.record.round = state.round;
   state.record.started_at = now;
-  state.record.clients_selected = static_cast<int64_t>(cohort.claims.size());
+  state.record.clients_selected = static_cast<int64_t>(cohort.asked.size());
   state.record.refusals = std::move(cohort.refusals);
   if (state.waiting_since) {
     state.record.deferred_seconds = absl::ToDoubleSeconds(now - *state.waiting_since);
@@ -82,7 +82,7 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
   state.phase = RoundPhase::kCollect;
   state.phase_started = now;
   std::vector<StartAttempt> starts;
-  for (const auto& [partition, claim] : cohort.claims) {
+  for (const auto& [partition, asked] : cohort.asked) {
     Attempt attempt;
     attempt.id = AttemptId(state, partition);
     attempt.partition = partition;
@@ -90,11 +90,12 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
     attempt.started = now;
     attempt.site = state.members.at(partition).site;
     attempt.max_power = state.members.at(partition).max_power;
-    attempt.claim = claim;
+    attempt.claim = asked.claim;
+    attempt.cost = asked.fit.cost;
     ClientHistory& history = state.histories[HistoryKey(attempt.client, partition)];
     history.last_selected_round = state.round;
     ++history.selected_count;
-    starts.push_back(StartAttempt{attempt.id, state.round, partition, state.deadline});
+    starts.push_back(StartAttempt{attempt.id, state.round, partition, state.deadline, asked.fit.width, asked.fit.expected_seconds, asked.fit.expected_energy});
     state.attempts.emplace(attempt.id, std::move(attempt));
   }
   effects.push_back(MemoryOf(state));  // before anybody spends what was reserved

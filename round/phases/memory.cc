@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/numbers.h"
@@ -58,6 +59,18 @@ void DescribeBudget(EngineState& state) {
   const Account &joules = state.budget.federation(), &grams = state.budget.carbon();
   if (joules.left()) state.record.budget_left = Microjoules(*joules.left());
   if (grams.left()) state.record.budget_carbon_left = Micrograms(*grams.left());
+}
+
+void NoteWork(EngineState& state, const Attempt& attempt, const std::optional<absl::Duration>& training, bool finished) {
+  if (!attempt.cost || !FitPolicies().Find(state.options.fit.policy)->measures) return;
+  // The coordinator's own clock bounds what a client can claim.
+  const absl::Duration elapsed = std::max(state.now - attempt.started, absl::ZeroDuration());
+  const absl::Duration train = std::clamp(training.value_or(elapsed), absl::ZeroDuration(), elapsed);
+  WorkSample sample{.at = state.now, .macs = attempt.cost->macs_per_example, .parameters = attempt.cost->parameters, .finished = finished};
+  sample.train_seconds = absl::ToDoubleSeconds(train);
+  sample.transfer_seconds = absl::ToDoubleSeconds(elapsed - train);
+  if (attempt.energy) sample.joules = attempt.energy->joules();
+  state.histories[HistoryKey(attempt.client, attempt.partition)].work.Note(sample);
 }
 
 void SettleAttempt(EngineState& state, const Attempt& attempt) {

@@ -11,9 +11,19 @@ void EnterIdle(EngineState& state, absl::Time now, Effects& effects);
 void OnMembersChanged(EngineState& state, absl::Time now, Effects& effects);
 
 // select.cc: draws the cohort and reserves what its attempts may take.
+struct AskedFit {
+  double width = 1;
+  std::optional<WidthCost> cost;         // of the width, where that is known
+  std::optional<double> expected_seconds;  // as in StartAttempt
+  std::optional<Energy> expected_energy;
+};
+struct Asked {
+  Claim claim;
+  AskedFit fit;
+};
 struct Cohort {
-  std::map<int64_t, Claim> claims;          // by partition
-  std::map<std::string, int64_t> refusals;  // members whom a budget or the battery floor kept out, by reason
+  std::map<int64_t, Asked> asked;           // by partition
+  std::map<std::string, int64_t> refusals;  // members whom a budget, the battery floor or the fit policy kept out, by reason
   std::optional<absl::Time> not_before;     // the round had better open then; nothing is reserved
 };
 Cohort SelectCohort(EngineState& state, absl::Time now);
@@ -26,6 +36,9 @@ Remember MemoryOf(EngineState& state);
 void DescribeBudget(EngineState& state);
 // Ends the attempt's reservation with what it took, or, where that is not known, with the most that it can have taken since it started.
 void SettleAttempt(EngineState& state, const Attempt& attempt);
+
+// Adds what the attempt says of its client's speed, where the fit policy measures. `finished`: it did all its work in time.
+void NoteWork(EngineState& state, const Attempt& attempt, const std::optional<absl::Duration>& training, bool finished);
 
 // configure.cc: opens the round: attempts, deadline, record; or waits, or ends the run, where budgets or the hour say so.
 void EnterConfigure(EngineState& state, absl::Time now, Effects& effects);

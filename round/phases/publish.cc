@@ -32,11 +32,17 @@ void EnterPublish(EngineState& state, absl::Time now, Effects& effects) {
     Commit(state, now, effects);
     return;
   }
-  Evaluate evaluate{state.round, {}};
+  Evaluate evaluate{state.round, {}, {}};
   for (const auto& [id, attempt] : state.attempts) {
     if (attempt.state == Attempt::State::kAccepted) evaluate.partitions.push_back(attempt.partition);
   }
   std::sort(evaluate.partitions.begin(), evaluate.partitions.end());
+  const WidthEvaluation when = state.options.evaluate_widths;
+  if (when == WidthEvaluation::kAlways || (when == WidthEvaluation::kLast && state.round == state.options.rounds)) {
+    for (double width : state.options.fit.widths) {
+      if (width < 1) evaluate.widths.push_back(width);
+    }
+  }
   effects.push_back(std::move(evaluate));
 }
 
@@ -45,6 +51,7 @@ void OnEvaluateFinished(EngineState& state, const EvaluateFinished& event, absl:
   state.record.eval_accuracy = event.accuracy;
   state.record.eval_loss = event.loss;
   state.record.eval_examples = event.examples;
+  state.record.eval_accuracy_by_width = event.accuracy_by_width;
   state.record.federated_eval_accuracy = event.federated_accuracy;
   state.record.federated_eval_loss = event.federated_loss;
   state.record.federated_eval_examples = event.federated_examples;

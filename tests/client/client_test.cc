@@ -458,6 +458,16 @@ TEST_F(ClientTest, SaysInWhichNumberFormatItTrainedAndWhy) {
   EXPECT_THAT(log(), ::testing::HasSubstr("trains in float32: this client does not allow bfloat16"));
 }
 
+TEST_F(ClientTest, DeclinesAFitThatIsTooLarge) {
+  ClientOptions options = Options();
+  options.max_parameters = 1;
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  EXPECT_EQ(summary.accepted_count, 0);
+  ASSERT_THAT(fake_.seen().reports, SizeIs(1));
+  EXPECT_EQ(fake_.seen().reports[0].failed().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(fake_.seen().reports[0].failed().message(), ::testing::HasSubstr("declined: this client trains at most 1 parameters"));
+}
+
 // The trainer has no bfloat16: nothing is probed, nothing fails.
 TEST_F(ClientTest, ATrainerThatKnowsFloat32OnlyTrainsOn) {
   fake_.plan.fit.number_format = "bfloat16";

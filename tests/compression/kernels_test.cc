@@ -54,44 +54,111 @@ TEST_P(KernelsTest, FindAtLeastFindsWhatPlainCodeFinds) {
 }
 
 TEST_P(KernelsTest, RoundRankedRoundsAsPlainCodeDoes) {
+  constexpr uint32_t kClasses[] = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64};  // of ranks
   Random random(4);
-  for (size_t count : {1, 5, 16, 44, 100, 255, 256}) {
-    for (int trial = 0; trial < 50; ++trial) {
-      const std::vector<float> values = Values(count, static_cast<uint64_t>(trial));
-      const uint32_t multiplier = static_cast<uint32_t>(random.Below(128) * 2 + 1), addend = static_cast<uint32_t>(random.Below(256));
-      const double offset = random.Uniform();
+  for (size_t count : {1, 5, 16, 44, 100, 255, 256, 257, 1000, 64 * 256}) {
+    for (int trial = 0; trial < (count > 1000 ? 3 : 40); ++trial) {
+      std::vector<float> values = Values(count, static_cast<uint64_t>(trial));
+      if (trial % 2 == 0) {  // in one of so many something is too large
+        for (float& value : values) value = std::isinf(value) ? 1 : value;
+      }
+      const size_t blocks = (count + 255) / 256;
+      std::vector<internal::RankThresholds> thresholds(blocks);
+      for (internal::RankThresholds& its : thresholds) {
+        its = {static_cast<uint32_t>(random.Below(128) * 2 + 1), static_cast<uint32_t>(random.Below(256)), random.Uniform()};
+      }
       const float step = static_cast<float>(random.Uniform() * 4);
-      std::vector<uint32_t> ranks(count + internal::kPlacePadding, 77);
-      std::vector<int32_t> symbols(ranks.size(), 77);
-      const size_t found = internal::RoundRanked(values, multiplier, addend, offset, step, ranks.data(), symbols.data());
-      std::vector<int32_t> expected(256), by_rank(256);
-      bool fits = true;
+      std::vector<int32_t> out(64 * 256), expected(out.size()), by_rank(out.size());
+      size_t good = blocks;
       for (size_t i = 0; i < count; ++i) {
+        const auto& [multiplier, addend, offset] = thresholds[i / 256];
         const uint32_t rank = (multiplier * static_cast<uint32_t>(i) + addend) % 256;
         const double magnitude = std::fabs(values[i]) / static_cast<double>(step) + (1 - (rank + offset) / 256);
-        fits &= std::isnan(magnitude) || magnitude < kMaxSymbol + 1.0;
-        if (fits && !std::isnan(magnitude)) expected[rank] = static_cast<int32_t>(magnitude) * (values[i] < 0 ? -1 : 1);
+        if (std::isnan(magnitude)) continue;
+        if (magnitude >= kMaxSymbol + 1.0) {
+          good = std::min(good, i / 256);
+        } else {
+          by_rank[i / 256 * 256 + rank] = static_cast<int32_t>(magnitude) * (values[i] < 0 ? -1 : 1);
+        }
       }
-      ASSERT_EQ(found != SIZE_MAX, fits) << count;
-      if (!fits) continue;
-      ASSERT_LE(found, count);
-      for (size_t i = 0; i < found; ++i) by_rank[ranks[i]] = symbols[i];
-      ASSERT_EQ(by_rank, expected) << count;
+      ASSERT_EQ(internal::RoundRanked(values, thresholds.data(), step, out.data()), good) << count;
+      if (good < blocks) continue;
+      uint32_t first = 0;
+      for (uint32_t size : kClasses) {
+        for (size_t b = 0; b < blocks; ++b) {
+          for (uint32_t i = 0; i < size; ++i) expected[64 * first + b * size + i] = by_rank[b * 256 + first + i];
+        }
+        first += size;
+      }
+      ASSERT_EQ(out, expected) << count;
     }
   }
 }
 
-TEST_P(KernelsTest, RoundRankedSaysWhatIsTooLarge) {
-  std::vector<float> values(20, 1.0f);
-  uint32_t ranks[20 + internal::kPlacePadding];
-  int32_t symbols[20 + internal::kPlacePadding];
-  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
-  values[17] = -static_cast<float>(kMaxSymbol);  // rounded up or down, still one
-  EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), 20u);
-  EXPECT_EQ(symbols[17], -kMaxSymbol);
+TEST_P(KernelsTest, RoundRankedSaysWhereAMagnitudeIsTooLarge) {
+  std::vector<float> values(300, 1.0f);
+  std::vector<int32_t> out(64 * 256);
+  const internal::RankThresholds thresholds[] = {{1, 0, 0.5}, {1, 0, 0.5}};
+  EXPECT_EQ(internal::RoundRanked(values, thresholds, 1, out.data()), 2u);
+  values[273] = -static_cast<float>(kMaxSymbol);  // rounded up or down, still one
+  EXPECT_EQ(internal::RoundRanked(values, thresholds, 1, out.data()), 2u);
+  EXPECT_EQ(out[64 * 16 + 8 + 1], -kMaxSymbol);  // rank 17: of the class from 16 to 23, in block 1
   for (float large : {static_cast<float>(kMaxSymbol) + 1, -INFINITY}) {
-    values[17] = large;
-    EXPECT_EQ(internal::RoundRanked(values, 1, 0, 0.5, 1, ranks, symbols), SIZE_MAX) << large;
+    values[273] = large;
+    EXPECT_EQ(internal::RoundRanked(values, thresholds, 1, out.data()), 1u) << large;
+  }
+  values[3] = INFINITY;
+  EXPECT_EQ(internal::RoundRanked(values, thresholds, 1, out.data()), 0u);
+}
+
+TEST_P(KernelsTest, TakeSymbolsTakesWhatIsNotZero) {
+  for (size_t count : {0, 1, 3, 4, 15, 16, 17, 63, 64, 65, 128, 300, 1000}) {
+    for (uint64_t sparsity : {1, 2, 20, 200}) {
+      Random random(count + sparsity);
+      std::vector<int32_t> symbols(count), expected_symbols;
+      std::vector<uint32_t> expected_indices;
+      for (size_t i = 0; i < count; ++i) {
+        if (random.Below(sparsity) != 0) continue;
+        symbols[i] = static_cast<int32_t>(random.Below(5)) - 2;
+        if (symbols[i] == 0) continue;
+        expected_symbols.push_back(symbols[i]);
+        expected_indices.push_back(static_cast<uint32_t>(i) + 77);
+      }
+      std::vector<uint32_t> indices(count + internal::kPlacePadding);
+      std::vector<int32_t> taken(indices.size());
+      const size_t found = internal::TakeSymbols(absl::MakeSpan(symbols), 77, indices.data(), taken.data());
+      indices.resize(found);
+      taken.resize(found);
+      ASSERT_EQ(indices, expected_indices) << count;
+      ASSERT_EQ(taken, expected_symbols) << count;
+      ASSERT_EQ(symbols, std::vector<int32_t>(count)) << count;
+    }
+  }
+}
+
+TEST_P(KernelsTest, CodeOctetsCodesAsPlainCodeDoes) {
+  constexpr size_t kStates[] = {7, 3, 6, 2, 5, 1, 4, 0};
+  Random random(5);
+  for (size_t octets : {0, 1, 2, 1000}) {
+    std::vector<uint32_t> operations(octets * internal::kOctet), states(internal::kOctet), words(operations.size() + internal::kOctet), expected_words;
+    for (uint32_t& state : states) state = static_cast<uint32_t>((1 << 16) + random.Below((uint64_t{1} << 32) - (1 << 16)));
+    std::vector<uint32_t> expected = states;
+    for (size_t i = 0; i < operations.size(); ++i) {
+      // Rare and frequent symbols, up to one that alone is possible.
+      const uint32_t frequency = static_cast<uint32_t>(1 + random.Below(random.Below(2) == 0 ? 4 : 2048));
+      const uint32_t start = static_cast<uint32_t>(random.Below(2049 - frequency)), state = static_cast<uint32_t>(kStates[i % internal::kOctet]);
+      operations[i] = start << 16 | frequency | state << internal::kStateShift;
+      uint64_t x = expected[state];
+      if (x / frequency >= uint64_t{1} << 21) {
+        expected_words.push_back(static_cast<uint32_t>(x & 0xffff));
+        x >>= 16;
+      }
+      expected[state] = static_cast<uint32_t>(x / frequency * 2048 + x % frequency + start);
+    }
+    words.resize(internal::CodeOctets(operations, states.data(), words.data()));
+    for (uint32_t& word : words) word &= 0xffff;
+    EXPECT_EQ(words, expected_words) << octets;
+    EXPECT_EQ(states, expected) << octets;
   }
 }
 
@@ -141,6 +208,9 @@ TEST_P(KernelsTest, SumOfSquaresHasTheDocumentedOrder) {
     }
     for (double part : parts) expected += part;
     EXPECT_EQ(internal::SumOfSquares(values), expected) << count;
+    internal::SquareSums sums;
+    for (size_t begin = 0; begin < count; begin += 64) sums.Add(absl::MakeSpan(values).subspan(begin, 64));
+    EXPECT_EQ(sums.Total(), expected) << count;
   }
 }
 
@@ -179,11 +249,12 @@ TEST_P(KernelsTest, MaxMagnitudeBitsSeesTheLargestAndWhatIsNotFinite) {
   }
 }
 
-// The codecs that bring kernels of their own: the same bytes and the same values as on the best target.
+// The codecs that use kernels: the same bytes and the same values as on the best target.
 TEST_P(KernelsTest, QuantizersCodeAlikeOnEveryTarget) {
-  for (const char* spec : {"int8", "int8:block=7", "int4", "int4:block=33", "int2", "int2:block=1000", "sign", "ternary"}) {
+  for (const char* spec : {"int8", "int8:block=7", "int4", "int4:block=33", "int2", "int2:block=1000", "sign", "ternary", "dithered:multiple=1",
+                           "ecsq:multiple=2"}) {
     const std::unique_ptr<Codec> codec = *MakeCodec(spec);
-    for (int64_t count : {1, 2, 3, 5, 255, 257, 4095, 9001}) {
+    for (int64_t count : {1, 2, 3, 5, 255, 257, 4095, 9001, 60001}) {  // the last has symbols enough for eight states
       Random random(static_cast<uint64_t>(count));
       std::vector<float> values(static_cast<size_t>(count)), decoded(values.size()), expected(values.size());
       for (float& value : values) value = static_cast<float>(random.Normal());

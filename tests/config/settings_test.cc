@@ -141,11 +141,15 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "fit.shares",
                           "fit.memory_mb",
                           "fit.channels",
+                          "federation.evaluate_widths",
+                          "fit.first",
                           "fit.live",
                           "fit.format",
                           "training.quantization",
                           "energy.meter",
                           "energy.watts_per_core",
+                          "energy.scope",
+                          "energy.calibration",
                           "energy.device_class",
                           "security.directory",
                           "security.insecure",
@@ -160,6 +164,7 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
                           "client.require_charger",
                           "client.allow_metered",
                           "client.allow_bfloat16",
+                          "client.max_parameters",
                           "client.max_temperature_celsius",
                           "durability",
                           "seed",
@@ -316,6 +321,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"fit.widths", "0.5", "array of numbers in (0, 1]"}, BadValue{"fit.widths", "[0]", "array of numbers in (0, 1]"},
         BadValue{"fit.widths", "[nan]", "array of numbers"}, BadValue{"fit.shares", "[\"1\"]", "array of numbers > 0"},
         BadValue{"fit.memory_mb", "[1.5]", "array of integers"}, BadValue{"fit.live", "65", "integer in [0, 64]"},
+        BadValue{"fit.first", "1.5", "number in [0, 1]"}, BadValue{"client.max_parameters", "-1", "integer in [0, "},
         BadValue{"federation.rounds", "ten", "integer in [1, "}, BadValue{"federation.rounds", "3.0", "integer"},
         BadValue{"federation.rounds", "0", "integer"}, BadValue{"federation.rounds", "-1", "integer"},
         BadValue{"federation.rounds", "", "integer"}, BadValue{"federation.rounds", "99999999999999999999", "integer"},
@@ -326,6 +332,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"federation.deadline", "0s", "duration"}, BadValue{"federation.deadline", "-5s", "duration"},
         BadValue{"federation.deadline", "inf", "duration"},
         BadValue{"federation.evaluation", "centrally", "one of central, federated"},
+        BadValue{"federation.evaluate_widths", "often", "one of never, last, always"},
         BadValue{"federation.wait_for_clients", "0", "integer"}, BadValue{"training.momentum", "1", "number in [0, 1)"},
         BadValue{"training.momentum", "-0.1", "number"}, BadValue{"training.client_learning_rate", "0", "number > 0"},
         BadValue{"training.client_learning_rate", "inf", "number > 0"}, BadValue{"training.weight_decay", "-1", "number >= 0"},
@@ -462,6 +469,14 @@ TEST_F(SettingsTest, ReadsAMixOfWidths) {
   EXPECT_EQ(Effective(loaded, "fit.widths").value, "[1,0.5,0.0625]");
   ASSERT_OK_AND_ASSIGN(const LoadedSettings memory, LoadText("[fit]\npolicy = \"by_capability\"\nwidths = [1, 0.5]\nmemory_mb = [2000, 0]\n"));
   EXPECT_THAT(memory.settings.fit.memory_mb, ElementsAre(2000, 0));
+}
+
+TEST_F(SettingsTest, ReadsWidthsByBudget) {
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText("[fit]\npolicy = \"by_budget\"\nwidths = [1, 0.5, 0.25]\nfirst = 0.5\n"));
+  EXPECT_EQ(loaded.settings.fit.first, 0.5);
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"by_budget\"\nwidths = [1, 0.5]\nfirst = 0.25\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("run.toml:4: fit.first"), HasSubstr("one of fit.widths"))));
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"by_budgt\"\n"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("by_budget")));
 }
 
 TEST_F(SettingsTest, ReadsAPruningSchedule) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "fedwatt/energy/calibration.h"
 #include "tests/energy/fake_root.h"
 #include "tests/testing/status_matchers.h"
 
@@ -29,6 +30,10 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
     Tick();
     options_.root = root_.path();
     options_.clock = &clock_;
+    options_.calibration = root_.At("calibration.json");
+    Calibration calibration{.host = "h", .machine = MachineForCalibration(root_.path()), .meter = "rapl", .meter_tier = EnergyTier::kComponent, .covers = "package-0"};
+    for (int i = 0; i <= 10; ++i) calibration.samples.push_back({{0.1 * i, 0.1 * i}, Watts(1 + 0.2 * i)});
+    EXPECT_THAT(WriteCalibration(options_.calibration, calibration), IsOk());
     options_.pause = [this](absl::Duration) {
       if (root_alive_) Move(1);
     };
@@ -41,6 +46,8 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
   void Move(int64_t microjoules) {
     counter_uj_ += microjoules;
     root_.Write("sys/class/powercap/intel-rapl:0/energy_uj", absl::StrCat(counter_uj_, "\n"));
+    if (microjoules > 1000) ticks_ += 50;
+    root_.Write("proc/stat", absl::StrCat("cpu  ", ticks_, " 0 0 1 0 0 0 0 0 0\ncpu0 ", ticks_, " 0 0 1 0 0 0 0 0 0\n"));
   }
   absl::StatusOr<std::unique_ptr<Meter>> Create() {
     auto entry = Meters().Find(GetParam());
@@ -66,7 +73,7 @@ class MeterContractTest : public ::testing::TestWithParam<std::string> {
 
   FakeRoot root_;
   VirtualClock clock_;
-  int64_t counter_uj_ = 0;
+  int64_t counter_uj_ = 0, ticks_ = 0;
   bool root_alive_ = true;
   MeterOptions options_;
 };
@@ -173,7 +180,7 @@ TEST(FakeMeterTest, IsExact) {
   EXPECT_EQ(choice.meter->Read().energy, Joules(0));
 }
 
-TEST(ChooseMeterTest, KnowsItsMeters) { EXPECT_THAT(Meters().Names(), ElementsAre("cpu_time", "fake", "rapl")); }
+TEST(ChooseMeterTest, KnowsItsMeters) { EXPECT_THAT(Meters().Names(), ElementsAre("cpu_model", "cpu_time", "fake", "rapl")); }
 
 TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
   FakeRoot empty;
@@ -182,7 +189,9 @@ TEST(ChooseMeterTest, AutoTakesTheBestAvailableAndSaysWhyNotTheOthers) {
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   ASSERT_NE(choice.meter, nullptr);
   EXPECT_EQ(choice.meter->name(), "cpu_time");
-  ASSERT_EQ(choice.refused.size(), 1u);
+  ASSERT_EQ(choice.refused.size(), 2u);
+  EXPECT_EQ(choice.refused[1].name, "cpu_model");
+  EXPECT_THAT(choice.refused[1].reason, HasSubstr("calibration"));
   EXPECT_EQ(choice.refused[0].name, "rapl");
   EXPECT_THAT(choice.refused[0].reason, HasSubstr("no RAPL package"));
 }
@@ -193,9 +202,10 @@ TEST(ChooseMeterTest, AutoNeverInventsJoules) {
   options.watts_per_core = 1e9;  // even when every other meter refuses
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   EXPECT_EQ(choice.meter, nullptr);
-  ASSERT_EQ(choice.refused.size(), 2u);
+  ASSERT_EQ(choice.refused.size(), 3u);
   EXPECT_EQ(choice.refused[0].name, "rapl");  // in the order tried
-  EXPECT_EQ(choice.refused[1].name, "cpu_time");
+  EXPECT_EQ(choice.refused[1].name, "cpu_model");
+  EXPECT_EQ(choice.refused[2].name, "cpu_time");
 }
 
 TEST(ChooseMeterTest, TheChosenMeterSamplesItselfInTheBackground) {
@@ -234,7 +244,7 @@ TEST(ChooseMeterTest, ReturnsTheErrorOfAMeterAskedForByName) {
   options.root = empty.path();
   EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no RAPL package")));
   EXPECT_THAT(ChooseMeter("rapel", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'rapl'?")));
-  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: cpu_time, fake, rapl")));
+  EXPECT_THAT(ChooseMeter("", options), StatusIs(absl::StatusCode::kNotFound, HasSubstr("known: cpu_model, cpu_time, fake, rapl")));
 }
 
 }  // namespace

@@ -175,6 +175,97 @@ TEST(PhaseTrackerTest, GoesOnWhenTheMeterCannotStart) {
   EXPECT_EQ(spans[0].wall, absl::Seconds(1));
 }
 
+TEST(PhaseTrackerTest, ReadingTheMeterIsAPhaseOfItsOwn) {
+  // Each reading takes a second, and its window is the time since the reading before began.
+  struct Slow : ScriptedMeter {
+    VirtualClock* clock;
+    absl::Duration TakeSamplingCpu() override { return absl::Seconds(7); }
+    EnergyReading Read() override {
+      EnergyReading reading = ScriptedMeter::Read();
+      clock->Advance(absl::Seconds(1));
+      return reading;
+    }
+  } meter;
+  VirtualClock clock;
+  meter.clock = &clock;
+  meter.readings = {30, 50, 1001, -1, 8};
+  PhaseTracker tracker(&clock, &meter);
+  const absl::Duration start = clock.Monotonic();
+  tracker.Enter(Phase::kTrain);
+  clock.Advance(absl::Seconds(3));
+  tracker.Enter(Phase::kUpload);  // 30 uJ of training; then a second of reading
+  clock.Advance(absl::Seconds(4));
+  std::vector<PhaseSpan> spans = tracker.Cut(Phase::kIdleWait);  // 50 uJ: one fifth metering, four upload
+  ASSERT_EQ(spans.size(), 3u);
+  EXPECT_EQ(spans[0].energy.energy, Microjoules(30));
+  EXPECT_EQ(spans[1].phase, Phase::kUpload);
+  EXPECT_EQ(spans[1].energy.energy, Microjoules(40));
+  EXPECT_EQ(spans[2].phase, Phase::kMetering);
+  EXPECT_EQ(spans[2].wall, absl::Seconds(1));
+  EXPECT_EQ(spans[2].energy.energy, Microjoules(10));
+  EXPECT_EQ(spans[2].energy.tier, EnergyTier::kDevice);
+  EXPECT_GE(spans[2].cpu, absl::Seconds(7)) << "sampling in the background is metering, too";
+  absl::Duration told;
+  for (const PhaseSpan& span : spans) told += span.wall;
+  clock.Advance(absl::Seconds(1));
+  for (Phase next : {Phase::kTrain, Phase::kEncode}) tracker.Enter(next);
+  std::vector<PhaseSpan> rest = tracker.Finish();
+  for (const PhaseSpan& span : rest) told += span.wall;
+  EXPECT_EQ(told, clock.Monotonic() - start - absl::Seconds(1)) << "all but the last reading";
+  ASSERT_EQ(rest[0].phase, Phase::kIdleWait);
+  ASSERT_EQ(rest[1].phase, Phase::kMetering);
+  EXPECT_EQ(rest[0].energy.energy, Microjoules(500)) << "halves of 1001, the odd one to metering";
+  EXPECT_TRUE(rest[1].energy.missing()) << "one of its parts is";
+}
+
+TEST(PhaseTrackerTest, GoesOnWithAnotherMeter) {
+  VirtualClock clock;
+  ScriptedMeter first, second;
+  first.readings = {10};
+  second.readings = {200, 3000};
+  PhaseTracker tracker(&clock, &first);
+  tracker.Enter(Phase::kTrain);
+  clock.Advance(absl::Seconds(1));
+  tracker.UseMeter(&second);
+  tracker.UseMeter(&second);  // nothing changes
+  clock.Advance(absl::Seconds(2));
+  const std::vector<PhaseSpan> spans = tracker.Cut(Phase::kUpload);
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_EQ(spans[0].wall, absl::Seconds(3));
+  EXPECT_EQ(spans[0].energy.energy, Microjoules(210));
+  EXPECT_EQ(second.starts, 1);
+  clock.Advance(absl::Seconds(4));
+  tracker.UseMeter(nullptr);
+  clock.Advance(absl::Seconds(8));
+  const std::vector<PhaseSpan> rest = tracker.Finish();
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].wall, absl::Seconds(12));
+  EXPECT_TRUE(rest[0].energy.missing()) << "a part of it was not metered";
+}
+
+TEST(PhaseTrackerTest, TilesRealTimeOverCuts) {
+  auto meter = FakeMeter(&RealClock(), 3);
+  PhaseTracker tracker(&RealClock(), meter.get(), PhaseTracker::Cpu::kProcess);
+  const absl::Duration before = RealClock().Monotonic();
+  tracker.Enter(Phase::kInit);
+  const absl::Duration inside = RealClock().Monotonic();
+  std::vector<PhaseSpan> all;
+  for (int i = 0; i < 300; ++i) {
+    tracker.Enter(Phase::kTrain);
+    AddSpans(all, tracker.Cut(Phase::kIdleWait));
+  }
+  const absl::Duration inside_end = RealClock().Monotonic();
+  AddSpans(all, tracker.Finish());
+  absl::Duration total;
+  for (const PhaseSpan& span : all) total += span.wall;
+  EXPECT_GE(total, inside_end - inside);
+  EXPECT_LE(total, RealClock().Monotonic() - before);
+  const EnergyReading sum = SumOfSpans(all);
+  ASSERT_FALSE(sum.missing());
+  EXPECT_NEAR(sum.energy->joules(), 3 * absl::ToDoubleSeconds(total), 0.001) << "each piece is rounded to microjoules";
+  EXPECT_THAT(DescribeSpans(all), ::testing::HasSubstr("metering"));
+}
+
 TEST(PhaseTrackerTest, CountsTheCallingThreadsCpuTime) {
   PhaseTracker tracker(&RealClock(), nullptr);
   tracker.Enter(Phase::kTrain);

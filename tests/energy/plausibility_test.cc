@@ -30,6 +30,12 @@ TEST(PlausibilityTest, FindsWhatCannotBe) {
   claim.max_power = Power();  // not known
   EXPECT_EQ(PlausibilityChecker::Impossible(claim), "");
   claim = Honest();
+  claim.between_wall = absl::Seconds(30);
+  claim.between_energy = Joules(190);  // 5 W for 30 s, a tenth and 5 s
+  EXPECT_EQ(PlausibilityChecker::Impossible(claim), "");
+  claim.between_energy = Joules(191);
+  EXPECT_EQ(PlausibilityChecker::Impossible(claim), "power_beyond_device");
+  claim = Honest();
   claim.uplink_payload_bytes = 999;
   EXPECT_EQ(PlausibilityChecker::Impossible(claim), "bytes_differ");
   claim = Honest();

@@ -374,6 +374,7 @@ TEST_F(RaplTest, RefusesToCoverOneThread) {
   MeterOptions options;
   options.root = root_.path();
   options.thread_scope = true;
+  options.share = false;
   EXPECT_THAT(ChooseMeter("rapl", options), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("thread")));
   ASSERT_OK_AND_ASSIGN(MeterChoice choice, ChooseMeter("auto", options));
   ASSERT_NE(choice.meter, nullptr);

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <regex>
 #include <set>
 
 #include "fedwatt/base/file.h"
@@ -284,6 +285,82 @@ TEST(FederationTest, CompressesBothWays) {
   for (const AttemptRecord& attempt : record.attempts) EXPECT_EQ(attempt.codec_uplink, "int8");
 }
 
+// No second of a client's run is outside of its phases, and what its reports did not tell any more its ledger does.
+TEST(PhasesTest, TileTheClientsAndTheCoordinatorsTime) {
+  Folder out, state;
+  ServerOptions options = FederationOptions(out.path());
+  options.engine.clients_per_round = 2;
+  LogisticTrainer scorer(kInputs, kClasses);
+  options.evaluation_trainer = &scorer;
+  options.evaluation_data = MakeBlobs(300, kInputs, kClasses, 1);
+  options.federated_evaluation = true;
+  options.engine.rounds = 20;
+  options.meter = std::move(ChooseMeter("fake", {})->meter);
+  RunningServer server(std::move(options));
+  RunningClient other(OptionsFor(server.address(), out.path(), {1, 2, 3}));
+  ClientOptions mine = OptionsFor(server.address(), out.path(), {0});
+  mine.state_directory = state.path();
+  mine.held_out_fraction = 0.2;
+  mine.meter = "fake";
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Client> client, Client::Create(std::move(mine)));
+  const absl::Duration start = RealClock().Monotonic();
+  ASSERT_OK_AND_ASSIGN(const ClientSummary summary, client->Run({}));
+  const absl::Duration lived = RealClock().Monotonic() - start;
+  ASSERT_THAT(other.Wait(), IsOk());
+  ASSERT_THAT(server.Wait().status, IsOk());
+
+  const auto wall = [](const std::vector<PhaseSpan>& spans) {
+    absl::Duration sum;
+    for (const PhaseSpan& span : spans) sum += span.wall;
+    return sum;
+  };
+  // A busy machine may take a while to start a thread and to end it; over a client's life that is nothing (end_to_end/phases_test.py).
+  const absl::Duration least = 0.99 * lived - absl::Milliseconds(20);
+  EXPECT_GE(wall(summary.phases), least);
+  EXPECT_LE(wall(summary.phases), lived);
+  EXPECT_FALSE(SumOfSpans(summary.phases).missing()) << DescribeSpans(summary.phases);
+  std::set<Phase> seen;
+  for (const PhaseSpan& span : summary.phases) seen.insert(span.phase);
+  for (Phase phase : {Phase::kInit, Phase::kIdleWait, Phase::kDownload, Phase::kDecode, Phase::kTrain, Phase::kEvaluate, Phase::kEncode, Phase::kCheckpoint,
+                      Phase::kUpload, Phase::kMetering}) {
+    EXPECT_TRUE(seen.contains(phase)) << PhaseName(phase);
+  }
+
+  // The ledger tiles it, too, and the record all but the client's last time.
+  ASSERT_OK_AND_ASSIGN(const std::string ledger, ReadFile(state.path() + "/ledger-0"));
+  ASSERT_OK_AND_ASSIGN(const std::vector<LedgerEntry> entries, ReadLedger(ledger, "ledger"));
+  EXPECT_THAT(entries.back().payload, HasSubstr("\"outcome\":\"ended\""));
+  absl::Duration booked;
+  for (const LedgerEntry& entry : entries) {
+    const std::regex pattern("\"wall_us\":(\\d+)");
+    for (std::sregex_iterator at(entry.payload.begin(), entry.payload.end(), pattern), end; at != end; ++at) booked += absl::Microseconds(std::stoll((*at)[1]));
+  }
+  EXPECT_GE(booked, least);
+  EXPECT_LE(booked, lived);
+
+  ASSERT_OK_AND_ASSIGN(const RunRecord record, ReadRunRecord(out.path()));
+  absl::Duration told;
+  for (const AttemptRecord& attempt : record.attempts) {
+    if (attempt.partition != 0) continue;
+    EXPECT_FALSE(attempt.between.empty());
+    EXPECT_EQ(attempt.quarantine, "");
+    told += wall(attempt.phases) + wall(attempt.between);
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) EXPECT_EQ(span.energy.tier, EnergyTier::kGeneric) << PhaseName(span.phase);
+    }
+  }
+  EXPECT_GT(told, absl::ZeroDuration());
+  EXPECT_LE(told, booked);
+  ASSERT_FALSE(record.rounds.empty());
+  absl::Duration coordinated;
+  for (const RoundRecord& round : record.rounds) {
+    coordinated += wall(round.server_phases);
+    EXPECT_EQ(round.server_energy.energy, SumOfSpans(round.server_phases).energy);
+  }
+  const absl::Duration ran = record.rounds.back().finished_at - record.rounds.front().started_at;
+  EXPECT_GE(coordinated, 0.99 * ran);
+}
+
 TEST(LedgerTest, WhatAClientBooksIsWhatTheCoordinatorAnchors) {
   Folder out, state;
   ServerOptions options = FederationOptions(out.path());
@@ -303,7 +380,8 @@ TEST(LedgerTest, WhatAClientBooksIsWhatTheCoordinatorAnchors) {
   for (int64_t partition : {0, 1}) {
     ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(absl::StrCat(state.path(), "/ledger-", partition)));
     ASSERT_OK_AND_ASSIGN(std::vector<LedgerEntry> entries, ReadLedger(text, "ledger"));
-    EXPECT_EQ(entries.size(), 4u);
+    EXPECT_EQ(entries.size(), 5u) << "four attempts, and the time after the last";
+    EXPECT_EQ(entries.back().attempt, "");
     EXPECT_THAT(entries[0].payload, HasSubstr("\"operational_ug\":"));
     EXPECT_THAT(entries[0].payload, ::testing::Not(HasSubstr("\"operational_ug\":null")));
     for (const AttemptRecord& attempt : run.attempts) {

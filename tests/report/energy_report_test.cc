@@ -93,6 +93,60 @@ TEST(EnergyReportTest, AHoleInsideAnAttemptMakesTheTotalIncomplete) {
   EXPECT_TRUE(MakeEnergyReport(run).total.complete) << "no time, no hole";
 }
 
+TEST(EnergyReportTest, TheTimeBetweenAttemptsCountsAndIsALineOfItsOwn) {
+  RunRecord run{.rounds = {MakeRound(1, 0.5)}, .attempts = {MakeAttempt(1)}, .summary = MakeSummary()};
+  run.summary->simulated = false;
+  AttemptRecord& attempt = run.attempts[0];
+  attempt.phases.pop_back();
+  const EnergyReport before = MakeEnergyReport(run);
+  EXPECT_EQ(before.between.energy, std::nullopt);
+  EXPECT_FALSE(before.between.complete);
+  EXPECT_THAT(before.boundary, Contains(HasSubstr("between attempts: not told")));
+  PhaseSpan wait = attempt.phases[0];
+  wait.phase = Phase::kIdleWait;
+  wait.wall = absl::Seconds(20);
+  wait.energy.energy = Microjoules(250000);
+  attempt.between = {wait};
+  const EnergyReport report = MakeEnergyReport(run);
+  EXPECT_EQ(report.between.energy, Microjoules(250000));
+  EXPECT_EQ(report.total.energy, *before.total.energy + Microjoules(250000));
+  EXPECT_TRUE(report.total.complete);
+  EXPECT_EQ(report.between_seconds, 20);
+  EXPECT_EQ(report.client_seconds, before.client_seconds);
+  ASSERT_EQ(report.between_phases.size(), 1u);
+  EXPECT_EQ(report.between_phases[0].phase, Phase::kIdleWait);
+  EXPECT_THAT(report.boundary, ::testing::Not(Contains(HasSubstr("not told"))));
+
+  attempt.between[0].energy = {};
+  EXPECT_FALSE(MakeEnergyReport(run).total.complete);
+  run.summary->simulated = true;
+  EXPECT_TRUE(MakeEnergyReport(run).total.complete) << "outside of a simulation's boundary";
+  run.summary->simulated = false;
+  attempt.quarantine = "wall_beyond_elapsed";
+  EXPECT_EQ(MakeEnergyReport(run).between_seconds, 0) << "nothing of it is believed";
+}
+
+TEST(EnergyReportTest, IdleAndDynamicAddUpToWhatClientsDrew) {
+  RunRecord run{.rounds = {MakeRound(1, 0.5)}, .attempts = {MakeAttempt(1), MakeAttempt(1)}, .summary = MakeSummary()};
+  for (AttemptRecord& attempt : run.attempts) {
+    attempt.phases.pop_back();
+    attempt.phases[0].energy.idle = Microjoules(300000);
+    attempt.phases[0].energy.gross = Microjoules(1500000);
+  }
+  EnergyReport report = MakeEnergyReport(run);
+  EXPECT_EQ(report.idle, Microjoules(600000));
+  EXPECT_EQ(report.dynamic, Microjoules(1400000));
+  EXPECT_EQ(report.gross, Microjoules(3000000));
+  run.summary->simulated = false;
+  EXPECT_THAT(MakeEnergyReport(run).boundary, Contains(::testing::AllOf(HasSubstr("clients, tier component"), HasSubstr("each process's part by CPU time"))));
+  EXPECT_THAT(MakeEnergyReport(run).boundary, Contains(::testing::AllOf(HasSubstr("coordinator, tier component"), HasSubstr("all processes"))));
+  run.attempts[1].phases[0].energy.idle.reset();
+  report = MakeEnergyReport(run);
+  EXPECT_EQ(report.idle, std::nullopt) << "half a split is none";
+  EXPECT_EQ(report.dynamic, std::nullopt);
+  EXPECT_EQ(report.gross, Microjoules(3000000));
+}
+
 TEST(EnergyReportTest, GramsFollowFromAGivenIntensity) {
   RunRecord run{.rounds = {MakeRound(1, 0.5)}};
   run.rounds[0].client_energy = Joules(3.6e6 - 1.2);  // with 0.5 J wasted and 0.7 J of the coordinator: 1 kWh

@@ -118,14 +118,30 @@ TEST(WidthTotalsTest, AddUpAcceptedAttemptsByWidth) {
 
 TEST(TextReportTest, ShowsWhatEachWidthCostOnlyWhereWidthsDiffer) {
   const std::string text = Text(MixedRun(), RoundTableOptions{.terminal = true});
-  EXPECT_THAT(text, HasSubstr("by width           width          format         parameters     accepted"));
-  EXPECT_THAT(text, HasSubstr("1.00           float32        199210         2              0.6250         2.50           6.25           -              1.00           2.00\n"));
-  EXPECT_THAT(text, HasSubstr("0.250          float32        50000          1              1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
+  EXPECT_THAT(text, HasSubstr("by width           width          format         parameters     accepted       accuracy       J/update       loss"));
+  EXPECT_THAT(text, HasSubstr("1.00           float32        199210         2              0.7500         -              0.6250         2.50           6.25           -              1.00           2.00\n"));
+  EXPECT_THAT(text, HasSubstr("0.250          float32        50000          1              -              ~0.250         1.5000         0.300          1.00           ~0.250         0.500          1.00\n"));
   EXPECT_THAT(Html(MixedRun()), AllOf(HasSubstr("<h2>By width</h2>"), HasSubstr("<td>50000</td>")));
   RunRecord whole = MakeRun();
   whole.attempts = {MakeAttempt(1)};
   EXPECT_THAT(Text(whole, RoundTableOptions{.terminal = true}), Not(HasSubstr("by width")));
   EXPECT_THAT(Html(whole), Not(HasSubstr("By width")));
+}
+
+// The accuracy of a width is that of the last round that scored widths, the whole model's of that same round included.
+TEST(WidthTotalsTest, AccuracyAgainstJoulesOfEachWidth) {
+  RunRecord run = MixedRun();
+  run.rounds = {MakeRound(1, 0.3), MakeRound(2, 0.8), MakeRound(3, 0.9)};
+  run.rounds[1].eval_accuracy_by_width = {{"0.5", 0.75}, {"0.25", 0.7125}};
+  const std::vector<WidthTotals> widths = SumByWidth(run.attempts, run.rounds);
+  EXPECT_EQ(widths[0].accuracy, 0.8);
+  EXPECT_EQ(widths[1].accuracy, 0.7125);
+  EXPECT_EQ(SumByWidth(run.attempts)[1].accuracy, std::nullopt);
+  EXPECT_THAT(Text(run, RoundTableOptions{.terminal = true}), HasSubstr("50000          1              0.7125         ~0.250"));
+  // Only the narrow width's joules are known, so it alone is in the plot.
+  EXPECT_THAT(Html(run), AllOf(HasSubstr("Accuracy against joules by width"), HasSubstr("width 0.25, float32: 0.7125 at 0.250 J an update"), Not(HasSubstr("width 1, float32"))));
+  run.rounds[1].committed = false;
+  EXPECT_EQ(AccuracyAtWidths(run.rounds), (std::map<std::string, double>{{"1", 0.9}})) << "an abandoned round has no model";
 }
 
 TEST(TextReportTest, SaysWhyNumberFormatsWereTakenOrDeclined) {

@@ -585,5 +585,177 @@ TEST(EngineOptionsTest, RefusesEveryBadValueByName) {
   EXPECT_THAT(Engine::Create(unknown), StatusIs(absl::StatusCode::kNotFound, HasSubstr("did you mean 'uniform'")));
 }
 
+// ---- Widths by measurement: full width costs 100 multiply-adds, half 25, a quarter 10.
+
+EngineOptions Measured() {
+  EngineOptions options = Budgeted();
+  options.budget.max_power = Watts(0);
+  options.fit.policy = "by_budget";
+  options.fit.widths = {1, 0.5, 0.25};
+  return options;
+}
+const ModelShaped kShape{{{100, 100}, {25, 50}, {10, 25}}};
+
+// A round of one client whose training takes 1 s and 0.2 s a multiply-add, and 0.1 J a multiply-add.
+double MeasuredRound(Driver& driver, bool meters = true) {
+  const StartAttempt start = driver.started.back();
+  const double macs = start.width == 1 ? 100 : start.width == 0.5 ? 25 : 10;
+  UpdateArrived arrived{start.attempt, std::nullopt, absl::Seconds(1 + 0.2 * macs)};
+  if (meters) arrived.energy = Joules(0.1 * macs);
+  driver.Send(arrived, absl::Seconds(1 + 0.2 * macs));
+  driver.Send(FoldFinished{start.attempt, absl::OkStatus(), 10, 0.5});
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  driver.Send(PublishFinished{absl::OkStatus()});
+  return start.width;
+}
+
+// At a quarter 3 s; in proportion 7.5 s at half, 30 s at full width. Full width really takes 21 s.
+TEST(EngineFitTest, WidensAsMeasurementsAllow) {
+  EngineOptions options = Measured();
+  options.deadline = absl::Seconds(30);
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(1);
+  EXPECT_EQ(driver.started.back().expected_seconds, std::nullopt);
+  EXPECT_EQ(MeasuredRound(driver), 0.25);
+  EXPECT_DOUBLE_EQ(*driver.started.back().expected_seconds, 7.5);
+  EXPECT_EQ(driver.started.back().expected_energy, Joules(2.5));
+  EXPECT_EQ(MeasuredRound(driver), 0.5);
+  EXPECT_DOUBLE_EQ(*driver.started.back().expected_seconds, 21);
+  EXPECT_EQ(MeasuredRound(driver), 1);
+  EXPECT_EQ(MeasuredRound(driver), 1);
+}
+
+TEST(EngineFitTest, WhoIsLateGetsLess) {
+  EngineOptions options = Measured();
+  options.fit.first = 1;
+  options.deadline = absl::Seconds(10);
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(1);
+  EXPECT_EQ(driver.started.back().width, 1);
+  driver.SendTimer();
+  EXPECT_THAT(driver.OutcomesOf(driver.started[0].attempt), ElementsAre("late"));
+  EXPECT_EQ(MeasuredRound(driver), 0.5);
+  EXPECT_EQ(MeasuredRound(driver), 0.5) << "6 s, and a quarter more";
+  // Work that was cut short is as late as none.
+  driver.Send(UpdateArrived{driver.started.back().attempt, std::nullopt, absl::Seconds(1), /*finished=*/false});
+  driver.Send(FoldFinished{driver.started.back().attempt, absl::OkStatus(), 10, 0.5});
+  driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+  driver.Send(PublishFinished{absl::OkStatus()});
+  EXPECT_EQ(driver.started.back().width, 0.25);
+}
+
+TEST(EngineFitTest, WhoDeclinesAFitGetsLess) {
+  EngineOptions options = Measured();
+  options.fit.first = 1;
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(1);
+  driver.Send(AttemptFailed{driver.started.back().attempt, Rejection::kClientError, std::nullopt, /*too_much=*/true});
+  EXPECT_EQ(MeasuredRound(driver), 0.5);
+  // Any other failure says nothing of the width.
+  driver.Send(AttemptFailed{driver.started.back().attempt, Rejection::kClientError});
+  EXPECT_EQ(driver.started.size(), 4u);
+  EXPECT_EQ(driver.started.back().width, 0.5);
+}
+
+// 10 J a day: full width takes 10 J, and a quarter more is not left; half takes 2.5 J three times, then a quarter 1 J, then it is not asked until midnight.
+TEST(EngineFitTest, TheDaysJoulesNarrowTheFitBeforeTheyKeepTheClientOut) {
+  EngineOptions options = Measured();
+  options.budget.client_per_day = Joules(10);
+  options.budget.max_power = Watts(1);
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(1);
+  std::vector<double> widths;
+  while (widths.size() < driver.started.size()) widths.push_back(MeasuredRound(driver));
+  EXPECT_THAT(widths, ElementsAre(0.25, 0.5, 0.5, 0.5, 0.25)) << "1, 3.5, 6, 8.5 and 9.5 J; then 0.5 J is left and 1.25 J are needed";
+  driver.SendTimer();
+  for (int i = 0; i < 24 * 60 && widths.size() == driver.started.size(); ++i) driver.SendTimer();
+  ASSERT_EQ(driver.started.size(), widths.size() + 1) << "the next day";
+  EXPECT_GE(driver.now(), absl::UnixEpoch() + absl::Hours(24));
+}
+
+TEST(EngineFitTest, WhoMeetsNoWidthIsNotAskedAndTheRecordSaysSo) {
+  EngineOptions options = Measured();
+  options.clients_per_round = 2;
+  options.wait_for_clients = 2;
+  options.quorum = 0.5;
+  options.deadline = absl::Seconds(10);
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(2);
+  for (int round = 0; round < 2; ++round) {
+    for (const StartAttempt& start : std::vector<StartAttempt>(driver.started.end() - (round == 0 ? 2 : 1), driver.started.end())) {
+      // The second one takes 9 s at the narrowest width: beyond four fifths of the deadline.
+      driver.Send(UpdateArrived{start.attempt, std::nullopt, absl::Seconds(1)}, start.partition == 1 ? absl::Seconds(8) : absl::Seconds(1));
+      driver.Send(FoldFinished{start.attempt, absl::OkStatus(), 10});
+    }
+    driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+    driver.Send(PublishFinished{absl::OkStatus()});
+  }
+  ASSERT_THAT(driver.published, SizeIs(2));
+  EXPECT_TRUE(driver.published[0].refusals.empty());
+  EXPECT_EQ(driver.published[1].refusals.at("no_width"), 1);
+  EXPECT_EQ(driver.published[1].clients_selected, 1);
+}
+
+// A client that lies about its seconds and joules gains or loses by itself.
+TEST(EngineFitTest, ALiarChangesItsOwnFitAlone) {
+  EngineOptions options = Measured();
+  options.clients_per_round = 2;
+  options.wait_for_clients = 2;
+  options.budget.client_per_day = Joules(1e6);
+  options.budget.max_power = Watts(1e3);
+  const auto widths = [&](const UpdateArrived& lie) {
+    Driver driver(options);
+    driver.Send(kShape);
+    driver.Join(2);
+    for (int round = 0; round < 3; ++round) {
+      const std::vector<StartAttempt> cohort(driver.started.end() - 2, driver.started.end());
+      for (const StartAttempt& start : cohort) {
+        UpdateArrived arrived{start.attempt, Joules(1), absl::Seconds(1)};
+        if (start.partition == 1) arrived = {start.attempt, lie.energy, lie.training};
+        driver.Send(arrived);
+        driver.Send(FoldFinished{start.attempt, absl::OkStatus(), 10});
+      }
+      driver.Send(AggregateFinished{absl::OkStatus(), "digest"});
+      driver.Send(PublishFinished{absl::OkStatus()});
+      if (driver.started.size() % 2 != 0) break;
+    }
+    std::vector<double> honest;
+    for (const StartAttempt& start : driver.started) {
+      if (start.partition == 0) honest.push_back(start.width);
+    }
+    honest.resize(3);
+    return honest;
+  };
+  const std::vector<double> expected = widths({"", Joules(1), absl::Seconds(1)});
+  EXPECT_EQ(widths({"", Joules(8e12), absl::InfiniteDuration()}), expected);
+  EXPECT_EQ(widths({"", Joules(0), absl::ZeroDuration()}), expected);
+  EXPECT_EQ(widths({"", std::nullopt, -absl::InfiniteDuration()}), expected);
+  EXPECT_EQ(widths({"", Joules(-5), absl::Seconds(-1e300)}), expected);
+}
+
+TEST(EngineFitTest, MeasurementsOutliveTheCoordinator) {
+  EngineOptions options = Measured();
+  options.deadline = absl::Seconds(30);
+  Driver driver(options);
+  driver.Send(kShape);
+  driver.Join(1);
+  EXPECT_EQ(MeasuredRound(driver), 0.25);
+  options.memory = driver.memory;
+  options.next_round = 2;
+  Driver again(options);
+  again.Send(kShape);
+  again.Join(1);
+  EXPECT_EQ(again.started.back().width, driver.started.back().width);
+  EXPECT_EQ(again.started.back().expected_seconds, driver.started.back().expected_seconds);
+  // A damaged memory is said, not trusted.
+  for (auto& [key, value] : options.memory) value += " 1";
+  EXPECT_THAT(Engine::Create(options), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
+}
+
 }  // namespace
 }  // namespace fedwatt

@@ -25,7 +25,7 @@ FitOptions WorkableOptions(const std::string& policy) {
   FitOptions options;
   options.policy = policy;
   if (policy == "fixed") options.widths = {0.25};
-  if (policy == "by_capability" || policy == "by_turns") options.widths = {1, 0.5, 0.25};
+  if (policy == "by_capability" || policy == "by_turns" || policy == "by_budget") options.widths = {1, 0.5, 0.25};
   return options;
 }
 
@@ -39,12 +39,42 @@ TEST_P(FitPolicyContractTest, ChoosesAmongTheWidthsByTheRequestAlone) {
   if (known.empty()) known = {1};
   for (int64_t partition : {int64_t{0}, int64_t{1}, int64_t{99}, int64_t{9'999'999}}) {
     for (const std::optional<int64_t>& memory : {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(int64_t{1} << 62)}) {
-      const FitRequest request{7, 3, partition, {memory}};
-      const double width = policy.width(options, request);
-      EXPECT_TRUE(known.contains(width)) << width;
+      const FitRequest request{.seed = 7, .round = 3, .partition = partition, .device = {memory}};
+      const std::optional<double> width = policy.width(options, request);
+      ASSERT_TRUE(width.has_value()) << "whoever has measured nothing is asked";
+      EXPECT_TRUE(known.contains(*width)) << *width;
       EXPECT_EQ(policy.width(options, request), width);
     }
   }
+}
+
+// Whatever a client says of its attempts, and whatever is left for it.
+TEST_P(FitPolicyContractTest, StaysAmongTheWidthsUnderHostileMeasurements) {
+  const FitOptions options = WorkableOptions(GetParam());
+  ASSERT_OK_AND_ASSIGN(FitPolicy policy, FitPolicies().Find(GetParam()));
+  std::set<double> known(options.widths.begin(), options.widths.end());
+  if (known.empty()) known = {1};
+  Random random(5);
+  const double numbers[] = {0, 1e-300, 1, 1e12, 1e300, -1, kNan, std::numeric_limits<double>::infinity()};
+  const auto number = [&] { return numbers[random.Below(std::size(numbers))]; };
+  int chosen = 0;
+  for (int i = 0; i < 2000; ++i) {
+    WorkHistory history;
+    const std::vector<WidthCost> costs(options.widths.size(), {number(), number()});
+    for (uint64_t n = random.Below(12); n > 0; --n) {
+      WorkSample sample{.at = absl::FromUnixSeconds(1000), .macs = number(), .parameters = number(), .train_seconds = number(), .transfer_seconds = number(), .finished = random.Below(3) > 0};
+      if (random.Below(2) == 0) sample.joules = number();
+      history.Note(sample);
+    }
+    FitRequest request{.seed = 7, .round = 3, .partition = i, .device = {}, .history = &history, .costs = costs, .now = absl::FromUnixSeconds(1010), .time = absl::Seconds(60)};
+    if (random.Below(2) == 0) request.energy = random.Below(2) == 0 ? Joules(1) : Joules(-1);
+    const std::optional<double> width = policy.width(options, request);
+    EXPECT_TRUE(!width || known.contains(*width)) << i;
+    EXPECT_EQ(policy.width(options, request), width);
+    EXPECT_TRUE(width.has_value() || policy.measures) << "only a policy that measures may leave a client out";
+    chosen += width.has_value();
+  }
+  EXPECT_GT(chosen, 100);
 }
 
 TEST_P(FitPolicyContractTest, RefusesWidthsThatAreNone) {
@@ -130,34 +160,34 @@ TEST(FitterTest, CutsEveryGroupUpwardsAndNeverToNothing) {
   FitOptions options;
   options.policy = "fixed";
   options.widths = {0.1};
-  ASSERT_OK_AND_ASSIGN(const Fitter fitter, Fitter::Create(options, Groups(), 1));
-  const Fit fit = fitter.For(1, 0, {});
+  ASSERT_OK_AND_ASSIGN(const Fitter fitter, Fitter::Create(options, Groups()));
+  const Fit fit = fitter.Cut(0.1, 1);
   EXPECT_EQ(fit.width, 0.1);
   // 3.2 -> 4, 0.5 -> 1; a group that keeps all its channels is not named.
   EXPECT_EQ(fit.kept, (KeptChannels{{"a", {{0, 4}}}, {"b", {{0, 1}}}}));
   // 0.0625 * 32 = 2 exactly; 0.2 * 5 must not become 2 for a binary fraction's sake.
   options.widths = {0.0625};
-  EXPECT_EQ(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept.at("a"), (std::vector<ChannelRange>{{0, 2}}));
+  EXPECT_EQ(Fitter::Create(options, Groups())->Cut(options.widths[0], 1).kept.at("a"), (std::vector<ChannelRange>{{0, 2}}));
   options.widths = {0.2};
-  EXPECT_EQ(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept.at("b"), (std::vector<ChannelRange>{{0, 1}}));
+  EXPECT_EQ(Fitter::Create(options, Groups())->Cut(options.widths[0], 1).kept.at("b"), (std::vector<ChannelRange>{{0, 1}}));
   options.widths = {1};
-  EXPECT_THAT(Fitter::Create(options, Groups(), 1)->For(1, 0, {}).kept, IsEmpty());
+  EXPECT_THAT(Fitter::Create(options, Groups())->Cut(options.widths[0], 1).kept, IsEmpty());
 }
 
 TEST(FitterTest, StandingFitsAreTheNarrowOnesThatStay) {
   FitOptions options;
   options.policy = "by_capability";
   options.widths = {1, 0.5, 0.25, 0.125};
-  ASSERT_OK_AND_ASSIGN(const Fitter all, Fitter::Create(options, Groups(), 1));
+  ASSERT_OK_AND_ASSIGN(const Fitter all, Fitter::Create(options, Groups()));
   EXPECT_THAT(all.Standing(), SizeIs(3));
   EXPECT_EQ(all.Standing()[0].width, 0.5);
   EXPECT_FALSE(all.sends_snapshots());
   options.live = 2;
-  ASSERT_OK_AND_ASSIGN(const Fitter two, Fitter::Create(options, Groups(), 1));
+  ASSERT_OK_AND_ASSIGN(const Fitter two, Fitter::Create(options, Groups()));
   EXPECT_THAT(two.Standing(), SizeIs(2));
   EXPECT_TRUE(two.sends_snapshots());
   options.channels = "rolling";
-  ASSERT_OK_AND_ASSIGN(const Fitter rolling, Fitter::Create(options, Groups(), 1));
+  ASSERT_OK_AND_ASSIGN(const Fitter rolling, Fitter::Create(options, Groups()));
   EXPECT_THAT(rolling.Standing(), IsEmpty());
   EXPECT_TRUE(rolling.sends_snapshots());
   EXPECT_THAT(Fitter().Standing(), IsEmpty());
@@ -166,12 +196,12 @@ TEST(FitterTest, StandingFitsAreTheNarrowOnesThatStay) {
 
 TEST(FitterTest, AModelWithoutGroupsIsTrainedWholeOrRefused) {
   FitOptions options;
-  EXPECT_THAT(Fitter::Create(options, {}, 1), IsOk());
+  EXPECT_THAT(Fitter::Create(options, {}), IsOk());
   options.policy = "by_capability";
   options.widths = {1, 0.5};
-  EXPECT_THAT(Fitter::Create(options, {}, 1), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("only be trained whole")));
+  EXPECT_THAT(Fitter::Create(options, {}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("only be trained whole")));
   options.widths = {1};
-  EXPECT_THAT(Fitter::Create(options, {}, 1), IsOk());
+  EXPECT_THAT(Fitter::Create(options, {}), IsOk());
 }
 
 // 100 partitions, five equal shares: within two of 20 each, whatever the seed; and again among any other hundred.
@@ -183,7 +213,7 @@ TEST(ByCapabilityTest, DealsWidthsByShare) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     for (int64_t first : {0, 1000}) {
       std::map<double, int> dealt;
-      for (int64_t partition = first; partition < first + 100; ++partition) ++dealt[policy.width(options, {seed, 1, partition, {}})];
+      for (int64_t partition = first; partition < first + 100; ++partition) ++dealt[*policy.width(options, {seed, 1, partition, {}})];
       for (double width : options.widths) EXPECT_NEAR(dealt[width], 20, 2) << seed << " " << width;
     }
   }
@@ -192,7 +222,7 @@ TEST(ByCapabilityTest, DealsWidthsByShare) {
   options.widths = {1, 0.0625};
   options.shares = {1, 19};
   std::map<double, int> dealt;
-  for (int64_t partition = 0; partition < 100; ++partition) ++dealt[policy.width(options, {4, 1, partition, {}})];
+  for (int64_t partition = 0; partition < 100; ++partition) ++dealt[*policy.width(options, {4, 1, partition, {}})];
   EXPECT_NEAR(dealt[1], 5, 1);
   // A client keeps its width.
   EXPECT_EQ(policy.width(options, {4, 1, 33, {}}), policy.width(options, {4, 50, 33, {}}));
@@ -208,8 +238,8 @@ TEST(ByTurnsTest, GivesEveryClientEveryWidthInItsShare) {
     for (int64_t fixed : {1, 2, 57}) {
       std::map<double, int> over_rounds, over_partitions;
       for (int64_t i = 1; i <= 100; ++i) {
-        ++over_rounds[policy.width(options, {seed, i, fixed, {}})];
-        ++over_partitions[policy.width(options, {seed, fixed, i, {}})];
+        ++over_rounds[*policy.width(options, {seed, i, fixed, {}})];
+        ++over_partitions[*policy.width(options, {seed, fixed, i, {}})];
       }
       for (double width : options.widths) {
         EXPECT_NEAR(over_rounds[width], 20, 2) << seed << " " << width;
@@ -258,6 +288,123 @@ TEST(FitOptionsTest, SayWhatIsWrong) {
   refused({.policy = "by_capability", .widths = {1}, .shares = {1}, .memory_mb = {1}}, kInvalid, "exclude each other");
   refused({.live = 65}, kInvalid, "fit.live: expected [0, 64], got 65");
   refused({.live = -1}, kInvalid, "fit.live");
+}
+
+// Widths of 100, 25 and 10 multiply-adds an example and 100, 50 and 25 parameters, a deadline of 60 s.
+class ByBudgetTest : public ::testing::Test {
+ protected:
+  ByBudgetTest() {
+    options_.policy = "by_budget";
+    options_.widths = {1, 0.5, 0.25};
+    request_.history = &history_;
+    request_.costs = costs_;
+    request_.now = absl::FromUnixSeconds(2000);
+    request_.time = absl::Seconds(60);
+    request_.max_power = Watts(2);
+  }
+  void Note(size_t width, double train, double transfer, std::optional<double> joules = std::nullopt, bool finished = true) {
+    history_.Note({.at = absl::FromUnixSeconds(1990), .macs = costs_[width].macs_per_example, .parameters = costs_[width].parameters, .train_seconds = train, .transfer_seconds = transfer, .joules = joules, .finished = finished});
+  }
+  std::optional<double> Width() const { return FitPolicies().Find("by_budget")->width(options_, request_); }
+
+  FitOptions options_;
+  WorkHistory history_;
+  const std::vector<WidthCost> costs_{{100, 100}, {25, 50}, {10, 25}};
+  FitRequest request_;
+};
+
+TEST_F(ByBudgetTest, BeginsWithTheFirstWidth) {
+  EXPECT_EQ(Width(), 0.25);
+  options_.first = 0.5;
+  EXPECT_THAT(CheckFit(options_), IsOk());
+  EXPECT_EQ(Width(), 0.5);
+  request_.history = nullptr;
+  EXPECT_EQ(Width(), 0.5);
+}
+
+// 5 s of training and 1 s of transfer at a quarter: in proportion 12.5 + 2 s at half, 50 + 4 s at full width, and a quarter more than that for safety.
+TEST_F(ByBudgetTest, TakesTheWidestThatMeetsTheDeadline) {
+  Note(2, 5, 1);
+  request_.time = absl::Seconds(67.5);
+  EXPECT_EQ(Width(), 1);
+  request_.time = absl::Seconds(67.4);
+  EXPECT_EQ(Width(), 0.5);
+  request_.time = absl::Seconds(18.1);
+  EXPECT_EQ(Width(), 0.25);
+  request_.time = absl::Seconds(7.4);
+  EXPECT_EQ(Width(), std::nullopt);
+  // 8 s at half and 5 s at a quarter are 3 s and 0.2 s a multiply-add: 23 s at full width, and 1 s of transfer, whatever the size.
+  Note(1, 8, 1);
+  request_.time = absl::Seconds(30);
+  EXPECT_EQ(Width(), 1);
+  request_.time = absl::Seconds(29.9);
+  EXPECT_EQ(Width(), 0.5);
+}
+
+// 4 J at a quarter are 10 J at half and 40 J at full width, and a quarter more for safety.
+TEST_F(ByBudgetTest, TakesTheWidestThatMeetsTheJoules) {
+  Note(2, 0.5, 0.1, 4);
+  EXPECT_EQ(Width(), 1);
+  request_.energy = Joules(49.9);
+  EXPECT_EQ(Width(), 0.5);
+  request_.energy = Joules(12.4);
+  EXPECT_EQ(Width(), 0.25);
+  request_.energy = Joules(4.9);
+  EXPECT_EQ(Width(), std::nullopt);
+  request_.energy = Joules(0);
+  EXPECT_EQ(Width(), std::nullopt);
+}
+
+// What was not metered is not free: 14.5 s at half width at 2 W, and a quarter more, are 36.25 J; 6 s at a quarter 15 J.
+TEST_F(ByBudgetTest, UnmeteredWorkIsTakenAtTheMostThatTheDeviceDraws) {
+  Note(2, 5, 1);
+  request_.energy = Joules(36.25);
+  EXPECT_EQ(Width(), 0.5);
+  request_.energy = Joules(36.2);
+  EXPECT_EQ(Width(), 0.25);
+  request_.energy = Joules(14.9);
+  EXPECT_EQ(Width(), std::nullopt);
+}
+
+TEST_F(ByBudgetTest, WhatWasTooMuchIsNotAskedAgainAtOnce) {
+  options_.first = 1;
+  Note(0, 0, 0, std::nullopt, /*finished=*/false);
+  EXPECT_EQ(Width(), 0.5);
+  Note(1, 0, 0, std::nullopt, /*finished=*/false);
+  EXPECT_EQ(Width(), 0.25);
+  Note(2, 1, 1);
+  EXPECT_EQ(Width(), 0.25) << "though half would seem to take 4.5 s";
+  for (int i = 0; i < 6; ++i) Note(2, 1, 1);
+  EXPECT_EQ(Width(), 0.25) << "full width is forgotten, half is not, and full width is more";
+  Note(2, 1, 1);
+  EXPECT_EQ(Width(), 1);
+}
+
+TEST_F(ByBudgetTest, NobodyIsForgottenForEver) {
+  Note(2, 1e12, 0);
+  EXPECT_EQ(Width(), std::nullopt);
+  request_.now = absl::FromUnixSeconds(1990 + 16 * 60);
+  EXPECT_EQ(Width(), std::nullopt);
+  request_.now += absl::Seconds(1);
+  EXPECT_EQ(Width(), 0.25) << "tried anew after 16 deadlines";
+}
+
+TEST_F(ByBudgetTest, RefusesSettingsOfOtherPolicies) {
+  options_.shares = {1, 1, 1};
+  EXPECT_THAT(CheckFit(options_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.shares")));
+  options_.shares.clear();
+  options_.first = 0.3;
+  EXPECT_THAT(CheckFit(options_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.first: expected one of fit.widths")));
+  for (double bad : {kNan, -1.0, 2.0}) {
+    options_.first = bad;
+    EXPECT_THAT(CheckFit(options_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.first"))) << bad;
+  }
+  options_.first = 0.5;
+  options_.policy = "by_turns";
+  EXPECT_THAT(CheckFit(options_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.first belongs to")));
+  options_ = {};
+  options_.policy = "by_budget";
+  EXPECT_THAT(CheckFit(options_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fit.widths")));
 }
 
 }  // namespace

@@ -332,11 +332,10 @@ class FittedModelTest : public ChainOfferTest {
     options_.fit.widths = {1, 0.5, 0.25};
     options_.fit.memory_mb = {3, 2, 1};
     options_.max_cohort = 10;
-    for (int64_t megabytes : {3, 2, 1}) devices_.push_back({megabytes * 1'000'000});
   }
   // Assigns a width of options_.fit.widths.
   std::shared_ptr<const FittedPlan> Assign(GlobalModel& model, size_t width, int64_t round = 1) {
-    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model.Assign(round, 0, devices_[width]);
+    absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model.Assign(round, options_.fit.widths[width]);
     EXPECT_THAT(fitted, IsOk());
     return *std::move(fitted);
   }
@@ -349,7 +348,6 @@ class FittedModelTest : public ChainOfferTest {
     scratch.whole.assign(kValues, 1e9f);  // left by somebody else
     return FoldUpdate(fitted.plan, fitted.layout, Update(fitted, delta), weight, 1, 0, sum, scratch, fitted.submodel.get());
   }
-  std::vector<DeviceReport> devices_;
 };
 
 TEST_F(FittedModelTest, AssignsPhysicallySmallerModels) {
@@ -378,7 +376,7 @@ TEST_F(FittedModelTest, WeighsEachCoordinateByTheClientsThatCoveredIt) {
   options_.fit.memory_mb = {2, 1};
   options_.plan.downlink_codec = "float32";
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
-  const auto half = Assign(model, 1), quarter = Assign(model, 2);
+  const auto half = Assign(model, 0), quarter = Assign(model, 1);
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Accumulator> sum, model.NewAccumulator());
   ASSERT_THAT(FoldDelta(*half, std::vector<float>(2040, 1.0f), 1, *sum), IsOk());
   ASSERT_THAT(FoldDelta(*quarter, std::vector<float>(1040, 5.0f), 3, *sum), IsOk());
@@ -634,10 +632,10 @@ TEST_F(PrunedModelTest, BecomesASmallerModelThatMovesAsTheWholeOneDid) {
 
 TEST_F(PrunedModelTest, UpdatesOfTheSmallerModelAreFoldedAndOlderOnesRefused) {
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
-  const auto before = *model.Assign(1, 0, {});
+  const auto before = *model.Assign(1, 1);
   Step(model, 1);
   Step(model, 2);
-  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> fitted, model.Assign(3, 0, {}));
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> fitted, model.Assign(3, 1));
   EXPECT_EQ(fitted->submodel, nullptr);
   EXPECT_EQ(fitted->plan.fit.width_fraction, 1);
   EXPECT_EQ(fitted->layout.value_count(), 33);
@@ -698,12 +696,12 @@ TEST_F(PrunedModelTest, NarrowClientsTrainWidthsOfWhatIsLeft) {
   options_.fit.memory_mb = {2, 1};
   options_.plan.downlink_codec = "chain:step=0.05";
   ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
-  EXPECT_EQ((*model.Assign(1, 0, {1'000'000}))->layout.value_count(), 43) << "half of 8 channels";
+  EXPECT_EQ((*model.Assign(1, 0.5))->layout.value_count(), 43) << "half of 8 channels";
   Step(model, 1);
   Step(model, 2);
   const std::vector<int64_t> left = ChannelsOf(options_.groups[0], model.plan().architecture.kept);
   ASSERT_EQ(left.size(), 4u);
-  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> narrow, model.Assign(3, 0, {1'000'000}));
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const FittedPlan> narrow, model.Assign(3, 0.5));
   EXPECT_EQ(ChannelsOf(options_.groups[0], narrow->plan.architecture.kept), (std::vector<int64_t>{left[0], left[1]}));
   EXPECT_EQ(narrow->layout.value_count(), 23);
   EXPECT_EQ(narrow->plan.fit.width_fraction, 0.5);

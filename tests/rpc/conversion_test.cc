@@ -125,7 +125,7 @@ TEST(ConversionTest, TiersAndPhasesHaveTheRecordsNames) {
 PhaseSpan Span(Phase phase, EnergyReading energy) { return {phase, absl::Milliseconds(1500), absl::Microseconds(70), std::move(energy)}; }
 
 TEST(ConversionTest, PhasesKeepTimesJoulesAndAbsence) {
-  const EnergyReading rapl{Microjoules(5), Microjoules(3), Microjoules(9), EnergyTier::kComponent, "rapl", "package-0", absl::Seconds(7)};
+  const EnergyReading rapl{Microjoules(5), Microjoules(3), Microjoules(9), EnergyTier::kComponent, "rapl", "package-0", absl::Seconds(7), Microjoules(80), Microjoules(2)};
   const EnergyReading zero{Microjoules(0), {}, {}, EnergyTier::kComponent, "rapl", "package-0", {}};  // a measurement, and not missing
   const EnergyReading both{Microjoules(1), {}, {}, EnergyTier::kGeneric, "rapl+cpu_time", "package-0+process", {}};
   const std::vector<PhaseSpan> sent = {Span(Phase::kInit, {}), Span(Phase::kTrain, rapl), Span(Phase::kEncode, zero), Span(Phase::kDownload, {}),
@@ -142,6 +142,8 @@ TEST(ConversionTest, PhasesKeepTimesJoulesAndAbsence) {
     EXPECT_EQ(spans[i].energy.energy, sent[i].energy.energy) << i;
     EXPECT_EQ(spans[i].energy.low, sent[i].energy.low);
     EXPECT_EQ(spans[i].energy.high, sent[i].energy.high);
+    EXPECT_EQ(spans[i].energy.gross, sent[i].energy.gross);
+    EXPECT_EQ(spans[i].energy.idle, sent[i].energy.idle);
     EXPECT_EQ(spans[i].energy.tier, sent[i].energy.tier) << i;
     EXPECT_EQ(spans[i].energy.source, sent[i].energy.source);
     EXPECT_EQ(spans[i].energy.domain, sent[i].energy.domain);
@@ -190,7 +192,21 @@ TEST(ConversionTest, PhasesThatContradictThemselvesAreRefused) {
   proto.clear_high_energy_uj();
   proto.set_low_energy_uj(1000000000000000000);  // alone, it must not slip through
   expect_refused("outside their own interval");
+  proto.clear_low_energy_uj();
+  proto.set_gross_energy_uj(4);
+  expect_refused("more than the whole");
+  proto.set_gross_energy_uj(5);
+  proto.set_idle_energy_uj(6);
+  expect_refused("less than its idle part");
+  proto.set_idle_energy_uj(-1);
+  expect_refused("-1 uJ");
+  proto.set_idle_energy_uj(5);
+  EXPECT_THAT(FromProto(protos), IsOk());
   proto.clear_energy_uj();
+  expect_refused("a share without a value");
+  proto.clear_gross_energy_uj();
+  proto.clear_idle_energy_uj();
+  proto.set_low_energy_uj(1);
   expect_refused("without a value");
   proto.clear_low_energy_uj();
   proto.set_wall_us(-1);

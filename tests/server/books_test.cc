@@ -43,6 +43,20 @@ std::vector<AttemptRecord> Play(ServerOptions options, int rounds, const std::fu
   return record->attempts;
 }
 
+TEST(DeclinedFitTest, IsRecordedWithItsReason) {
+  Folder out;
+  const std::vector<AttemptRecord> attempts = Play(QuickOptions(out.path(), 1), 2, [&](int i, v1::ReportRequest& report) {
+    if (i > 0) return;
+    report.mutable_failed()->set_code(static_cast<int32_t>(absl::StatusCode::kResourceExhausted));
+    report.mutable_failed()->set_message("declined: too many parameters");
+  });
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(attempts[0].outcome, "dropped");
+  EXPECT_EQ(attempts[0].reason, "client_error");
+  EXPECT_EQ(attempts[0].fit_declined_reason, "declined: too many parameters");
+  EXPECT_EQ(attempts[1].fit_declined_reason, std::nullopt);
+}
+
 class LedgerReportTest : public ::testing::Test {
  protected:
   void Anchor(v1::ReportRequest& report, int64_t round) {

@@ -89,6 +89,52 @@ TEST(FleetTest, Learns) {
   EXPECT_GE(result.rounds[0].wall_seconds, result.rounds[0].select_seconds + result.rounds[0].collect_seconds);
 }
 
+TEST(FleetTest, PhasesTileTheDevicesAndTheHostsTime) {
+  const std::string folder = ::testing::TempDir() + "/fleet_phases";
+  std::filesystem::remove_all(folder);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder));
+  FleetOptions options = SmallFleet();
+  options.record = writer.get();
+  options.start_time = absl::FromUnixSeconds(1000);
+  const Result result = RunFleet(std::move(options));
+  ASSERT_OK_AND_ASSIGN(const RunRecord record, ReadRunRecord(folder));
+  double virtual_seconds = 0;
+  for (const RoundRecord& round : record.rounds) virtual_seconds += *round.virtual_seconds;
+  // Every attempt ends when its round has collected it, so a device's time up to there is all of the virtual time that has passed.
+  std::map<int64_t, double> told;
+  std::map<int64_t, int64_t> last_round;
+  double longest = 0;
+  for (const AttemptRecord& attempt : record.attempts) {
+    for (const std::vector<PhaseSpan>* spans : {&attempt.phases, &attempt.between}) {
+      for (const PhaseSpan& span : *spans) told[attempt.partition] += absl::ToDoubleSeconds(span.wall);
+    }
+    for (const PhaseSpan& span : attempt.phases) EXPECT_EQ(span.energy.tier, EnergyTier::kGeneric);
+    for (const PhaseSpan& span : attempt.between) EXPECT_TRUE(span.energy.missing()) << "what a waiting device draws is not the federation's";
+    last_round[attempt.partition] = attempt.round;
+    longest = std::max(longest, told[attempt.partition]);
+  }
+  EXPECT_NEAR(longest, virtual_seconds, 0.01 * virtual_seconds);
+  for (const auto& [partition, seconds] : told) {
+    double passed = 0;
+    for (const RoundRecord& round : record.rounds) {
+      if (round.round < last_round[partition]) passed += *round.virtual_seconds;
+    }
+    EXPECT_GE(seconds, 0.99 * passed) << "partition " << partition;
+    EXPECT_LE(seconds, 1.0001 * virtual_seconds) << "partition " << partition;
+  }
+  EXPECT_EQ(record.rounds[0].server_phases[0].phase, Phase::kInit);
+  for (const PhaseSpan& span : record.rounds[0].server_phases) {
+    if (span.phase != Phase::kTrain) continue;
+    EXPECT_GE(absl::ToDoubleSeconds(span.wall), 0.9 * record.rounds[0].collect_seconds) << "the devices' work is booked as nothing else";
+  }
+  double host = 0, wall = 0;
+  for (const RoundRecord& round : record.rounds) {
+    for (const PhaseSpan& span : round.server_phases) host += absl::ToDoubleSeconds(span.wall);
+    wall += round.wall_seconds;
+  }
+  EXPECT_GE(host, 0.99 * wall);
+}
+
 TEST(FleetTest, CommitsTheSameBitsWithAnyNumberOfWorkers) {
   const Result one = RunFleet(SmallFleet(1));
   EXPECT_EQ(Digests(one), Digests(RunFleet(SmallFleet(2))));
@@ -319,6 +365,55 @@ TEST(FleetTest, MembersTrainWhatSuitsThemAndPayForThatOnly) {
   EXPECT_EQ(result.rounds[0].uplink_dense_bytes, 4 * (6 * 21 + 6 * 12));
   EXPECT_EQ(result.rounds[0].downlink_dense_bytes, 4 * (6 * 21 + 6 * 12));
   EXPECT_GT(*result.rounds.back().eval_accuracy, 0.9);
+}
+
+// 3 multiply-adds a parameter and example: full width (21 parameters) takes a slow device 0.63 s an example, half (12) 0.36 s; it has 21 to 31 of them. A deadline of 15 s leaves 12.
+TEST(FleetTest, ByBudgetEachMemberGetsTheWidestThatItHasTimeFor) {
+  const auto run = [](int64_t workers, AttemptLog* log) {
+    FleetOptions options = MixedFleet(workers);
+    options.devices = {Device(1e4), Device(1e2)};
+    options.engine.deadline = absl::Seconds(15);
+    options.model.fit = {.policy = "by_budget", .widths = {1, 0.5}};
+    options.record = log;
+    return Digests(RunFleet(std::move(options)));
+  };
+  AttemptLog log;
+  const std::vector<std::string> digests = run(1, &log);
+  ASSERT_THAT(log.attempts, SizeIs(4 * kMembers));
+  for (const AttemptRecord& attempt : log.attempts) {
+    EXPECT_EQ(attempt.outcome, "accepted");
+    EXPECT_EQ(attempt.fit.width_fraction, attempt.round == 1 || attempt.partition % 2 == 1 ? 0.5 : 1) << attempt.round << " " << attempt.partition;
+    EXPECT_EQ(attempt.fit_expected_seconds.has_value(), attempt.round > 1);
+    if (attempt.round < 3) continue;  // until then one width was seen, or none
+    absl::Duration took;
+    Energy energy;
+    for (const PhaseSpan& span : attempt.phases) {
+      took += span.wall;
+      energy += *span.energy.energy;
+    }
+    EXPECT_NEAR(*attempt.fit_expected_seconds, absl::ToDoubleSeconds(took), 0.001);
+    EXPECT_NEAR(attempt.fit_expected_energy->joules(), energy.joules(), 0.001);
+  }
+  AttemptLog again;
+  EXPECT_EQ(run(3, &again), digests) << "measurements of a fleet are of virtual time";
+}
+
+TEST(FleetTest, ScoresTheModelAtEachWidthWhenAsked) {
+  for (const WidthEvaluation when : {WidthEvaluation::kNever, WidthEvaluation::kLast, WidthEvaluation::kAlways}) {
+    FleetOptions options = MixedFleet();
+    options.engine.evaluate_widths = when;
+    const Result result = RunFleet(std::move(options));
+    ASSERT_THAT(result.rounds, SizeIs(4));
+    for (const RoundRecord& round : result.rounds) {
+      const bool scored = when == WidthEvaluation::kAlways || (when == WidthEvaluation::kLast && round.round == 4);
+      ASSERT_THAT(round.eval_accuracy_by_width, SizeIs(scored ? 1 : 0));
+      if (!scored) continue;
+      // Three of six inputs tell less than six, and more than chance.
+      const double accuracy = round.eval_accuracy_by_width.at("0.5");
+      EXPECT_GT(accuracy, 0.4) << round.round;
+      EXPECT_NE(accuracy, *round.eval_accuracy) << round.round;
+    }
+  }
 }
 
 TEST(FleetTest, MixedWidthsCommitTheSameBitsWithAnyWorkersInAnyOrder) {

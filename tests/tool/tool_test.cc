@@ -43,7 +43,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
-                                    "architectures", "channels", "codecs", "fits", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "carbon", "carbon import", "carbon show"};
+                                    "architectures", "channels", "codecs", "fits", "formats", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "calibrate", "carbon", "carbon import", "carbon show"};
 #ifdef FEDWATT_HAS_TORCH
   verbs.push_back("audit");
 #endif
@@ -62,6 +62,18 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
     EXPECT_THAT(outcome.out, HasSubstr("Usage: fedwatt " + verb));
     EXPECT_EQ(outcome.err, "");
   }
+}
+
+TEST_F(ToolTest, CalibratesOnlyAgainstAMeterThatMeasures) {
+  const std::string out = ::testing::TempDir() + "/calibration_of_tool_test.json";
+  for (const char* meter : {"fake", "cpu_time", "none"}) {
+    const Outcome outcome = Run({"calibrate", "--seconds", "10", "--meter", meter, "--out", out});
+    EXPECT_NE(outcome.code, 0) << meter;
+    EXPECT_THAT(outcome.err, HasSubstr("needs a meter that measures this machine"));
+  }
+  EXPECT_FALSE(std::ifstream(out).good());
+  EXPECT_THAT(Run({"calibrate", "--meter", "raple"}).err, HasSubstr("did you mean 'rapl'?"));
+  EXPECT_EQ(Run({"calibrate", "--seconds", "3"}).code, 2);
 }
 
 TEST_F(ToolTest, TurnsRecordedIntensitiesIntoASeriesAndDescribesIt) {
@@ -160,7 +172,7 @@ TEST_F(ToolTest, ListsWhatIsRegistered) {
   codecs.push_back("chain");
   std::sort(codecs.begin(), codecs.end());
   const std::vector<std::pair<std::string, std::vector<std::string>>> lists = {
-      {"codecs", codecs}, {"channels", ChannelPolicies().Names()}, {"fits", FitPolicies().Names()}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
+      {"codecs", codecs}, {"channels", ChannelPolicies().Names()}, {"fits", FitPolicies().Names()}, {"formats", {"auto", "bfloat16", "float32"}}, {"meters", Meters().Names()}, {"selections", SelectionPolicies().Names()}, {"strategies", StrategyNames()}};
   for (const auto& [verb, names] : lists) {
     ASSERT_FALSE(names.empty());
     EXPECT_EQ(Lines(Run({verb}).out), names);

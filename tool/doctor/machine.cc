@@ -10,6 +10,7 @@
 #include "doctor/check.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/config/run_options.h"
 #include "fedwatt/energy/meter.h"
 
 namespace fedwatt::tool {
@@ -29,8 +30,7 @@ std::string RemedyFor(const absl::Status& refusal) {
 }  // namespace
 
 void CheckMeters(const Settings& settings, Checks& checks) {
-  MeterOptions options;
-  options.watts_per_core = settings.energy.watts_per_core;
+  const MeterOptions options = MakeMeterOptions(settings);
   for (const std::string& name : Meters().Names()) {
     absl::StatusOr<MeterEntry> entry = Meters().Find(name);
     if (!entry.ok() || entry->preference < 0) continue;  // not for real use

@@ -1,4 +1,4 @@
-// fedwatt architectures, channels, codecs, fits, meters, reports, selections, strategies: what is registered, one name a line.
+// fedwatt architectures, channels, codecs, fits, formats, meters, reports, selections, strategies: what is registered, one name a line.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +8,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/compression/pipeline.h"
 #include "fedwatt/report/report_format.h"
+#include "fedwatt/model/plan.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/model_chain.h"
 #include "fedwatt/round/selection.h"
@@ -44,6 +45,7 @@ absl::StatusOr<ExitCode> ListCodecs(const Options& options) {
   return List(options, names);
 }
 absl::StatusOr<ExitCode> ListFits(const Options& options) { return List(options, FitPolicies().Names()); }
+absl::StatusOr<ExitCode> ListNumberFormats(const Options& options) { return List(options, AskedNumberFormats()); }
 absl::StatusOr<ExitCode> ListMeters(const Options& options) { return List(options, Meters().Names()); }
 absl::StatusOr<ExitCode> ListReports(const Options& options) { return List(options, ReportFormats().Names()); }
 absl::StatusOr<ExitCode> ListSelections(const Options& options) { return List(options, SelectionPolicies().Names()); }
@@ -67,7 +69,10 @@ void AddCodecs(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "codecs", "names that compression.uplink and compression.downlink may have", ListCodecs);
 }
 void AddFits(CLI::App& app, Action& chosen) {
-  AddList(app, chosen, "fits", "names that fit.policy may have", ListFits);
+  AddList(app, chosen, "fits", "names that fit.policy may have; fedwatt formats lists those of fit.format", ListFits);
+}
+void AddNumberFormats(CLI::App& app, Action& chosen) {
+  AddList(app, chosen, "formats", "names that fit.format may have: number formats of training", ListNumberFormats);
 }
 void AddMeters(CLI::App& app, Action& chosen) {
   AddList(app, chosen, "meters", "names that energy.meter may have; doctor says which work here", ListMeters);

@@ -4,8 +4,9 @@
 #   bench/experiments/bytes_to_accuracy/run.sh [BIN_DIRECTORY] [OUT]
 #
 # What is measured: payload bytes up and down of all clients, each client on its own: first contact and catching up after rounds missed included.
-# SEEDS ("1 2 3"), LONG_ROUNDS (300), SHORT_ROUNDS (120), CNN_ROUNDS (40), LSTM_ROUNDS (60), SETTINGS ("iid dirichlet cnn", and "lstm" with TEXT=the path of a
-# play as text) and CODECS (name=uplink/downlink ...) shorten or change it. About one bit up, for instance, against float32 of the same seeds:
+# SEEDS ("1 2 3"), LONG_ROUNDS (300), SHORT_ROUNDS (120), CNN_ROUNDS (20), LSTM_ROUNDS (30), SETTINGS ("iid dirichlet cnn", and "lstm" where TEXT names a
+# play as text) and CODECS (name=uplink/downlink ...) shorten or change it. The presets on the other models alone, and about one bit up against float32:
+#   SETTINGS="cnn lstm" TEXT=tiny-shakespeare/input.txt bench/experiments/bytes_to_accuracy/run.sh
 #   SETTINGS=iid CODECS="float32=preset one_bit=dct,dithered:rate=1.0/chain:multiple=0.25" bench/experiments/bytes_to_accuracy/run.sh
 set -euo pipefail
 here=$(dirname "$0")
@@ -13,15 +14,15 @@ bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 seeds=${SEEDS:-1 2 3} long=${LONG_ROUNDS:-300} short=${SHORT_ROUNDS:-120}
 mkdir -p "$out"
-settings=${SETTINGS:-iid dirichlet cnn}
+settings=${SETTINGS:-iid dirichlet cnn${TEXT:+ lstm}}
 codecs=${CODECS:-float32=preset no_regret=preset smallest=preset}
 config=examples/simulated_fleet/fashion_mnist_2nn.toml
 
 declare -A flags=(
   [iid]="--config $config --set federation.rounds=$long"
   [dirichlet]="--config $config --set federation.rounds=$short --set partition.kind=dirichlet --set partition.alpha=0.3"
-  [cnn]="--config $config --set federation.rounds=${CNN_ROUNDS:-40} --set model.architecture=fedavg_cnn --set data.normalization=unit"
-  [lstm]="--config ${here}/char_lstm.toml --set data.path=${TEXT:-} --set federation.rounds=${LSTM_ROUNDS:-60}"
+  [cnn]="--config $config --set federation.rounds=${CNN_ROUNDS:-20} --set model.architecture=fedavg_cnn --set data.normalization=unit"
+  [lstm]="--config ${here}/char_lstm.toml --set data.path=${TEXT:-} --set federation.rounds=${LSTM_ROUNDS:-30}"
 )
 for setting in $settings; do
   for codec in $codecs; do

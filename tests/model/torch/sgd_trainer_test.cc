@@ -114,6 +114,44 @@ TEST_F(SgdTrainerTest, MeanSquaredErrorByHand) {
   EXPECT_EQ(score.accuracy, 0);
 }
 
+// Three classes, of which the client has two: x = 1 is of class 0, x = 3 of class 1. From zero both have probability 1/2 and the third none: loss ln 2, dw0 = (-0.5 * 1 + 0.5 * 3) / 2 = 0.5, dw1 = -0.5,
+// db0 = db1 = 0, and what belongs to class 2 stays. With it in the softmax it would have dw2 = (1/3 * 1 + 1/3 * 3) / 2.
+TEST_F(SgdTrainerTest, MaskedCrossEntropyLeavesAbsentClassesAlone) {
+  ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(Spec("logistic", {1}, 3)));
+  const Dataset data = TinyDataset({1, 3}, {0, 1}, {}, 3);
+  TrainingRecipe recipe;
+  recipe.client_learning_rate = 0.3;
+  const Outcome plain = TrainOnce(*trainer, std::vector<float>(6, 0), data, recipe, 1);
+  ASSERT_THAT(plain.result, IsOk());
+  EXPECT_NEAR(plain.local[2], -0.3 * 2 / 3, 1e-6);
+  recipe.loss = "masked_cross_entropy";
+  const Outcome masked = TrainOnce(*trainer, std::vector<float>(6, 0), data, recipe, 1);
+  ASSERT_THAT(masked.result, IsOk());
+  EXPECT_NEAR(masked.result->mean_loss, std::log(2), 1e-6);
+  const double expected[6] = {-0.15, 0.15, 0, 0, 0, 0};
+  for (int i = 0; i < 6; ++i) EXPECT_NEAR(masked.local[i], expected[i], 1e-6) << i;
+  EXPECT_EQ(masked.local[2], 0.0f);
+  EXPECT_EQ(masked.local[5], 0.0f);
+  // Scores are over all classes.
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult score, trainer->Evaluate(std::vector<float>(6, 0), data, "masked_cross_entropy"));
+  EXPECT_NEAR(score.mean_loss, std::log(3), 1e-6);
+}
+
+TEST_F(SgdTrainerTest, MaskedCrossEntropyIsThePlainOneWhereNoClassIsAbsent) {
+  ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(Spec("logistic", {1}, 2)));
+  const Dataset data = TinyDataset({1, 3, -2}, {0, 1, 1}, {}, 2);
+  TrainingRecipe recipe;
+  recipe.batch_size = 1;  // a batch without a class is not a client without it
+  const std::vector<float> plain = TrainOnce(*trainer, {1, 2, 3, 4}, data, recipe, 5).local;
+  recipe.loss = "masked_cross_entropy";
+  EXPECT_EQ(TrainOnce(*trainer, {1, 2, 3, 4}, data, recipe, 5).local, plain);
+  // With one class alone there is nothing to learn.
+  const Outcome one = TrainOnce(*trainer, {1, 2, 3, 4}, TinyDataset({1, 3}, {0, 0}, {}, 2), recipe, 5);
+  ASSERT_THAT(one.result, IsOk());
+  EXPECT_EQ(one.local, (std::vector<float>{1, 2, 3, 4}));
+  EXPECT_EQ(one.result->mean_loss, 0);
+}
+
 TEST_F(SgdTrainerTest, EvaluationCountsRightAnswers) {
   ASSERT_OK_AND_ASSIGN(const auto trainer, MakeTorchTrainer(Spec("logistic", {1}, 2)));
   // Class 1 wins where x > 0: right on three of four.

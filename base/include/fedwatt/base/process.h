@@ -15,6 +15,9 @@ absl::Duration ProcessCpuTime();
 // User plus system time of the calling thread.
 absl::Duration ThreadCpuTime();
 
+// Since this process began, to a hundredth of a second; nullopt where the kernel does not say.
+std::optional<absl::Duration> ProcessAge();
+
 // Resident set, now and at its highest; nullopt where the kernel does not say.
 std::optional<int64_t> ResidentBytes();
 std::optional<int64_t> PeakResidentBytes();

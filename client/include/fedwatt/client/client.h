@@ -17,6 +17,7 @@
 #include "fedwatt/client/connection.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/meter.h"
+#include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/local_trainer.h"
 
@@ -45,15 +46,19 @@ struct ClientOptions {
 
   LocalTrainerFactory trainer_factory;
   std::vector<std::string> architectures;  // names the factory knows; empty means any
+  int64_t max_parameters = 0;  // a fit of more is declined; 0: none is
   bool allow_bfloat16 = true;  // false: trains in float32 whatever is asked for
   // What the speed of training depends on beside the model: processor, versions of program and kernels. Measured speeds that are kept in the state directory
   // count only while this stays the same.
   std::string machine;
-  // Attempts under way at once. Beyond 1, energy is not metered: windows of a meter would overlap and count joules twice.
+  // Attempts under way at once. Beyond 1, each is metered by its thread's part, without the threads of a trainer's kernels.
   int max_parallel_attempts = 1;
 
   std::string meter = "auto";  // a registered meter, "auto" or "none"
   MeterOptions meter_options;
+
+  // When this client's own time began, by the clock's monotonic time: what came before Run is in its phase `init`. Unset: with Run.
+  std::optional<absl::Duration> began;
 
   ConditionRules rules;
   std::function<DeviceState()> device_state;  // default: ReadDeviceState(); called from the client's threads, must be thread-safe
@@ -78,6 +83,9 @@ struct ClientSummary {
   int64_t rejected_count = 0;   // refused, late and duplicate ones
   int64_t cancelled_count = 0;  // told to stop, or withdrawn
   int64_t evaluated_count = 0;
+  // All of the client's time, cut into phases; of several partitions, their sums. Joules are missing where phases were not metered: before Run, and,
+  // with several partitions, between attempts.
+  std::vector<PhaseSpan> phases;
 };
 
 // Checks in, waits for work, trains, uploads, reports, again and again. Survives restarts of the coordinator and cut connections by itself:

@@ -12,6 +12,7 @@
 #include "fedwatt/config/settings.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/carbon.h"
+#include "fedwatt/energy/meter.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/round/engine.h"
 #include "fedwatt/round/global_model.h"
@@ -31,6 +32,9 @@ Plan MakePlan(const Settings& settings, const std::string& run_id, ArchitectureS
 
 // The sites and their series, or null where no site is configured. Errors: the files'; as CarbonModel::Create
 absl::StatusOr<std::shared_ptr<const CarbonModel>> MakeCarbonModel(const Settings& settings);
+
+// How this process meters itself.
+MeterOptions MakeMeterOptions(const Settings& settings);
 
 EngineOptions MakeEngineOptions(const Settings& settings, const std::string& run_id);
 

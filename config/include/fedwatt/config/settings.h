@@ -17,6 +17,7 @@
 #include "fedwatt/model/plan.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/budget.h"
+#include "fedwatt/round/engine.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/pruning.h"
 #include "fedwatt/round/selection.h"
@@ -42,6 +43,7 @@ struct FederationSettings {
   std::optional<double> target_accuracy;
   int64_t evaluate_every = 1;
   EvaluationMode evaluation = EvaluationMode::kCentral;
+  WidthEvaluation evaluate_widths = WidthEvaluation::kLast;
   double federated_held_out_fraction = 0.1;  // (0, 1)
 };
 
@@ -82,6 +84,8 @@ struct DeviceShare {
 struct EnergySettings {
   std::string meter = "auto";
   double watts_per_core = 0;  // 0 = the built-in table's value
+  std::string scope = "process";  // of meters that cover the machine: this process's part, or with "machine" all of it
+  std::string calibration;        // file; "" = DefaultCalibrationPath()
   std::vector<DeviceShare> device_mix = {{"server_core", 1}};
 };
 
@@ -123,6 +127,7 @@ struct ClientSettings {
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  int64_t max_parameters = 0;
   bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };

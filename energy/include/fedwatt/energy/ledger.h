@@ -22,9 +22,10 @@ struct LedgerRecord {
   std::string run_id, attempt;
   std::string client;   // pseudonym
   int64_t round = 0;
-  std::string outcome;  // completed, failed, withdrawn, cancelled
+  std::string outcome;  // completed, failed, withdrawn, cancelled; "ended" for the client's last time, after its last attempt
   absl::Time finished;  // by the device's clock, whole microseconds
-  std::vector<PhaseSpan> phases;  // whole microseconds
+  std::vector<PhaseSpan> phases;   // whole microseconds
+  std::vector<PhaseSpan> between;  // of the time since the attempt reported before, or the client's start, outside this one; whole microseconds
   std::optional<int64_t> example_count;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;

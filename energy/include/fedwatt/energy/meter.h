@@ -39,6 +39,11 @@ struct MeterOptions {
   // The joules of the calling thread alone: for several participants in one process, each on a thread of its own. A meter that
   // only knows more than that (package, process) refuses to be created. Start and Read then belong to one and the same thread.
   bool thread_scope = false;
+  // ChooseMeter only. True: of a meter that covers the machine, this process's part by CPU time, or with thread_scope this thread's (attribution.h).
+  // False: all of it.
+  bool share = true;
+  // File of this machine's calibration (calibration.h): gives `cpu_model` its model, and shares their idle part. "" = none.
+  std::string calibration;
 };
 
 // Measures windows: Start, then Read any number of times; each Read covers the time since the one before.
@@ -50,11 +55,15 @@ class Meter {
   virtual EnergyTier tier() const = 0;
   // One line for people: what it reads and what that covers.
   virtual std::string Describe() const = 0;
+  // The joules are those of all processes that the hardware served, so that a process's part may be told by CPU time.
+  virtual bool CoversMachine() const { return true; }
   virtual absl::Status Start() = 0;
   // Keeps a long window honest without ending it: looks at the source, so that a counter cannot wrap unseen and power is integrated. Called
   // at least every SamplePeriod() between Start and Read; a meter that needs it says so by a finite period.
   virtual void Sample() {}
   virtual absl::Duration SamplePeriod() const { return absl::InfiniteDuration(); }
+  // The CPU time that sampling in the background has taken since this was last asked.
+  virtual absl::Duration TakeSamplingCpu() { return absl::ZeroDuration(); }
   // A source that fails in between yields a missing reading, never an error and never zero.
   virtual EnergyReading Read() = 0;
 };
@@ -84,7 +93,7 @@ struct MeterChoice {
   std::vector<RefusedMeter> refused;   // in the order tried
 };
 
-// The meter samples itself in the background where that keeps long windows honest (SamplePeriod).
+// The meter shares the machine's joules out as `options.share` says, and samples itself in the background where that keeps long windows honest (SamplePeriod).
 // `name` is a registered meter, "auto" (the best available one) or "none".
 // Errors: NOT_FOUND  unknown name; the meter's own error when it was named and is not available
 absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOptions& options);

@@ -19,6 +19,8 @@ struct ReportClaim {
   absl::Duration wall;       // claimed: all phases
   std::optional<Energy> energy;        // claimed: all phases; unset: not metered
   std::optional<Energy> train_energy;  // claimed: the phase train
+  absl::Duration between_wall;           // claimed: outside the attempt since the last report
+  std::optional<Energy> between_energy;  // claimed for that
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;  // claimed
   absl::Duration elapsed;              // seen: from the assignment to the report
   int64_t received_bytes = 0, sent_bytes = 0;  // seen: of the update, of the model

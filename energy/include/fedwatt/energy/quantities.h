@@ -69,12 +69,16 @@ struct EnergyReading {
   std::string source;  // meter's name, e.g. "rapl", "cpu_time"; "" when missing
   std::string domain;  // what it covers, e.g. "package-0", "process"
   absl::Duration window;
+  // Where `energy` is a process's or thread's share: the joules of the whole domain. Unset where nothing was shared out.
+  std::optional<Energy> gross;
+  // The part of `energy` that is the machine's idle power, as measured there before; the rest is dynamic. Unset where idle was not measured.
+  std::optional<Energy> idle;
 
   bool missing() const { return !energy.has_value(); }
 };
 
 // The sum over consecutive windows: energies, both ends of the interval and windows add, the tier is the worst; source and domain are
-// each name once, joined by '+'. Missing plus anything is missing, over the whole window.
+// each name once, joined by '+'. What only one has of `gross` and `idle` is unset. Missing plus anything is missing, over the whole window.
 EnergyReading AddWindows(const EnergyReading& a, const EnergyReading& b);
 
 }  // namespace fedwatt

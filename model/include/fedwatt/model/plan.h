@@ -37,7 +37,7 @@ struct TrainingRecipe {
   double weight_decay = 0;           // >= 0, L2
   double proximal_mu = 0;            // FedProx (Li et al. 2020, arXiv 1812.06127): adds mu/2 |w - w_global|^2
   int32_t threads = 1;               // kernel threads, [1, 1024]; anything but 1 makes bits depend on the machine
-  std::string loss = "cross_entropy";  // see LossNames() in model/torch: cross_entropy, mean_squared_error
+  std::string loss = "cross_entropy";  // see LossNames() in model/torch: cross_entropy, masked_cross_entropy, mean_squared_error
   // In which forward and backward passes compute, "float32" or "bfloat16"; parameters, gradients once computed, and updates are float32 always. The device decides
   // (round/number_format.h), so it is not sent.
   std::string number_format = "float32";
@@ -52,6 +52,8 @@ struct FitSpec {
 bool IsNumberFormat(std::string_view name);
 // INVALID_ARGUMENT unless it is what a plan may ask for: one of these, or "auto".
 absl::Status CheckAskedNumberFormat(std::string_view name);
+// All that it takes, sorted.
+std::vector<std::string> AskedNumberFormats();
 
 // Beyond any of these an update is refused, never clamped.
 struct UpdateLimits {

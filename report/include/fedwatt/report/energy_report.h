@@ -72,11 +72,17 @@ struct EnergyReport {
 
   EnergySum clients;  // accepted updates
   EnergySum wasted;   // attempts that did not count
+  EnergySum between;  // the clients' time outside attempts, as far as they told it: waiting, evaluations, reporting
   EnergySum server;
-  EnergySum total;    // the three together
+  EnergySum total;    // the four together
+  double between_seconds = 0, metered_between_seconds = 0;
+  // Of all attempts' spans, where every metered one says: the machines' idle power and what was drawn above it, together what the clients drew; and what the
+  // machines drew meanwhile, other processes included.
+  std::optional<Energy> idle, dynamic, gross;
   ReportCarbon carbon;
 
-  std::vector<PhaseTotals> phases;   // in order of Phase; only those that occurred
+  std::vector<PhaseTotals> phases;   // of attempts, in order of Phase; only those that occurred
+  std::vector<PhaseTotals> between_phases, server_phases;  // likewise; of the coordinator, from the start of the run to its last record
   std::vector<ClientTotals> clients_by_joules;  // greatest first, unknown last
 
   std::optional<double> train_flops;  // derived from multiply-adds; unset unless known of every accepted update

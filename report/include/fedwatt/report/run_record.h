@@ -34,6 +34,9 @@ struct CarbonTotals {
   void Add(const CarbonTotals& other);
 };
 
+// A width as a name: "0.25".
+std::string WidthKey(double width_fraction);
+
 // One line of rounds.jsonl. A nullopt is written as null, which means "not measured"; it is never 0.
 struct RoundRecord {
   std::string run_id;
@@ -56,6 +59,7 @@ struct RoundRecord {
   std::optional<int64_t> eval_examples;
   std::optional<double> federated_eval_accuracy, federated_eval_loss;
   std::optional<int64_t> federated_eval_examples;
+  std::map<std::string, double> eval_accuracy_by_width;  // of the model cut to widths below 1, by WidthKey(); on the coordinator's test data, where that was asked for
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
   int64_t uplink_dense_bytes = 0, downlink_dense_bytes = 0;
@@ -72,6 +76,7 @@ struct RoundRecord {
   std::string ledger_root;  // SHA-256 over the heads of the clients' ledgers that this round's reports anchored; "" without any
   CarbonTotals client_carbon;
   EnergyReading server_energy;
+  std::vector<PhaseSpan> server_phases;  // since the round before was recorded; CPU time of the whole process
   std::optional<CarbonMass> server_operational, server_embodied;
   double server_cpu_seconds = 0;
   std::optional<int64_t> peak_rss_bytes;
@@ -89,12 +94,17 @@ struct AttemptRecord {
   std::string reason;   // RejectionName(), "" when accepted
   FitSpec fit;  // number_format: in which it trained; what was asked for where the attempt never said
   std::optional<std::string> fit_format_reason;  // why the number format asked for was declined, or what was measured
+  std::optional<std::string> fit_declined_reason;  // why the client would not train so much
   int64_t fit_parameter_count = 0;
+  std::optional<double> fit_expected_seconds;  // from assignment to report, by the client's earlier attempts, where the fit policy measures
+  std::optional<Energy> fit_expected_energy;   // likewise
   std::optional<double> fit_macs;  // multiply-adds of one example's forward pass; null in records of earlier versions
   std::optional<int64_t> train_examples;
   std::optional<double> train_loss;
   bool completed_work = true;  // false: partial work within the deadline
   std::vector<PhaseSpan> phases;
+  // The client's time since the attempt that it reported before, or its start, outside this one; empty where it did not tell.
+  std::vector<PhaseSpan> between;
   std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
   std::string codec_uplink, codec_downlink;
   std::optional<std::string> site;  // where the device stands
@@ -178,9 +188,14 @@ struct WidthTotals {
   std::optional<Energy> energy;      // all phases; null as soon as one attempt's is not known
   EnergyTier energy_tier = EnergyTier::kWall;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
+  std::optional<double> accuracy;    // of the model cut to this width, when it was scored last; see AccuracyAtWidths()
 };
-// By width, widest first, then by number format.
-std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts);
+// By width, widest first, then by number format. `rounds`: where accuracies are looked up.
+std::vector<WidthTotals> SumByWidth(const std::vector<AttemptRecord>& attempts, const std::vector<RoundRecord>& rounds = {});
+
+// The accuracies of the last committed round that scored narrower widths, by WidthKey(); with the whole model's of that same round as "1". Of a run without such a round, that of the last
+// one that was evaluated.
+std::map<std::string, double> AccuracyAtWidths(const std::vector<RoundRecord>& rounds);
 
 // The coordinator's accuracy, else the clients' own, of a committed round that was evaluated.
 std::optional<double> AccuracyOf(const RoundRecord& record);

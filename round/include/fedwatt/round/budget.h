@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/quantities.h"
+#include "fedwatt/round/work_history.h"
 
 namespace fedwatt {
 
@@ -76,6 +77,7 @@ struct ClientHistory {
   int64_t day = 0;                   // days since 1970 to which day_spent_uj belongs
   int64_t day_spent_uj = 0;
   int64_t open_uj = 0, open_ug = 0;  // reserved by an attempt under way
+  WorkHistory work;                  // kept where the fit policy measures
 
   void NoteCost(int64_t microjoules);
   void NoteSeconds(double value);
@@ -99,11 +101,16 @@ class Budget {
   Budget() = default;
   explicit Budget(const BudgetOptions& options);
 
-  // Why the client may not be asked now: "battery_floor", "client_budget", or nullopt. Rolls its day over.
-  std::optional<std::string> Refuses(ClientHistory& history, const std::optional<double>& battery_fraction, bool charging, absl::Time now) const;
+  // What the client may still spend today; nullopt: as much as it wants. Rolls its day over.
+  std::optional<Energy> LeftToday(ClientHistory& history, absl::Time now) const;
+  // Why the client may not be asked now: "battery_floor", "client_budget", or nullopt. Rolls its day over. `expected_uj`: what its attempt would take, where
+  // that is known better than by what all its attempts took.
+  std::optional<std::string> Refuses(ClientHistory& history, const std::optional<double>& battery_fraction, bool charging, absl::Time now,
+                                     const std::optional<int64_t>& expected_uj = std::nullopt) const;
 
-  // What an attempt of this client may come to; see Account. `g_per_kwh`: of its site, where known.
-  Claim Price(const ClientHistory& history, const std::optional<Power>& max_power, absl::Duration longest, const std::optional<double>& g_per_kwh) const;
+  // What an attempt of this client may come to; see Account. `g_per_kwh`: of its site, where known; `expected_uj` as for Refuses().
+  Claim Price(const ClientHistory& history, const std::optional<Power>& max_power, absl::Duration longest, const std::optional<double>& g_per_kwh,
+              const std::optional<int64_t>& expected_uj = std::nullopt) const;
 
   // Starts a round's account; its predecessor's debt stays.
   void OpenRound() { round_.Renew(); }

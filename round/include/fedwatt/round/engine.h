@@ -19,9 +19,13 @@
 #include "fedwatt/model/rejection.h"
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/budget.h"
+#include "fedwatt/round/fitting.h"
 #include "fedwatt/round/selection.h"
 
 namespace fedwatt {
+
+// When: never, after the last round, or whenever the whole model is scored.
+enum class WidthEvaluation { kNever, kLast, kAlways };
 
 struct EngineOptions {
   std::string run_id;
@@ -37,8 +41,10 @@ struct EngineOptions {
   std::optional<double> target_accuracy;        // ends the run early
   int64_t evaluate_every = 1;       // >= 1; the last round is always evaluated
   bool evaluates = true;            // false: no evaluation at all
+  WidthEvaluation evaluate_widths = WidthEvaluation::kLast;  // the coordinator scores the model at fit.widths, too
   SelectionOptions selection;
   BudgetOptions budget;
+  FitOptions fit;
   std::shared_ptr<const CarbonModel> carbon;  // where members may stand; null: grams are not counted
   std::map<std::string, std::string> memory;  // what Remember effects of earlier incarnations left; empty at a first start
 };
@@ -56,15 +62,23 @@ struct MemberJoined {
   std::optional<Power> max_power = std::nullopt;
   std::optional<double> battery_fraction = std::nullopt;
   bool charging = false;
+  DeviceReport device = {};
 };
+// What options.fit.widths come to in the model of now: before the first round and whenever it changes, where the fit policy measures.
+struct ModelShaped { std::vector<WidthCost> costs; };
 // The supply of a member; unset is not known.
 struct MemberSupply { int64_t partition; std::optional<double> battery_fraction; bool charging = false; };
 struct MemberLeft { int64_t partition; };
 // A complete update lies with the executor, not yet looked at.
-// `energy`: what the attempt took, where its client says so.
-struct UpdateArrived { std::string attempt; std::optional<Energy> energy = std::nullopt; };
-// The attempt ended without an update, or its bytes were refused before they were complete.
-struct AttemptFailed { std::string attempt; Rejection reason; std::optional<Energy> energy = std::nullopt; };
+// What its client says of the attempt: joules, seconds of training, and whether it did all the work; unset: nothing.
+struct UpdateArrived {
+  std::string attempt;
+  std::optional<Energy> energy = std::nullopt;
+  std::optional<absl::Duration> training = std::nullopt;
+  bool finished = true;
+};
+// The attempt ended without an update, or its bytes were refused before they were complete. `too_much`: its client declined so large a fit.
+struct AttemptFailed { std::string attempt; Rejection reason; std::optional<Energy> energy = std::nullopt; bool too_much = false; };
 // The Fold effect is done. On error the update was refused (RejectionOf(status) says why) and the accumulator is untouched.
 struct FoldFinished { std::string attempt; absl::Status status; int64_t example_count = 0; std::optional<double> train_loss = std::nullopt; };
 // The Aggregate effect is done: the new global model exists. `wall` is what it took.
@@ -74,6 +88,7 @@ struct EvaluateFinished {
   std::optional<int64_t> examples;
   std::optional<double> federated_accuracy, federated_loss;
   std::optional<int64_t> federated_examples;
+  std::map<std::string, double> accuracy_by_width;  // by WidthKey()
 };
 struct PublishFinished { absl::Status status; };
 // The time asked for by SetTimer has come; early or stale ticks do no harm.
@@ -81,7 +96,7 @@ struct Tick {};
 // An operator or a signal ends the run after what can be finished at once; an open round is abandoned.
 struct StopRequested { std::string reason; };
 
-using Event = std::variant<MemberJoined, MemberLeft, MemberSupply, UpdateArrived, AttemptFailed, FoldFinished, AggregateFinished, EvaluateFinished,
+using Event = std::variant<MemberJoined, MemberLeft, MemberSupply, ModelShaped, UpdateArrived, AttemptFailed, FoldFinished, AggregateFinished, EvaluateFinished,
                            PublishFinished, Tick, StopRequested>;
 
 // ---- Effects: what is to be done. They are executed in order.
@@ -89,8 +104,17 @@ using Event = std::variant<MemberJoined, MemberLeft, MemberSupply, UpdateArrived
 // Keep these entries, replacing those of the same keys, durably and before any effect that follows: what the engine must know again after a restart
 // (EngineOptions::memory). Reservations are among them, so that joules under way when a coordinator dies are not spent twice.
 struct Remember { std::vector<std::pair<std::string, std::string>> entries; };
-// Ask this member to train on the current global model.
-struct StartAttempt { std::string attempt; int64_t round; int64_t partition; absl::Time deadline; };
+// Ask this member to train on the current global model, at this width.
+// What it is expected to take is known where the fit policy measures and an attempt of this client has finished.
+struct StartAttempt {
+  std::string attempt;
+  int64_t round;
+  int64_t partition;
+  absl::Time deadline;
+  double width = 1;
+  std::optional<double> expected_seconds = std::nullopt;
+  std::optional<Energy> expected_energy = std::nullopt;
+};
 // Check the attempt's update and add it to the accumulator; answer with FoldFinished.
 struct Fold { std::string attempt; };
 // The attempt is over. Tell its client, drop what is kept for it, write its line in clients.jsonl.
@@ -98,8 +122,8 @@ struct Fold { std::string attempt; };
 struct EndAttempt { std::string attempt; int64_t round; int64_t partition; std::string client; std::string outcome; std::optional<Rejection> reason; };
 // Turn the accumulator into the next global model; answer with AggregateFinished.
 struct Aggregate { int64_t round; };
-// Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted.
-struct Evaluate { int64_t round; std::vector<int64_t> partitions; };
+// Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted; `widths` are below 1 and scored centrally, too.
+struct Evaluate { int64_t round; std::vector<int64_t> partitions; std::vector<double> widths; };
 // Make the new model durable and current, with this record (the executor fills what only it knows and writes it); answer with PublishFinished.
 struct Publish { RoundRecord record; };
 // Forget the accumulator's content; write the record.
@@ -126,6 +150,7 @@ struct Attempt {
   std::optional<size_t> site;        // as when it started
   std::optional<Power> max_power;    // likewise
   Claim claim;
+  std::optional<WidthCost> cost;     // of its width, where that is known
   std::optional<Energy> energy;
   std::optional<double> train_loss;
 };
@@ -149,6 +174,7 @@ struct EngineState {
   bool waited_for_clients = false;
   absl::Time now;                          // of the event that is being handled
   Budget budget;
+  std::vector<WidthCost> width_costs;  // of options.fit.widths; empty: not known
   std::map<std::string, ClientHistory> histories;  // by HistoryKey(); they outlive sessions
   std::vector<std::string> forfeited;      // keys of histories that a restart changed, until they have been remembered
   absl::Duration deferred;                 // slack used so far

@@ -12,9 +12,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "absl/time/time.h"
 #include "fedwatt/base/registry.h"
+#include "fedwatt/energy/quantities.h"
 #include "fedwatt/model/channels.h"
 #include "fedwatt/round/channel_scores.h"
+#include "fedwatt/round/work_history.h"
 
 namespace fedwatt {
 
@@ -23,6 +26,7 @@ struct FitOptions {
   std::vector<double> widths;      // kept shares of each channel group, (0, 1], widest first
   std::vector<double> shares;      // by_capability, by_turns: relative share of each width, > 0; empty: equal shares
   std::vector<int64_t> memory_mb;  // by_capability: megabytes (10^6 bytes) a device must report for each width; empty: dealt by share
+  double first = 0;                // by_budget: the width of a client of which nothing is known; 0: the last of widths
   std::string channels = "ordered";
   int64_t live = 8;                // narrow fits that keep a chain of increments, [0, 64]; the others get whole snapshots
 };
@@ -34,22 +38,38 @@ struct DeviceReport {
   std::optional<int64_t> memory_bytes;
 };
 
+// What a width comes to in the model of now.
+struct WidthCost {
+  double macs_per_example = 0;  // multiply-adds of one forward pass
+  double parameters = 0;
+};
+
 struct FitRequest {
   uint64_t seed = 0;  // of the run
   int64_t round = 0;  // from 1
   int64_t partition = 0;
-  DeviceReport device;
+  DeviceReport device = {};
+
+  // For policies that go by measurements.
+  const WorkHistory* history = nullptr;      // of this client; borrowed for the call, null: nothing is known
+  absl::Span<const WidthCost> costs = {};    // of options.widths; empty: not known
+  absl::Time now = {};
+  absl::Duration time = absl::InfiniteDuration();  // from assignment to report
+  std::optional<Energy> energy = {};         // that the attempt may take; unset: as much as it wants
+  Power max_power = {};                      // that the device can draw
 };
 
 // Decides by the request alone, so that a simulated and a networked run, and one that was restarted, fit alike.
 struct FitPolicy {
   // Errors: INVALID_ARGUMENT  options that this policy can't work with. What all policies need has been checked.
   absl::Status (*check)(const FitOptions& options);
-  // One of options.widths, or 1.
-  double (*width)(const FitOptions& options, const FitRequest& request);
+  // One of options.widths, or 1; nullopt: none of them can be asked of this client now.
+  std::optional<double> (*width)(const FitOptions& options, const FitRequest& request);
+  // It looks at what attempts took; others need not be told.
+  bool measures = false;
 };
 using FitPolicyRegistry = Registry<FitPolicy>;
-// "by_capability", "by_turns", "fixed", "full".
+// "by_budget", "by_capability", "by_turns", "fixed", "full".
 FitPolicyRegistry& FitPolicies();
 
 struct ChannelPolicy {
@@ -72,31 +92,29 @@ struct Fit {
   KeptChannels kept;  // empty: the whole model
 };
 
-// Applies both policies to a model. Immutable; thread-compatible.
+// Cuts a model to widths by the channel policy. Immutable; thread-compatible.
 class Fitter {
  public:
   // Everybody trains the whole model.
   Fitter() = default;
   // Errors: as CheckFit; INVALID_ARGUMENT  a model without channel groups can only be trained whole
-  static absl::StatusOr<Fitter> Create(FitOptions options, std::vector<ChannelGroup> groups, uint64_t seed);
+  static absl::StatusOr<Fitter> Create(FitOptions options, std::vector<ChannelGroup> groups);
 
-  // `scores` are those of the model's channels, and looked at where channels are kept by importance.
-  Fit For(int64_t round, int64_t partition, const DeviceReport& device, const ChannelScores& scores = {}) const;
+  // `width` in (0, 1]. `scores` are those of the model's channels, and looked at where channels are kept by importance.
+  Fit Cut(double width, int64_t round, const ChannelScores& scores = {}) const;
   // Narrow fits that stay the same over all rounds, at most options.live of them, widest first.
   std::vector<Fit> Standing() const;
   // Some clients may get narrow models that are no standing fit's.
   bool sends_snapshots() const;
-  // For() looks at scores.
+  const std::vector<double>& widths() const { return options_.widths; }
+  // Cut() looks at scores.
   bool wants_scores() const { return channels_.importance != nullptr && NarrowCount() > 0; }
 
  private:
-  Fit Cut(double width, int64_t round, const ChannelScores& scores) const;
   int64_t NarrowCount() const;
 
   FitOptions options_;
   std::vector<ChannelGroup> groups_;
-  uint64_t seed_ = 0;
-  std::optional<FitPolicy> policy_;
   ChannelPolicy channels_;
 };
 

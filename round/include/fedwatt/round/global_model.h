@@ -78,8 +78,10 @@ class GlobalModel {
   const Plan& plan() const { return options_.plan; }
   // The clients' step size in the round to come. Before its first Assign().
   void SetLearningRate(double client_learning_rate);
-  // What this partition trains in the round under way. Errors: as the downlink's encoder
-  absl::StatusOr<std::shared_ptr<const FittedPlan>> Assign(int64_t round, int64_t partition, const DeviceReport& device);
+  // What is trained at this width, in (0, 1], in the round under way. Errors: as the downlink's encoder
+  absl::StatusOr<std::shared_ptr<const FittedPlan>> Assign(int64_t round, double width);
+  // Of the widths that options.fit names, in the model of now: Step() may change them where it is pruned.
+  absl::StatusOr<std::vector<WidthCost>> WidthCosts() const;
   const ParameterLayout& layout() const { return options_.layout; }
   // A fresh accumulator of the strategy's kind.
   absl::StatusOr<std::unique_ptr<Accumulator>> NewAccumulator() const;

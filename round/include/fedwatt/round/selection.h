@@ -14,6 +14,7 @@
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/registry.h"
 #include "fedwatt/energy/carbon.h"
+#include "fedwatt/round/fitting.h"
 
 namespace fedwatt {
 
@@ -28,6 +29,7 @@ struct Member {
   std::optional<double> battery_fraction;   // [0, 1]
   bool charging = false;
   std::optional<Power> max_power;
+  DeviceReport device;
   std::optional<double> train_loss;         // mean over the examples of its last accepted update
   int64_t example_count = 0;                // of that update; 0 = not known
   std::optional<double> joules;             // that its attempts take on average
