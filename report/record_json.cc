@@ -667,6 +667,7 @@ std::string SummaryToJson(const RunSummary& summary, const std::vector<RoundReco
   VisitTotals(fields, SumRounds(rounds));
   fields("model_path", summary.model_path);
   VisitInt8(fields, summary.int8);
+  fields("model_channels", summary.model_channels);
   if (summary.target_accuracy) {
     const TargetFigures figures = FiguresToTarget(rounds, *summary.target_accuracy);
     fields("target_accuracy", summary.target_accuracy);
@@ -699,6 +700,7 @@ absl::StatusOr<RunSummary> SummaryFromJson(std::string_view text, const std::str
   fields("simulated", summary.simulated);
   fields("model_path", summary.model_path);
   VisitInt8(fields, summary.int8);
+  fields("model_channels", summary.model_channels);
   fields("target_accuracy", summary.target_accuracy);
   if (!fields.problem().empty()) return Damaged(where, fields.problem());
   for (const char* name : {"machine", "config"}) {

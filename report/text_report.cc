@@ -129,6 +129,7 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
     for (const auto& [name, value] : run.summary->machine_facts) line(name, value);
     for (const auto& [name, reason] : run.summary->meters_refused) line("no meter", absl::StrCat(name, ": ", reason));
     if (!run.summary->model_path.empty()) line("model", run.summary->model_path);
+    if (run.summary->model_channels) line("channels", *run.summary->model_channels);
     const Int8Delivery& int8 = run.summary->int8;
     if (int8.path) {
       line("int8 model", absl::StrCat(*int8.path, int8.bytes ? absl::StrCat(", ", Megabytes(*int8.bytes), " MB") : "",

@@ -50,11 +50,15 @@ absl::Status CheckFit(const FitOptions& options) {
   return policy.check(options);
 }
 
+bool SomeAreNarrow(const FitOptions& options) {
+  return std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; });
+}
+
 absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGroup> groups) {
   FEDWATT_RETURN_IF_ERROR(CheckFit(options));
   Fitter fitter;
   FEDWATT_ASSIGN_OR_RETURN(fitter.channels_, ChannelPolicies().Find(options.channels));
-  if (groups.empty() && std::any_of(options.widths.begin(), options.widths.end(), [](double width) { return width < 1; })) {
+  if (groups.empty() && SomeAreNarrow(options)) {
     return absl::InvalidArgumentError(absl::StrCat("fit.policy = '", options.policy, "': this model declares no channels that could be dropped and can only be trained whole; "
                                                    "expected 'full'"));
   }

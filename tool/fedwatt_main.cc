@@ -71,6 +71,9 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddConfig(app, chosen);
   AddExplain(app, chosen);
   AddArchitectures(app, chosen);
+#ifdef FEDWATT_HAS_TORCH
+  AddArchive(app, chosen);
+#endif
   AddCalibrate(app, chosen);
   AddCarbon(app, chosen);
   AddChannels(app, chosen);

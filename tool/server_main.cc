@@ -4,7 +4,9 @@
 
 #include <iostream>
 #include <memory>
+#include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -35,9 +37,10 @@ struct Model {
   LocalTrainerFactory factory;  // of narrower ones
   std::function<absl::Status(const ArchitectureSpec&, absl::Span<const float>, const std::string& path)> write;  // as TorchScript
   std::shared_ptr<const std::string> archive;
+  std::shared_ptr<const ArchiveChannels> channels;  // of the archive, where some clients get a part of it
 };
 
-absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data) {
+absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data, std::stop_token stop) {
   Model model;
   FEDWATT_ASSIGN_OR_RETURN(model.architecture, MakeArchitecture(settings, data));
   if (settings.model.torchscript.empty()) {
@@ -49,7 +52,11 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data) {
   FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(settings.model.torchscript));
   model.architecture.archive_digest = Sha256(archive);
   model.archive = std::make_shared<const std::string>(archive);
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive)));
+  if (SomeAreNarrow(settings.fit)) {
+    FEDWATT_ASSIGN_OR_RETURN(model.channels, FindArchiveChannels(model.architecture, archive, {}, std::move(stop)));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer,
+                           MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive), {.channels = model.channels}));
   model.write = [trainer = trainer.get()](const ArchitectureSpec&, absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
   model.trainer = std::move(trainer);
   return model;
@@ -79,7 +86,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
 
   absl::StatusOr<DataSplit> data = ReadData(settings.data);
   if (!data.ok()) return WithExitCode(data.status(), ExitCode::kData);
-  FEDWATT_ASSIGN_OR_RETURN(Model model, MakeModel(settings, data->train));
+  FEDWATT_ASSIGN_OR_RETURN(Model model, MakeModel(settings, data->train, signals.token()));
+  if (model.channels != nullptr) Log(log, LogLevel::kInfo, absl::StrCat(settings.model.torchscript, ": ", Summarise(*model.channels)));
   // What cannot even score one example would fail at every client.
   FEDWATT_ASSIGN_OR_RETURN(Dataset one, data->train.Subset({0}));
   FEDWATT_ASSIGN_OR_RETURN(std::vector<float> initial, model.trainer->InitialModel(InitialModelSeed(settings.seed)));
@@ -119,6 +127,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.summary.seed = settings.seed;
   DescribeMachineIn(options.summary, KernelFacts(), meter);
   options.summary.target_accuracy = settings.federation.target_accuracy;
+  if (model.channels != nullptr) options.summary.model_channels = Summarise(*model.channels);
   options.meter = std::move(meter.meter);
 
   const std::string out = options.out_directory;

@@ -38,6 +38,7 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 // One function a file of verbs/. Each adds its verb and sets `chosen` when it is typed.
 void AddArchitectures(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_TORCH
+void AddArchive(CLI::App& app, Action& chosen);
 void AddAudit(CLI::App& app, Action& chosen);
 #endif
 void AddCalibrate(CLI::App& app, Action& chosen);

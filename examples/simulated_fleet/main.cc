@@ -63,17 +63,22 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   const std::string run_id = NewRunId(RealClock());
   FEDWATT_ASSIGN_OR_RETURN(ArchitectureSpec architecture, MakeArchitecture(settings, data->train));
   const std::string& archive_path = settings.model.torchscript;
+  std::shared_ptr<const ArchiveChannels> channels;
   if (!archive_path.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(archive_path));
     architecture.archive_digest = Sha256(bytes);
+    if (SomeAreNarrow(settings.fit)) {
+      FEDWATT_ASSIGN_OR_RETURN(channels, FindArchiveChannels(architecture, std::move(bytes)));
+      Log(log, LogLevel::kInfo, absl::StrCat(archive_path, ": ", Summarise(*channels)));
+    }
   }
   FleetOptions options;
   options.engine = MakeEngineOptions(settings, run_id);
   FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
-  options.trainer_factory = [&archive_path](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+  options.trainer_factory = [&archive_path, channels](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (archive_path.empty()) return MakeTorchTrainer(spec);
-    return MakeTorchScriptTrainer(spec, archive_path);
+    return MakeTorchScriptTrainer(spec, archive_path, {.channels = channels});
   };
   for (std::vector<int32_t>& part : parts) {
     FEDWATT_ASSIGN_OR_RETURN(Dataset partition, data->train.Subset(std::move(part)));
@@ -128,6 +133,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   summary.simulated = true;
   DescribeMachineIn(summary, KernelFacts(), meter);
   summary.target_accuracy = settings.federation.target_accuracy;
+  if (channels != nullptr) summary.model_channels = Summarise(*channels);
   summary.model_path = absl::StrCat(archive.directory(), "/final.pt");
   const ArchitectureSpec& delivered = fleet->model().plan().architecture;  // which pruning may have narrowed
   if (archive_path.empty()) {

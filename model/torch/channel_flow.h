@@ -28,13 +28,6 @@ struct Flow {
 };
 using FlowPtr = std::shared_ptr<Flow>;
 
-// Channels that were found to belong together but can't be dropped, and why.
-struct WholeChannels {
-  std::string name;  // as ChannelGroup::name
-  int64_t size = 0;
-  std::string reason;
-};
-
 // Union-find over the indices of all axes of all entries. Owned by one thread.
 class ChannelUnion {
  public:

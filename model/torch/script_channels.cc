@@ -299,6 +299,8 @@ std::string ScriptChannels::CompareIn(at::ScalarType type, const KeptChannels& k
       at::Tensor input = RandomInput(input_shape_, batch, tokens_, generator), weights;
       if (!tokens_) input = input.to(type);
       for (Side& side : sides) {
+        stopped_ = stopped_ || !go_on_();
+        if (stopped_) return "stopped";
         torch::jit::Module module = WithValues(module_, side.layout, side.values, type);
         module.train(training);
         torch::manual_seed(3);
@@ -349,8 +351,8 @@ std::string ScriptChannels::CompareIn(at::ScalarType type, const KeptChannels& k
   return "";
 }
 
-void ScriptChannels::Prove(absl::Span<const size_t> candidates, KeptChannels& proven, std::vector<std::string>& faults) {
-  if (candidates.empty()) return;
+bool ScriptChannels::Prove(absl::Span<const size_t> candidates, KeptChannels& proven, std::vector<std::string>& faults) {
+  if (candidates.empty()) return true;
   KeptChannels tried = proven;
   for (const size_t i : candidates) {
     // Both ends of the group, and another share of each.
@@ -363,22 +365,25 @@ void ScriptChannels::Prove(absl::Span<const size_t> candidates, KeptChannels& pr
     ranges.push_back({group.size - tail, group.size});
   }
   std::string fault = Compare(tried);
+  if (stopped_) return false;
   if (fault.empty()) {
     proven = std::move(tried);
   } else if (candidates.size() == 1) {
     faults[candidates[0]] = std::move(fault);
   } else {
-    Prove(candidates.first(candidates.size() / 2), proven, faults);
-    Prove(candidates.subspan(candidates.size() / 2), proven, faults);
+    return Prove(candidates.first(candidates.size() / 2), proven, faults) && Prove(candidates.subspan(candidates.size() / 2), proven, faults);
   }
+  return true;
 }
 
-void ScriptChannels::Prove() {
+bool ScriptChannels::Prove(const std::function<bool()>& go_on) {
+  go_on_ = go_on;
+  stopped_ = false;
   std::vector<size_t> all(followed_.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
   KeptChannels proven;
   std::vector<std::string> faults(all.size());
-  Prove(all, proven, faults);
+  if (!Prove(all, proven, faults)) return false;
   found_.groups.clear();
   for (const size_t i : all) {
     if (faults[i].empty()) {
@@ -387,6 +392,7 @@ void ScriptChannels::Prove() {
       found_.whole.push_back({followed_[i].name, followed_[i].size, absl::StrCat("a narrower copy does not do what the masked whole model does: ", faults[i])});
     }
   }
+  return true;
 }
 
 }  // namespace fedwatt::internal

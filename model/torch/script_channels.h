@@ -3,6 +3,7 @@
 #define FEDWATT_MODEL_TORCH_SCRIPT_CHANNELS_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,7 +30,8 @@ class ScriptChannels {
   // Keeps the groups for which narrower copies give what the masked whole model gives; the others join whole(). Some channels of every group are
   // dropped, other shares in each; then, where that fails, of half of the groups, and so on. Compared to a 1e-5 of the largest value, in
   // training and in evaluation mode at two batch sizes: outputs, their shapes, gradients of what is kept, and buffers after training.
-  void Prove();
+  // `go_on` is asked between passes through the network. False when it said no: then groups() is what it was.
+  bool Prove(const std::function<bool()>& go_on = [] { return true; });
 
   const std::vector<ChannelGroup>& groups() const { return found_.groups; }
   const std::vector<WholeChannels>& whole() const { return found_.whole; }
@@ -60,7 +62,7 @@ class ScriptChannels {
   // "" when the narrower copy does what the masked whole does, else how it differs.
   std::string Compare(const KeptChannels& kept);
   std::string CompareIn(at::ScalarType type, const KeptChannels& kept);
-  void Prove(absl::Span<const size_t> candidates, KeptChannels& proven, std::vector<std::string>& faults);
+  bool Prove(absl::Span<const size_t> candidates, KeptChannels& proven, std::vector<std::string>& faults);
 
   torch::jit::Module module_;
   ParameterLayout layout_;
@@ -71,6 +73,8 @@ class ScriptChannels {
   std::vector<ChannelGroup> followed_;  // all that places in sites_ name, proven or not
   std::vector<Site> sites_;
   std::vector<double> uses_;
+  std::function<bool()> go_on_;  // while Prove() runs
+  bool stopped_ = false;
 };
 
 }  // namespace fedwatt::internal

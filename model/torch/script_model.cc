@@ -1,7 +1,10 @@
 #include "script_model.h"
 
+#include <torch/csrc/jit/runtime/graph_executor.h>
+
 #include <cstring>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -48,7 +51,21 @@ class ScriptModelImpl : public ScriptModel {
     return absl::OkStatus();
   }
 
+  // Becomes the narrower copy that the spec asks for.
+  absl::Status Narrow() {
+    FEDWATT_ASSIGN_OR_RETURN(submodel_, Submodel::Create(layout_, Channels().groups(), spec_.kept));
+    executor_.emplace(channels_->Narrow(spec_.kept), "forward");
+    layout_ = submodel_->layout();
+    return absl::OkStatus();
+  }
+
+  ScriptChannels& Channels() override {
+    if (!channels_.has_value()) channels_ = ScriptChannels::Find(pristine_, layout_, spec_.input_shape);
+    return *channels_;
+  }
+
   const ParameterLayout& layout() const override { return layout_; }
+  const Submodel* submodel() const override { return submodel_.has_value() ? &*submodel_ : nullptr; }
   absl::Status CheckData(const Dataset& data) const override { return CheckDataFits(spec_, data.store().is_tokens(), data); }
 
   // A fresh copy each time, since an archive may keep any state it likes between calls.
@@ -81,7 +98,13 @@ class ScriptModelImpl : public ScriptModel {
     }
     at::Tensor output;
     try {
-      output = module_.forward({input}).toTensor();
+      if (executor_.has_value()) {
+        torch::jit::Stack stack = ScriptChannels::Inputs(module_, input);
+        executor_->run(stack);
+        output = stack.back().toTensor();
+      } else {
+        output = module_.forward({input}).toTensor();
+      }
     } catch (const std::exception& error) {
       throw std::invalid_argument(absl::StrCat("the archive's forward failed: ", error.what()));
     }
@@ -97,12 +120,14 @@ class ScriptModelImpl : public ScriptModel {
   int64_t evaluation_batch_size() const override { return kEvaluationBatch; }
 
   std::vector<float> InitialValues(uint64_t) override {
-    std::vector<float> values(layout_.value_count());
-    ReadValues(pristine_, layout_, absl::MakeSpan(values));
-    return values;
+    const ParameterLayout& whole = submodel_.has_value() ? submodel_->whole() : layout_;
+    std::vector<float> values(static_cast<size_t>(whole.value_count()));
+    ReadValues(pristine_, whole, absl::MakeSpan(values));
+    return submodel_.has_value() ? submodel_->Gather(values) : values;
   }
 
   std::string Archive(absl::Span<const float> values) const override {
+    if (submodel_.has_value()) throw std::invalid_argument("a narrower copy has no archive of its own");
     torch::jit::Module module = WithValues(pristine_, layout_, values);
     module.eval();
     std::ostringstream out;
@@ -116,6 +141,10 @@ class ScriptModelImpl : public ScriptModel {
   const ArchitectureSpec spec_;
   const torch::jit::Module pristine_;
   ParameterLayout layout_;
+  std::optional<ScriptChannels> channels_;
+  // Of a narrower copy.
+  std::optional<Submodel> submodel_;
+  std::optional<torch::jit::GraphExecutor> executor_;
   torch::jit::Module module_;
   bool training_ = false;
   std::vector<at::Tensor> parameters_;
@@ -136,6 +165,7 @@ absl::StatusOr<std::unique_ptr<ScriptModel>> MakeScriptModel(const ArchitectureS
       return absl::InvalidArgumentError(absl::StrCat("not a loadable TorchScript archive: ", error.what()));
     }
     FEDWATT_RETURN_IF_ERROR(model->Inspect());
+    if (!spec.kept.empty()) FEDWATT_RETURN_IF_ERROR(model->Narrow());
     return model;
   });
 }

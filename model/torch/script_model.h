@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "fedwatt/model/profile.h"
+#include "script_channels.h"
 #include "trainable_model.h"
 
 namespace fedwatt::internal {
@@ -17,10 +18,12 @@ class ScriptModel : public TrainableModel {
   virtual std::string Archive(absl::Span<const float> values) const = 0;
   // Throws as ScriptChannels::Profile.
   virtual ModelProfile Profile() const = 0;
+  // What can be dropped of the whole archive, followed when it is first asked for; not proven.
+  virtual ScriptChannels& Channels() = 0;
 };
 
 // Errors: INVALID_ARGUMENT  not an archive; a parameter that is not float32; a buffer that is neither float32 nor int64; tensors that
-//                           share memory
+//                           share memory; channels to keep that can't be found in it
 absl::StatusOr<std::unique_ptr<ScriptModel>> MakeScriptModel(const ArchitectureSpec& spec, std::string archive);
 
 }  // namespace fedwatt::internal

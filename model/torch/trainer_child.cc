@@ -51,6 +51,7 @@ class TrainerChild {
       case FrameKind::kEvaluate: return Evaluate(in);
       case FrameKind::kSave: return Save(in);
       case FrameKind::kProfile: return Profile(in);
+      case FrameKind::kFindChannels: return FindChannels(in);
       default: return absl::DataLossError(absl::StrCat("unknown question ", static_cast<uint32_t>(frame.kind)));
     }
   }
@@ -61,6 +62,7 @@ class TrainerChild {
     FEDWATT_ASSIGN_OR_RETURN(spec.input_shape, GetShape(in, "input shape"));
     FEDWATT_ASSIGN_OR_RETURN(spec.output_count, in.Get<int64_t>("output count"));
     FEDWATT_ASSIGN_OR_RETURN(std::string archive, GetString(in, "archive", kMaxFrameBytes));
+    FEDWATT_ASSIGN_OR_RETURN(spec.kept, GetKept(in));
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "archive"));
     FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> model, MakeScriptModel(spec, std::move(archive)));
     model_ = model.get();
@@ -69,7 +71,25 @@ class TrainerChild {
     ByteWriter out;
     PutLayout(out, trainer_->layout());
     PutValues(out, values);
+    if (const Submodel* part = trainer_->submodel(); part != nullptr) {
+      PutLayout(out, part->whole());
+      PutGroups(out, model_->Channels().groups());
+    }
     return std::make_pair(FrameKind::kLoaded, std::move(out).str());
+  }
+
+  AnswerOr FindChannels(ByteReader& in) {
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "nothing"));
+    if (trainer_->submodel() != nullptr) return absl::DataLossError("channels of a narrower copy");
+    UseKernelThreads(1);  // the same sums, and so the same answer, on any number of cores
+    return CatchTorch([&]() -> AnswerOr {
+      ScriptChannels& channels = model_->Channels();
+      int64_t runs = 0;
+      if (!channels.Prove([&] { return !ReportProgress(++runs, 0); })) return absl::CancelledError("stopped while channels were looked for");
+      ByteWriter out;
+      PutArchiveChannels(out, {channels.groups(), channels.whole(), channels.uses()});
+      return std::make_pair(FrameKind::kFoundChannels, std::move(out).str());
+    });
   }
 
   AnswerOr AddData(ByteReader& in) {
@@ -98,21 +118,8 @@ class TrainerChild {
     std::stop_source stop;
     TrainingControl control;
     control.stop = stop.get_token();
-    absl::Duration last = -absl::InfiniteDuration();
     control.progress = [&](const TrainingProgress& progress) {
-      pollfd asked{fd_, POLLIN, 0};
-      if (poll(&asked, 1, 0) > 0) {
-        const absl::StatusOr<Frame> frame = ReadFrame(fd_, 0);
-        if (!frame.ok() || frame->kind != FrameKind::kStop) end_process_(frame.ok() ? 2 : 0);
-        stop.request_stop();
-      }
-      const absl::Duration now = RealClock().Monotonic();
-      if (now - last < kProgressPeriod) return;
-      last = now;
-      ByteWriter out;
-      out.Put(progress.steps_done);
-      out.Put(progress.examples_seen);
-      if (!WriteFrame(fd_, FrameKind::kProgress, out.str()).ok()) end_process_(0);
+      if (ReportProgress(progress.steps_done, progress.examples_seen)) stop.request_stop();
     };
     std::vector<float> local(global.size());
     FEDWATT_ASSIGN_OR_RETURN(const TrainingResult result,
@@ -125,6 +132,24 @@ class TrainerChild {
     out.Put<uint8_t>(result.completed);
     PutValues(out, local);
     return std::make_pair(FrameKind::kTrained, std::move(out).str());
+  }
+
+  // Now and then tells the parent how far the work is. True when the parent wants it stopped.
+  bool ReportProgress(int64_t steps_done, int64_t examples_seen) {
+    pollfd asked{fd_, POLLIN, 0};
+    const bool stop = poll(&asked, 1, 0) > 0;
+    if (stop) {
+      const absl::StatusOr<Frame> frame = ReadFrame(fd_, 0);
+      if (!frame.ok() || frame->kind != FrameKind::kStop) end_process_(frame.ok() ? 2 : 0);
+    }
+    const absl::Duration now = RealClock().Monotonic();
+    if (now - last_progress_ < kProgressPeriod) return stop;
+    last_progress_ = now;
+    ByteWriter out;
+    out.Put(steps_done);
+    out.Put(examples_seen);
+    if (!WriteFrame(fd_, FrameKind::kProgress, out.str()).ok()) end_process_(0);
+    return stop;
   }
 
   AnswerOr Evaluate(ByteReader& in) {
@@ -166,6 +191,7 @@ class TrainerChild {
 
   const int fd_;
   void (*const end_process_)(int);
+  absl::Duration last_progress_ = -absl::InfiniteDuration();
   ScriptModel* model_ = nullptr;  // owned by trainer_
   std::unique_ptr<LocalTrainer> trainer_;
   std::map<uint64_t, Dataset> datasets_;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "fedwatt/base/file.h"
@@ -193,6 +194,107 @@ absl::StatusOr<Dataset> GetDataset(ByteReader& in) {
   FEDWATT_ASSIGN_OR_RETURN(store.regression_targets, GetVector<float>(in, "regression targets"));
   FEDWATT_ASSIGN_OR_RETURN(store.output_count, in.Get<int64_t>("output count"));
   return Dataset::Create(std::move(store));
+}
+
+void PutKept(ByteWriter& out, const KeptChannels& kept) {
+  out.Put<uint64_t>(kept.size());
+  for (const auto& [group, ranges] : kept) {
+    PutString(out, group);
+    out.Put<uint64_t>(ranges.size());
+    for (const ChannelRange& range : ranges) {
+      out.Put(range.begin);
+      out.Put(range.end);
+    }
+  }
+}
+
+// Counts reserve nothing, so that a hostile one ends where the bytes do.
+absl::StatusOr<KeptChannels> GetKept(ByteReader& in) {
+  KeptChannels kept;
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t count, in.Get<uint64_t>("kept groups"));
+  for (uint64_t i = 0; i < count; ++i) {
+    FEDWATT_ASSIGN_OR_RETURN(std::string group, GetString(in, "group", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t range_count, in.Get<uint64_t>("ranges"));
+    // A group without ranges stays in: whoever cuts refuses it.
+    const auto [at, added] = kept.try_emplace(std::move(group));
+    if (!added) return absl::DataLossError("trainer protocol: a group is kept twice");
+    for (uint64_t r = 0; r < range_count; ++r) {
+      ChannelRange range;
+      FEDWATT_ASSIGN_OR_RETURN(range.begin, in.Get<int64_t>("range"));
+      FEDWATT_ASSIGN_OR_RETURN(range.end, in.Get<int64_t>("range"));
+      at->second.push_back(range);
+    }
+  }
+  return kept;
+}
+
+void PutGroups(ByteWriter& out, const std::vector<ChannelGroup>& groups) {
+  out.Put<uint64_t>(groups.size());
+  for (const ChannelGroup& group : groups) {
+    PutString(out, group.name);
+    out.Put(group.size);
+    out.Put<uint64_t>(group.axes.size());
+    for (const ChannelAxis& axis : group.axes) {
+      PutString(out, axis.entry);
+      out.Put(axis.axis);
+      for (const int64_t number : {axis.repeat, axis.blocks, axis.begin}) out.Put(number);
+      out.Put<uint8_t>(axis.reads);
+    }
+  }
+}
+
+absl::StatusOr<std::vector<ChannelGroup>> GetGroups(ByteReader& in) {
+  std::vector<ChannelGroup> groups;
+  std::set<std::string> names;
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t group_count, in.Get<uint64_t>("groups"));
+  for (uint64_t i = 0; i < group_count; ++i) {
+    ChannelGroup group;
+    FEDWATT_ASSIGN_OR_RETURN(group.name, GetString(in, "group", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(group.size, in.Get<int64_t>("group size"));
+    if (!names.insert(group.name).second || group.name.empty() || group.size < 1 || group.size > ParameterLayout::kMaxValueCount) {
+      return absl::DataLossError("trainer protocol: a channel group without a name of its own, or of a size out of range");
+    }
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t axis_count, in.Get<uint64_t>("axes"));
+    for (uint64_t a = 0; a < axis_count; ++a) {
+      ChannelAxis axis;
+      FEDWATT_ASSIGN_OR_RETURN(axis.entry, GetString(in, "entry", kMaxMessageBytes));
+      FEDWATT_ASSIGN_OR_RETURN(axis.axis, in.Get<int32_t>("axis"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.repeat, in.Get<int64_t>("repeat"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.blocks, in.Get<int64_t>("blocks"));
+      FEDWATT_ASSIGN_OR_RETURN(axis.begin, in.Get<int64_t>("begin"));
+      FEDWATT_ASSIGN_OR_RETURN(const uint8_t reads, in.Get<uint8_t>("reads"));
+      axis.reads = reads != 0;
+      group.axes.push_back(std::move(axis));
+    }
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels) {
+  PutGroups(out, channels.groups);
+  out.Put<uint64_t>(channels.whole.size());
+  for (const WholeChannels& whole : channels.whole) {
+    PutString(out, whole.name);
+    out.Put(whole.size);
+    PutString(out, whole.reason);
+  }
+  PutVector(out, channels.uses);
+}
+
+absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in) {
+  ArchiveChannels channels;
+  FEDWATT_ASSIGN_OR_RETURN(channels.groups, GetGroups(in));
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t whole_count, in.Get<uint64_t>("whole channels"));
+  for (uint64_t i = 0; i < whole_count; ++i) {
+    WholeChannels whole;
+    FEDWATT_ASSIGN_OR_RETURN(whole.name, GetString(in, "name", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(whole.size, in.Get<int64_t>("size"));
+    FEDWATT_ASSIGN_OR_RETURN(whole.reason, GetString(in, "reason", kMaxMessageBytes));
+    channels.whole.push_back(std::move(whole));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(channels.uses, GetVector<double>(in, "uses"));
+  return channels;
 }
 
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe) {

@@ -33,6 +33,8 @@ using internal::FrameKind;
 constexpr int64_t kMaxSentBytes = int64_t{1} << 30;
 constexpr absl::Duration kControlPeriod = absl::Milliseconds(20);  // how often stop and deadline are asked
 constexpr uint64_t kSmallAnswerBytes = 1 << 17;
+constexpr uint64_t kMaxFoundBytes = 64 << 20;
+constexpr int64_t kMostProofRuns = 1 << 24;  // a few dozen for each group, and there are fewer groups than a layout may have entries
 
 absl::StatusOr<std::string> BinaryBesideThisOne() {
   char path[PATH_MAX];
@@ -227,6 +229,7 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   internal::PutShape(out, spec_.input_shape);
   out.Put<int64_t>(spec_.output_count);
   internal::PutString(out, archive_);
+  internal::PutKept(out, spec_.kept);
   // Weights inside an archive are stored as they are, so its answer is hardly longer than the archive.
   FEDWATT_ASSIGN_OR_RETURN(const std::string answer,
                            Ask(FrameKind::kLoad, out.str(), FrameKind::kLoaded, archive_.size() + (int64_t{64} << 20)));
@@ -235,13 +238,50 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   if (!layout.ok()) return Disbelieve(layout.status());
   absl::StatusOr<std::vector<float>> values = internal::GetValues(in, "initial values");
   if (!values.ok()) return Disbelieve(values.status());
-  if (absl::Status end = internal::ExpectEnd(in, "initial values"); !end.ok()) return Disbelieve(end);
+  std::optional<Submodel> part;
+  if (!spec_.kept.empty()) {
+    const auto decode = [&]() -> absl::StatusOr<Submodel> {
+      FEDWATT_ASSIGN_OR_RETURN(ParameterLayout whole, internal::GetLayout(in));
+      FEDWATT_ASSIGN_OR_RETURN(const std::vector<ChannelGroup> groups, internal::GetGroups(in));
+      FEDWATT_ASSIGN_OR_RETURN(Submodel cut, Submodel::Create(std::move(whole), groups, spec_.kept));
+      if (!(cut.layout() == *layout)) return absl::DataLossError("the narrower copy's layout is not what its channels say");
+      return cut;
+    };
+    absl::StatusOr<Submodel> cut = decode();
+    if (!cut.ok()) return Disbelieve(cut.status());
+    part = *std::move(cut);
+  }
+  if (absl::Status end = internal::ExpectEnd(in, "loaded archive"); !end.ok()) return Disbelieve(end);
   if (static_cast<int64_t>(values->size()) != layout->value_count() || (!initial_.empty() && !(*layout == layout_))) {
     return Disbelieve(absl::DataLossError("values and layout do not belong together"));
   }
   layout_ = *std::move(layout);
   initial_ = *std::move(values);
+  submodel_ = std::move(part);
   return absl::OkStatus();
+}
+
+absl::StatusOr<ArchiveChannels> TorchScriptTrainer::FindChannels(std::stop_token stop) {
+  TrainingControl control;
+  control.stop = std::move(stop);
+  FEDWATT_ASSIGN_OR_RETURN(const std::string answer, Ask(FrameKind::kFindChannels, "", FrameKind::kFoundChannels, kMaxFoundBytes, &control, kMostProofRuns));
+  ByteReader in(answer, "channels of the archive");
+  const auto decode = [&]() -> absl::StatusOr<ArchiveChannels> {
+    FEDWATT_ASSIGN_OR_RETURN(ArchiveChannels channels, internal::GetArchiveChannels(in));
+    FEDWATT_RETURN_IF_ERROR(internal::ExpectEnd(in, "uses"));
+    // Groups that do not suit the layout are refused here, by cutting along all of them.
+    KeptChannels cut;
+    for (const ChannelGroup& group : channels.groups) cut[group.name] = {{0, 1}};
+    FEDWATT_RETURN_IF_ERROR(Submodel::Create(layout_, channels.groups, std::move(cut)).status());
+    if (channels.uses.size() != layout_.entries().size() ||
+        std::any_of(channels.uses.begin(), channels.uses.end(), [](double uses) { return !(uses >= 0 && std::isfinite(uses)); })) {
+      return absl::DataLossError("uses out of range");
+    }
+    return channels;
+  };
+  absl::StatusOr<ArchiveChannels> channels = decode();
+  if (!channels.ok()) return Disbelieve(channels.status());
+  return channels;
 }
 
 absl::StatusOr<uint64_t> TorchScriptTrainer::EnsureDataset(const Dataset& data) {
@@ -398,9 +438,6 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   if (static_cast<int64_t>(archive.size()) > options.max_archive_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("archive of ", archive.size(), " bytes, at most ", options.max_archive_bytes));
   }
-  if (!spec.kept.empty()) {
-    return absl::InvalidArgumentError("torchscript: an archive is trained whole; its channels are not known (fit.policy = \"full\")");
-  }
   if (!spec.quantization.empty()) return absl::InvalidArgumentError("training.quantization: a TorchScript archive can't be trained for 8-bit integers; expected none");
   if (spec.archive_digest != Digest{} && Sha256(archive) != spec.archive_digest) {
     return absl::DataLossError(absl::StrCat("the archive's SHA-256 is ", Sha256(archive).Hex(), ", expected ", spec.archive_digest.Hex()));
@@ -417,6 +454,15 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainer(const
       MakeTorchScriptTrainerFromBytes(spec, std::move(archive), std::move(options));
   if (!trainer.ok()) return Annotate(trainer.status(), archive_path);
   return trainer;
+}
+
+absl::StatusOr<std::shared_ptr<const ArchiveChannels>> FindArchiveChannels(const ArchitectureSpec& spec, std::string archive, TorchScriptOptions options,
+                                                                           std::stop_token stop) {
+  ArchitectureSpec whole = spec;
+  whole.kept.clear();
+  FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(whole, std::move(archive), std::move(options)));
+  FEDWATT_ASSIGN_OR_RETURN(ArchiveChannels channels, trainer->FindChannels(std::move(stop)));
+  return std::make_shared<const ArchiveChannels>(std::move(channels));
 }
 
 }  // namespace fedwatt

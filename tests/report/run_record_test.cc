@@ -201,6 +201,7 @@ TEST_F(RunRecordTest, SummaryHoldsTotalsAndOrigins) {
   EXPECT_EQ(json["machine"]["cpu"], "Some CPU");
   EXPECT_EQ(json["machine"]["meters_refused"]["rapl"], "no powercap folder");
   EXPECT_EQ(json.count("target_accuracy"), 0u);
+  EXPECT_TRUE(json["model_channels"].is_null());
   RunSummary summary = MakeSummary();
   summary.target_accuracy = 0.8;
   ASSERT_THAT(writer->WriteSummary(summary), IsOk());
@@ -224,7 +225,9 @@ TEST_F(RunRecordTest, ReadsBackWhatWasWritten) {
     abandoned.reason = "quorum";
     ASSERT_THAT(writer->WriteRound(abandoned), IsOk());
     ASSERT_THAT(writer->WriteAttempt(MakeAttempt(1)), IsOk());
-    ASSERT_THAT(writer->WriteSummary(MakeSummary()), IsOk());
+    RunSummary summary = MakeSummary();
+    summary.model_channels = "12 groups with 2880 channels can be dropped";
+    ASSERT_THAT(writer->WriteSummary(summary), IsOk());
   }
   ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRunRecord(folder_));
   ASSERT_EQ(run.rounds.size(), 2u);
@@ -249,6 +252,7 @@ TEST_F(RunRecordTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(run.summary->meters_refused.at("rapl"), "no powercap folder");
   EXPECT_TRUE(run.summary->simulated);
   EXPECT_EQ(run.summary->target_accuracy, std::nullopt);
+  EXPECT_EQ(run.summary->model_channels, "12 groups with 2880 channels can be dropped");
 }
 
 TEST_F(RunRecordTest, ReopeningContinuesAndCutsATornLine) {

@@ -18,6 +18,9 @@
 #include "fedwatt/config/settings.h"
 #include "fedwatt/energy/ledger.h"
 #include "fedwatt/energy/meter.h"
+#ifdef FEDWATT_HAS_TORCH
+#include "fedwatt/model/torch/torch_trainer.h"
+#endif
 #include "fedwatt/report/run_record.h"
 #include "fedwatt/round/fitting.h"
 #include "fedwatt/round/selection.h"
@@ -49,6 +52,9 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
 #endif
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
+#endif
+#ifdef FEDWATT_HAS_TORCH
+  verbs.push_back("archive");
 #endif
   const Outcome all = Run({"--help"});
   EXPECT_EQ(all.code, 0);
@@ -191,6 +197,34 @@ TEST_F(ToolTest, ListsArchitecturesOrSaysWhyNot) {
   EXPECT_THAT(outcome.err, HasSubstr("without LibTorch"));
 #endif
 }
+
+#ifdef FEDWATT_HAS_TORCH
+TEST_F(ToolTest, SaysWhatOfAnArchiveCanBeDropped) {
+  ExpectUsage(Run({"archive", "--input-shape", "4"}), "FILE");
+  ExpectUsage(Run({"archive", Path("none.pt")}), "--input-shape");
+  ExpectUsage(Run({"archive", Path("none.pt"), "--input-shape", "1,0"}), "--input-shape");
+  EXPECT_THAT(Run({"archive", Path("none.pt"), "--input-shape", "4"}).err, HasSubstr("none.pt"));
+  ASSERT_THAT(WriteFileAtomically(Path("text.pt"), "not an archive"), IsOk());
+  const Outcome bad = Run({"archive", Path("text.pt"), "--input-shape", "4"});
+  EXPECT_EQ(bad.code, 3);
+  EXPECT_THAT(bad.err, HasSubstr("not a loadable TorchScript archive"));
+
+  const ArchitectureSpec spec{.name = "mlp_2nn", .input_shape = {1, 28, 28}, .output_count = 10};
+  absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTorchTrainer(spec);
+  ASSERT_THAT(trainer.status(), IsOk());
+  ASSERT_THAT(WriteTorchScript(spec, *(*trainer)->InitialModel(1), Path("mlp.pt")), IsOk());
+  const std::vector<std::string> lines = Lines(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28"}).out);
+  ASSERT_EQ(lines.size(), 8);
+  EXPECT_THAT(lines[1], HasSubstr("fc1.weight[0] fc1.bias[0] fc2.weight[1]"));
+  EXPECT_THAT(lines[3], HasSubstr("whole: the network's output"));
+  const nlohmann::json json = nlohmann::json::parse(Run({"archive", Path("mlp.pt"), "--input-shape", "1,28,28", "--format", "json"}).out);
+  EXPECT_EQ(json["groups"].size(), 2);
+  EXPECT_EQ(json["groups"][0]["channels"], 200);
+  EXPECT_EQ(json["whole"][0]["name"], "fc3");
+  EXPECT_EQ(json["widths"][1]["width_fraction"], 0.5);
+  EXPECT_EQ(json["widths"][1]["parameters"], 100 * 785 + 100 * 101 + 10 * 101);
+}
+#endif
 
 TEST_F(ToolTest, ExplainsEveryCode) {
   const std::string all = Run({"explain"}).out;

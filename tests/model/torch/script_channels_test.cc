@@ -97,12 +97,12 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
   if (std::system("/usr/bin/python3 -c 'import torchvision' >/dev/null 2>&1") != 0) GTEST_SKIP() << "python3-torchvision is not installed";
   const auto [name, group_count] = GetParam();
   const std::string folder = absl::StrCat(::testing::TempDir(), "/", getpid());
-  ASSERT_EQ(std::system(absl::StrCat("mkdir -p '", folder, "' && /usr/bin/python3 " FEDWATT_SOURCE_DIR "/tests/model/torch/scripted_models.py '", folder, "' ", name).c_str()), 0);
+  ASSERT_EQ(std::system(absl::StrCat("mkdir -p '", folder, "' && /usr/bin/python3 " FEDWATT_SOURCE_DIR "/tests/model/torch/scripted_models.py '", folder, "' --no-dropout ", name).c_str()), 0);
   torch::jit::setGraphExecutorOptimize(false);
   const torch::jit::Module module = torch::jit::load(absl::StrCat(folder, "/", name, ".pt"));
   const ParameterLayout layout = LayoutOf(module);
   // Small, for double precision is slow; but batch norm in training mode wants more than one position.
-  const int64_t side = std::string(name) == "resnet18" ? 64 : 32;
+  const int64_t side = std::string(name) == "resnet18" || std::string(name) == "mobilenet_v2" ? 64 : 32;
   const std::vector<int64_t> shape{3, side, side};
   ScriptChannels channels = ScriptChannels::Find(module, layout, shape);
   ASSERT_THAT(channels.groups(), SizeIs(group_count));
@@ -116,8 +116,8 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
   ASSERT_OK_AND_ASSIGN(const Submodel part, Submodel::Create(layout, channels.groups(), Leading(channels.groups())));
   EXPECT_LT(static_cast<double>(part.layout().value_count()), 0.35 * static_cast<double>(layout.value_count()));
   for (const bool training : {true, false}) {
-    // Dropout draws for each value that is there; the proof takes it out.
-    if (training && std::string(name) != "resnet18") continue;
+    // In the others' last layers a position or two remain, and batch norm over so few values in training mode is a matter of luck.
+    if (training && std::string(name) != "resnet18" && std::string(name) != "mobilenet_v2") continue;
     for (const int64_t batch : {3, 7}) {
       const Errors exact = HalfAgainstMasked(module, channels, shape, at::kDouble, training, batch);
       EXPECT_LT(exact.outputs, 1e-5) << name << training << batch;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <thread>
@@ -148,6 +149,65 @@ def forward(self, x):
     const bool moved = first[trainer->layout().offset(i)] != initial[trainer->layout().offset(i)];
     EXPECT_EQ(moved, name != "norm.frozen") << name;
   }
+}
+
+TEST_F(TrainerChildTest, ANarrowTwinTrainsAsTheNarrowBuiltInDoes) {
+  ArchitectureSpec builtin_spec = TypicalSpec("mlp_2nn");
+  ASSERT_OK_AND_ASSIGN(const auto whole, MakeTorchTrainer(builtin_spec));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> initial, whole->InitialModel(1));
+  ASSERT_THAT(WriteTorchScript(builtin_spec, initial, Path("wide")), IsOk());
+  ArchitectureSpec spec = builtin_spec;
+  spec.name = "torchscript";
+  ASSERT_OK_AND_ASSIGN(const std::string archive, ReadFile(Path("wide")));
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> channels, FindArchiveChannels(spec, archive, Options()));
+  EXPECT_EQ(channels->uses, whole->UsesPerExample());
+  ASSERT_EQ(channels->groups.size(), whole->channel_groups().size());
+  builtin_spec.kept = spec.kept = {{"fc1", {{0, 50}, {150, 200}}}, {"fc2", {{3, 33}}}};
+
+  ASSERT_OK_AND_ASSIGN(const auto builtin, MakeTorchTrainer(builtin_spec));
+  ASSERT_OK_AND_ASSIGN(const auto twin, MakeTorchScriptTrainer(spec, Path("wide"), Options()));
+  EXPECT_EQ(twin->layout(), builtin->layout());
+  ASSERT_NE(twin->submodel(), nullptr);
+  EXPECT_EQ(twin->submodel()->whole(), whole->layout());
+  EXPECT_TRUE(std::ranges::equal(twin->submodel()->covered(), builtin->submodel()->covered()));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> start, twin->InitialModel(1));
+  EXPECT_EQ(start, builtin->submodel()->Gather(initial));
+
+  const Dataset data = RandomDataset(TypicalSpec("mlp_2nn"), 105);
+  recipe_.batch_size = 10;
+  recipe_.momentum = 0.5;
+  std::vector<float> expected(start.size()), got(start.size());
+  ASSERT_THAT(builtin->Train(start, data, recipe_, 7, {}, absl::MakeSpan(expected)), IsOk());
+  ASSERT_THAT(twin->Train(start, data, recipe_, 7, {}, absl::MakeSpan(got)), IsOk());
+  EXPECT_NE(got, start);
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-6) << i;
+  EXPECT_THAT(twin->WriteArchive(got, Path("x")), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("narrower copy")));
+  // After the child is lost the next one makes the same narrow model.
+  kill(twin->child_pid(), SIGKILL);
+  EXPECT_FALSE(twin->Evaluate(got, data, "cross_entropy").ok());
+  std::vector<float> again(start.size());
+  ASSERT_THAT(twin->Train(start, data, recipe_, 7, {}, absl::MakeSpan(again)), IsOk());
+  EXPECT_EQ(again, got);
+
+  // What can't be cut is refused with a reason; the archive is nobody's fault.
+  for (const KeptChannels& kept : {KeptChannels{{"fc3", {{0, 5}}}}, {{"fc1", {}}}, {{"fc1", {{0, 201}}}}, {{"fc1", {{5, 5}}}}}) {
+    spec.kept = kept;
+    EXPECT_THAT(MakeTorchScriptTrainer(spec, Path("wide"), Options()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'fc")));
+  }
+}
+
+TEST_F(TrainerChildTest, LookingForChannelsStopsWhenAsked) {
+  ASSERT_OK_AND_ASSIGN(const std::string archive, ReadFile(LinearArchive("find", "def forward(self, x):\n    return torch.linear(x, self.weight, self.bias)\n")));
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> none, FindArchiveChannels(spec_, archive, Options()));
+  EXPECT_TRUE(none->groups.empty());
+  ASSERT_EQ(none->whole.size(), 1);
+  EXPECT_EQ(none->whole[0].reason, "the network's output");
+  ArchitectureSpec mlp = TypicalSpec("mlp_2nn");
+  ASSERT_THAT(WriteTorchScript(mlp, *(*MakeTorchTrainer(mlp))->InitialModel(1), Path("stopped")), IsOk());
+  mlp.name = "torchscript";
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THAT(FindArchiveChannels(mlp, *ReadFile(Path("stopped")), Options(), stop.get_token()), StatusIs(absl::StatusCode::kCancelled, HasSubstr("stopped")));
 }
 
 TEST_F(TrainerChildTest, StopLeavesPartialWork) {

@@ -66,6 +66,12 @@ TEST(ProtocolTest, AProfileOutOfRangeIsRefused) {
   EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[1].entries = {std::string(256, 'x')}; }));
 }
 
+ArchiveChannels SmallChannels() {
+  return {{{"fc", 2, {{.entry = "fc.weight", .axis = 0, .repeat = 1, .blocks = 2, .begin = 1, .reads = true}}}, {"bn", 3, {{.entry = "bn.mean"}}}},
+          {{"out", 10, "the network's output"}},
+          {4, 1.5, 0}};
+}
+
 TEST(ProtocolTest, WhatIsPutIsRead) {
   ByteWriter out;
   PutLayout(out, SmallLayout());
@@ -75,6 +81,10 @@ TEST(ProtocolTest, WhatIsPutIsRead) {
   recipe.momentum = 0.25;
   recipe.loss = "mean_squared_error";
   PutRecipe(out, recipe);
+  // An empty group crosses as it is: whoever cuts refuses it.
+  const KeptChannels kept = {{"bn", {}}, {"fc", {{0, 1}, {3, 7}}}};
+  PutKept(out, kept);
+  PutArchiveChannels(out, SmallChannels());
   ByteReader in(out.str(), "test");
   ASSERT_OK_AND_ASSIGN(const ParameterLayout layout, GetLayout(in));
   EXPECT_EQ(layout, SmallLayout());
@@ -91,13 +101,21 @@ TEST(ProtocolTest, WhatIsPutIsRead) {
   EXPECT_EQ(read.local_steps, 7);
   EXPECT_EQ(read.momentum, 0.25);
   EXPECT_EQ(read.loss, "mean_squared_error");
+  ASSERT_OK_AND_ASSIGN(const KeptChannels read_kept, GetKept(in));
+  EXPECT_EQ(read_kept, kept);
+  ASSERT_OK_AND_ASSIGN(const ArchiveChannels channels, GetArchiveChannels(in));
+  EXPECT_EQ(channels.groups, SmallChannels().groups);
+  EXPECT_EQ(channels.whole, SmallChannels().whole);
+  EXPECT_EQ(channels.uses, SmallChannels().uses);
   EXPECT_THAT(ExpectEnd(in, "all"), IsOk());
   EXPECT_THAT(DecodeError(EncodeError(absl::AbortedError("why"))), StatusIs(absl::StatusCode::kAborted, "why"));
 }
 
 TEST(ProtocolTest, EveryTruncationIsRefused) {
-  ByteWriter layout, data, recipe, profile;
+  ByteWriter layout, data, recipe, profile, kept, channels;
   PutProfile(profile, SmallProfile());
+  PutKept(kept, {{"a", {{0, 1}, {3, 7}}}, {"b", {{2, 3}}}});
+  PutArchiveChannels(channels, SmallChannels());
   PutLayout(layout, SmallLayout());
   PutDataset(data, SmallDataset());
   PutRecipe(recipe, {});
@@ -111,6 +129,8 @@ TEST(ProtocolTest, EveryTruncationIsRefused) {
   refuses(data.str(), [](ByteReader& in) { return GetDataset(in).status(); });
   refuses(recipe.str(), [](ByteReader& in) { return GetRecipe(in).status(); });
   refuses(profile.str(), [](ByteReader& in) { return GetProfile(in).status(); });
+  refuses(kept.str(), [](ByteReader& in) { return GetKept(in).status(); });
+  refuses(channels.str(), [](ByteReader& in) { return GetArchiveChannels(in).status(); });
 }
 
 TEST(ProtocolTest, FlippedBytesNeverCrash) {
@@ -125,6 +145,39 @@ TEST(ProtocolTest, FlippedBytesNeverCrash) {
     if (GetLayout(in).ok()) (void)GetDataset(in);
     ByteReader as_profile(bytes, "test");
     (void)GetProfile(as_profile);
+  }
+  ByteWriter channels;
+  PutKept(channels, {{"a", {{0, 1}, {3, 7}}}});
+  PutArchiveChannels(channels, SmallChannels());
+  for (int i = 0; i < 20000; ++i) {
+    std::string bytes = channels.str();
+    for (int flips = 1 + random.Below(4); flips > 0; --flips) bytes[random.Below(bytes.size())] = static_cast<char>(random.Next());
+    ByteReader in(bytes, "test");
+    if (GetKept(in).ok()) (void)GetArchiveChannels(in);
+  }
+}
+
+TEST(ProtocolTest, HostileChannelsAreRefused) {
+  ByteWriter twice;
+  twice.Put<uint64_t>(2);
+  for (int i = 0; i < 2; ++i) {
+    PutString(twice, "a");
+    twice.Put<uint64_t>(0);
+  }
+  ByteReader kept(twice.str(), "test");
+  EXPECT_THAT(GetKept(kept), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("kept twice")));
+  ByteWriter endless;  // as many groups, or axes, as a number can say: nothing is reserved for them
+  endless.Put(std::numeric_limits<uint64_t>::max());
+  ByteReader groups(endless.str(), "test");
+  EXPECT_FALSE(GetGroups(groups).ok());
+  ByteReader many(endless.str(), "test");
+  EXPECT_FALSE(GetKept(many).ok());
+  for (const std::vector<ChannelGroup>& bad : {std::vector<ChannelGroup>{{"", 2, {}}}, {{"a", 0, {}}}, {{"a", -1, {}}}, {{"a", std::numeric_limits<int64_t>::max(), {}}},
+                                               {{"a", 2, {}}, {"a", 2, {}}}}) {
+    ByteWriter out;
+    PutGroups(out, bad);
+    ByteReader in(out.str(), "test");
+    EXPECT_THAT(GetGroups(in), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("channel group")));
   }
 }
 

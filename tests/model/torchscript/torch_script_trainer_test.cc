@@ -57,6 +57,34 @@ std::string EvaluatedFrame(int64_t count, double accuracy) {
   return FrameBytes(FrameKind::kEvaluated, out.str());
 }
 
+// Of LoadedFrame()'s layout: both values are a channel.
+std::vector<ChannelGroup> Groups() { return {{"w", 2, {{.entry = "w"}}}}; }
+
+// A narrower copy of `whole` values a channel each, whose groups are `groups`.
+std::string NarrowLoadedFrame(const std::vector<ChannelGroup>& groups, int64_t narrow = 1, int64_t whole = 2, const std::string& more = "") {
+  ByteWriter out;
+  internal::PutLayout(out, *ParameterLayout::Create({{"w", {narrow}}}));
+  internal::PutValues(out, std::vector<float>(static_cast<size_t>(narrow), 1.0f));
+  internal::PutLayout(out, *ParameterLayout::Create({{"w", {whole}}}));
+  internal::PutGroups(out, groups);
+  out.PutBytes(more);
+  return FrameBytes(FrameKind::kLoaded, out.str());
+}
+
+std::string FoundFrame(const ArchiveChannels& channels, const std::string& more = "") {
+  ByteWriter out;
+  internal::PutArchiveChannels(out, channels);
+  out.PutBytes(more);
+  return FrameBytes(FrameKind::kFoundChannels, out.str());
+}
+
+std::string ProgressFrame(int64_t steps) {
+  ByteWriter out;
+  out.Put(steps);
+  out.Put(steps);
+  return FrameBytes(FrameKind::kProgress, out.str());
+}
+
 class HostileChildTest : public ::testing::Test {
  protected:
   HostileChildTest() {
@@ -85,6 +113,7 @@ class HostileChildTest : public ::testing::Test {
     UseScript("cat '" + path + "' >&3; exec sleep 60");
   }
   absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> Make() { return MakeTorchScriptTrainerFromBytes(spec_, "an archive", options_); }
+  absl::Status Find(std::stop_token stop = {}) { return FindArchiveChannels(spec_, "an archive", options_, std::move(stop)).status(); }
   absl::StatusOr<TrainingResult> Train(TorchScriptTrainer& trainer, const TrainingControl& control = {}) {
     TrainingRecipe recipe;
     recipe.batch_size = 1;
@@ -180,25 +209,73 @@ TEST_F(HostileChildTest, AProfileOfAnotherModelIsRefused) {
 }
 
 TEST_F(HostileChildTest, ProgressMustAdvanceAndEnd) {
-  const auto progress = [](int64_t steps) {
-    ByteWriter out;
-    out.Put(steps);
-    out.Put(steps);
-    return FrameBytes(FrameKind::kProgress, out.str());
-  };
   const std::string begin = LoadedFrame() + FrameBytes(FrameKind::kDone, "");
-  for (const std::string& answers : {progress(1) + progress(1), progress(4), progress(0), progress(2) + progress(1)}) {
+  for (const std::string& answers : {ProgressFrame(1) + ProgressFrame(1), ProgressFrame(4), ProgressFrame(0), ProgressFrame(2) + ProgressFrame(1)}) {
     UseAnswers(begin + answers);
     ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
     EXPECT_THAT(Train(*trainer), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("kind 105")));
   }
-  UseAnswers(begin + progress(1) + progress(3) + TrainedFrame(3, 3, 3, 0.5));
+  UseAnswers(begin + ProgressFrame(1) + ProgressFrame(3) + TrainedFrame(3, 3, 3, 0.5));
   ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
   std::vector<int64_t> steps;
   TrainingControl control;
   control.progress = [&](const TrainingProgress& p) { steps.push_back(p.steps_done); };
   EXPECT_THAT(Train(*trainer, control), IsOk());
   EXPECT_THAT(steps, ::testing::ElementsAre(1, 3));
+}
+
+TEST_F(HostileChildTest, NarrowerCopiesMustBeWhatTheirGroupsSay) {
+  spec_.kept = {{"w", {{1, 2}}}};
+  UseAnswers(NarrowLoadedFrame(Groups()));
+  ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
+  EXPECT_EQ(trainer->layout().value_count(), 1);
+  ASSERT_NE(trainer->submodel(), nullptr);
+  EXPECT_THAT(trainer->submodel()->covered(), ::testing::ElementsAre(CoordinateRange{1, 2}));
+
+  const ChannelAxis beyond{.entry = "w", .begin = 1}, other{.entry = "v"}, deep{.entry = "w", .axis = 1};
+  for (const std::string& frame :
+       {LoadedFrame(), NarrowLoadedFrame({}), NarrowLoadedFrame(Groups(), 2), NarrowLoadedFrame(Groups(), 1, 3), NarrowLoadedFrame(Groups(), 1, 2, "x"),
+        NarrowLoadedFrame({{"v", 2, {{.entry = "w"}}}}), NarrowLoadedFrame({{"w", 2, {beyond}}}), NarrowLoadedFrame({{"w", 2, {other}}}),
+        NarrowLoadedFrame({{"w", 2, {deep}}}), NarrowLoadedFrame({{"w", 1, {{.entry = "w"}}}})}) {
+    UseAnswers(frame);
+    const absl::Status status = Make().status();
+    EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kInvalidArgument)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("answer of the trainer process"));
+  }
+}
+
+TEST_F(HostileChildTest, ChannelsThatDoNotSuitTheArchiveAreRefused) {
+  const ArchiveChannels honest{Groups(), {{"head", 10, "the network's output"}}, {7}};
+  UseAnswers(LoadedFrame() + ProgressFrame(1) + ProgressFrame(9) + FoundFrame(honest));
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> found, FindArchiveChannels(spec_, "an archive", options_));
+  EXPECT_EQ(found->groups, Groups());
+  EXPECT_EQ(Summarise(*found), "1 group with 2 channels can be dropped; whole stay head (10 channels: the network's output)");
+  EXPECT_EQ(Printable("a\x1b[31mb\n"), "a [31mb ");
+  options_.channels = found;
+  ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
+  EXPECT_EQ(trainer->channel_groups(), Groups());
+  EXPECT_THAT(trainer->UsesPerExample(), ::testing::ElementsAre(7));
+  EXPECT_EQ(trainer->submodel(), nullptr);
+  options_.channels = nullptr;
+
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const std::string& answer :
+       {FoundFrame({{{"w", 3, {{.entry = "w"}}}}, {}, {7}}), FoundFrame({{{"w", 2, {{.entry = "v"}}}}, {}, {7}}), FoundFrame({Groups(), {}, {}}),
+        FoundFrame({Groups(), {}, {7, 7}}), FoundFrame({Groups(), {}, {nan}}), FoundFrame({Groups(), {}, {-1}}), FoundFrame(honest, "x"),
+        FoundFrame({{{"w", 2, {{.entry = "w", .repeat = std::numeric_limits<int64_t>::max()}}}}, {}, {7}}),
+        FrameBytes(FrameKind::kFoundChannels, std::string(100, '\xff')), FrameBytes(FrameKind::kDone, ""), ProgressFrame(3) + ProgressFrame(3), ProgressFrame(0),
+        ProgressFrame(int64_t{1} << 40)}) {
+    UseAnswers(LoadedFrame() + answer);
+    const absl::Status status = Find();
+    EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kInvalidArgument)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("answer of the trainer process"));
+  }
+  UseAnswers(LoadedFrame());
+  EXPECT_THAT(Find(), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("silent")));
+  std::stop_source stop;
+  stop.request_stop();
+  options_.silence_limit = absl::Minutes(1);
+  EXPECT_THAT(Find(stop.get_token()), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("did not stop")));
 }
 
 TEST_F(HostileChildTest, AChildThatDoesNotStopIsKilled) {

@@ -28,6 +28,15 @@ struct ChannelGroup {
   std::string name;
   int64_t size = 0;
   std::vector<ChannelAxis> axes;
+  friend bool operator==(const ChannelGroup&, const ChannelGroup&) = default;
+};
+
+// Channels that belong together but can't be dropped, and why: for people.
+struct WholeChannels {
+  std::string name;  // as ChannelGroup::name
+  int64_t size = 0;
+  std::string reason;
+  friend bool operator==(const WholeChannels&, const WholeChannels&) = default;
 };
 
 // The channels [begin, end) of a group.

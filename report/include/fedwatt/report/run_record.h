@@ -131,6 +131,7 @@ struct RunSummary {
   std::optional<double> target_accuracy;
   std::string model_path;  // of final.pt, or of the last container where the run had no LibTorch
   Int8Delivery int8;       // final-int8.pt
+  std::optional<std::string> model_channels;  // of an archive of which some clients train a part: what can be dropped, what stays whole and why
   bool simulated = false;
 };
 

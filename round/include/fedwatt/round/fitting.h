@@ -32,6 +32,8 @@ struct FitOptions {
 };
 // Whether the policy can work with them. Errors: NOT_FOUND  unknown policy; INVALID_ARGUMENT  naming the setting, its range and what was got
 absl::Status CheckFit(const FitOptions& options);
+// Whether some clients may get a part of the model.
+bool SomeAreNarrow(const FitOptions& options);
 
 // What a device said of itself when it checked in.
 struct DeviceReport {

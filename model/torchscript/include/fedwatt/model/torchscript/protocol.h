@@ -2,7 +2,7 @@
 // version; but the child runs foreign code, so nothing it says is believed unchecked.
 //
 // A frame is kind (u32), payload length (u64), payload; numbers are little-endian. The parent asks, the child answers each question once;
-// while it trains it also sends kProgress, and the parent may send kStop, which has no answer of its own. An answer is the
+// while it trains or looks for channels it also sends kProgress, and the parent may send kStop, which has no answer of its own. An answer is the
 // question's or kError. When the parent's end closes, the child exits.
 #ifndef FEDWATT_MODEL_TORCHSCRIPT_PROTOCOL_H_
 #define FEDWATT_MODEL_TORCHSCRIPT_PROTOCOL_H_
@@ -17,30 +17,34 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/bytes.h"
+#include "fedwatt/model/channels.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/model/profile.h"
+#include "fedwatt/model/torchscript/archive_channels.h"
 
 namespace fedwatt::internal {
 
 enum class FrameKind : uint32_t {
-  kLoad = 1,        // spec, archive bytes -> kLoaded: layout, initial values
+  kLoad = 1,        // spec, archive bytes, kept channels -> kLoaded: layout, initial values; where channels are kept also whole layout, groups
   kAddData = 2,     // id (u64), examples -> kDone
   kForgetData = 3,  // id (u64) -> kDone
   kTrain = 4,       // id, seed (u64 each), recipe, values -> kTrained: result, values
   kStop = 5,        // nothing
   kEvaluate = 6,    // id (u64), loss name, values -> kEvaluated: result
   kSave = 7,        // values -> kSaved: archive bytes
-  kProfile = 8,     // nothing -> kProfiled: profile
+  kFindChannels = 8,  // nothing -> kFoundChannels: groups, what stays whole, uses
+  kProfile = 9,     // nothing -> kProfiled: profile
   kLoaded = 101,
   kDone = 102,
   kTrained = 104,
   kProgress = 105,
   kEvaluated = 106,
   kSaved = 107,
-  kProfiled = 108,
+  kFoundChannels = 108,
+  kProfiled = 109,
   kError = 199,  // status code (u32), message
 };
 
@@ -74,6 +78,12 @@ absl::StatusOr<ParameterLayout> GetLayout(ByteReader& in);
 // The examples of the dataset alone, in the type in which they are stored.
 void PutDataset(ByteWriter& out, const Dataset& data);
 absl::StatusOr<Dataset> GetDataset(ByteReader& in);
+void PutKept(ByteWriter& out, const KeptChannels& kept);
+absl::StatusOr<KeptChannels> GetKept(ByteReader& in);
+void PutGroups(ByteWriter& out, const std::vector<ChannelGroup>& groups);
+absl::StatusOr<std::vector<ChannelGroup>> GetGroups(ByteReader& in);
+void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels);
+absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in);
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);
 absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in);
 void PutProfile(ByteWriter& out, const ModelProfile& profile);

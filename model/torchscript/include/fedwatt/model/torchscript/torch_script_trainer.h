@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +23,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "fedwatt/model/local_trainer.h"
+#include "fedwatt/model/torchscript/archive_channels.h"
 #include "fedwatt/model/torchscript/protocol.h"
 
 namespace fedwatt {
@@ -28,16 +31,20 @@ namespace fedwatt {
 struct TorchScriptOptions {
   // Empty: `fedwatt-trainer` in the folder of the running executable.
   std::string trainer_binary_path;
-  // The child is killed when it shows no sign of life for this long, > 0. A sign is a step done or a byte moved.
+  // The child is killed when it shows no sign of life for this long, > 0. A sign is a step done, a comparison of a proof, or a byte moved.
   absl::Duration silence_limit = absl::Minutes(10);
   // How long a child that was told to stop may take to finish its step, >= 0, before it is killed.
   absl::Duration stop_grace = absl::Seconds(30);
   int64_t max_archive_bytes = int64_t{1} << 32;
+  // What FindArchiveChannels() found in this archive; null where nobody trains narrower copies. A narrower copy itself needs none.
+  std::shared_ptr<const ArchiveChannels> channels;
 };
 
 // A LocalTrainer over an archive. Parameters are trained; float32 buffers are averaged; int64 buffers stay local and start from the
 // archive's values in every call. Each dataset crosses the socket once, and stays with the child up to 1 GiB. A stop or a deadline ends
 // training after the step in progress, with the partial work. After any loss of the child the next call starts another.
+// A spec that keeps only some channels gives a narrower copy. It is not proven again on the device that trains it: whoever assigned it took its groups from
+// FindArchiveChannels(), and the same archive is followed to the same groups everywhere.
 // Owned by one thread at a time.
 //
 // Errors of every call, besides LocalTrainer's own:
@@ -52,6 +59,11 @@ class TorchScriptTrainer : public LocalTrainer {
   TorchScriptTrainer& operator=(const TorchScriptTrainer&) = delete;
 
   const ParameterLayout& layout() const override { return layout_; }
+  // Of the whole archive; empty without options.channels.
+  std::vector<ChannelGroup> channel_groups() const override { return options_.channels != nullptr ? options_.channels->groups : std::vector<ChannelGroup>(); }
+  const Submodel* submodel() const override { return submodel_.has_value() ? &*submodel_ : nullptr; }
+  // As options.channels says; without, the default.
+  std::vector<double> UsesPerExample() const override { return options_.channels != nullptr ? options_.channels->uses : LocalTrainer::UsesPerExample(); }
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override;
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss) override;
@@ -73,6 +85,7 @@ class TorchScriptTrainer : public LocalTrainer {
  private:
   friend absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBytes(const ArchitectureSpec&, std::string,
                                                                                             TorchScriptOptions);
+  friend absl::StatusOr<std::shared_ptr<const ArchiveChannels>> FindArchiveChannels(const ArchitectureSpec&, std::string, TorchScriptOptions, std::stop_token);
   struct SentDataset {
     uint64_t id;
     std::weak_ptr<const ExampleStore> store;
@@ -86,6 +99,7 @@ class TorchScriptTrainer : public LocalTrainer {
   absl::Status Spawn();
   // Kills and reaps; says how it ended when it was dead already.
   std::string EndChild();
+  absl::StatusOr<ArchiveChannels> FindChannels(std::stop_token stop);
   absl::StatusOr<uint64_t> EnsureDataset(const Dataset& data);
   // One question and its answer's payload. An answer of the wrong kind or a broken socket ends the child.
   absl::StatusOr<std::string> Ask(internal::FrameKind question, std::string_view payload, internal::FrameKind answer,
@@ -99,6 +113,7 @@ class TorchScriptTrainer : public LocalTrainer {
   const TorchScriptOptions options_;
   ParameterLayout layout_;
   std::vector<float> initial_;
+  std::optional<Submodel> submodel_;
   pid_t pid_ = -1;
   int fd_ = -1;
   uint64_t next_id_ = 1;
@@ -115,6 +130,12 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainer(const
 // The same, from the bytes of an archive that was fetched.
 absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBytes(const ArchitectureSpec& spec, std::string archive,
                                                                                     TorchScriptOptions options = {});
+
+// Looks for what can be dropped of an archive and proves it, in a child of its own: seconds, mostly for two dozen passes through the network in double
+// precision. Once a run: coordinators and fleets pass what is found to every trainer. An archive that can't be followed is no error: it has no groups, and
+// `whole` says why. Errors: as MakeTorchScriptTrainer and of its calls; CANCELLED  `stop` was requested
+absl::StatusOr<std::shared_ptr<const ArchiveChannels>> FindArchiveChannels(const ArchitectureSpec& spec, std::string archive, TorchScriptOptions options = {},
+                                                                           std::stop_token stop = {});
 
 }  // namespace fedwatt
 
