@@ -14,7 +14,7 @@ LEVELS = {
     "model": 1, "energy": 1,
     "data": 2, "aggregation": 2, "compression": 2, "privacy": 2, "report": 2,
     "round": 3, "rpc": 3,
-    "server": 4, "client": 4, "simulation": 4,
+    "server": 4, "client": 4, "simulation": 4, "audit": 4,
     "config": 5,
     "tool": 6, "examples": 6, "tests": 6, "bench": 6,
 }

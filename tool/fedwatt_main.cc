@@ -57,6 +57,9 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   app.footer("fedwatt VERB --help tells more. Exit codes: fedwatt explain.");
   Action chosen;
   AddReport(app, chosen);
+#ifdef FEDWATT_HAS_TORCH
+  AddAudit(app, chosen);
+#endif
 #ifdef FEDWATT_HAS_GRPC
   AddStatus(app, chosen);
   AddWatch(app, chosen);

@@ -39,6 +39,7 @@ std::pair<CLI::App*, Options*> Declare(CLI::App& parent, Action& chosen, const s
 void AddArchitectures(CLI::App& app, Action& chosen);
 #ifdef FEDWATT_HAS_TORCH
 void AddArchive(CLI::App& app, Action& chosen);
+void AddAudit(CLI::App& app, Action& chosen);
 #endif
 void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);

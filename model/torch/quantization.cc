@@ -160,22 +160,32 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
   return delivery;
 }
 
-absl::StatusOr<EvaluationResult> EvaluateArchive(const ArchitectureSpec& spec, const std::string& path, const Dataset& data, const std::string& loss) {
+absl::StatusOr<ArchiveScorer> LoadArchive(const ArchitectureSpec& spec, const std::string& path) {
   FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
-  if (data.size() == 0) return absl::InvalidArgumentError("the dataset has no examples");
-  FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, network.takes_tokens, data));
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(path));
-  return internal::CatchTorch([&]() -> absl::StatusOr<EvaluationResult> {
+  auto archive = std::make_shared<torch::jit::Module>();
+  FEDWATT_RETURN_IF_ERROR(internal::CatchTorch([&]() -> absl::Status {
     FEDWATT_RETURN_IF_ERROR(internal::UseQuantizedEngine());
-    torch::jit::Module archive;
     try {
       std::istringstream in(std::move(bytes));
-      archive = torch::jit::load(in, at::kCPU);
+      *archive = torch::jit::load(in, at::kCPU);
     } catch (const std::exception& error) {
       return absl::InvalidArgumentError(absl::StrCat(path, ": not a loadable TorchScript archive: ", error.what()));
     }
-    return internal::ScoreForward([&archive](const at::Tensor& x) { return archive.forward({x}).toTensor(); }, internal::kEvaluationBatch, data, loss);
-  });
+    return absl::OkStatus();
+  }));
+  return [archive, spec, takes_tokens = network.takes_tokens](const Dataset& data, const std::string& loss) -> absl::StatusOr<EvaluationResult> {
+    if (data.size() == 0) return absl::InvalidArgumentError("the dataset has no examples");
+    FEDWATT_RETURN_IF_ERROR(internal::CheckDataFits(spec, takes_tokens, data));
+    return internal::CatchTorch([&] {
+      return internal::ScoreForward([&archive](const at::Tensor& x) { return archive->forward({x}).toTensor(); }, internal::kEvaluationBatch, data, loss);
+    });
+  };
+}
+
+absl::StatusOr<EvaluationResult> EvaluateArchive(const ArchitectureSpec& spec, const std::string& path, const Dataset& data, const std::string& loss) {
+  FEDWATT_ASSIGN_OR_RETURN(const ArchiveScorer score, LoadArchive(spec, path));
+  return score(data, loss);
 }
 
 absl::StatusOr<Int8Delivery> DeliverInt8(const ArchitectureSpec& spec, absl::Span<const float> model, const Dataset& test, bool score, const std::string& loss,

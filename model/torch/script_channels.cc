@@ -74,6 +74,13 @@ bool HasCalls(torch::jit::Block& block) {
   return false;
 }
 
+std::shared_ptr<Graph> InlinedForward(const torch::jit::Module& module) {
+  std::shared_ptr<Graph> graph = torch::jit::toGraphFunction(module.get_method("forward").function()).graph()->copy();
+  // One level a time: what it puts in place of a call is not inlined itself unless the executor optimises.
+  for (int level = 0; level < kMostCallLevels && HasCalls(*graph->block()); ++level) torch::jit::Inline(*graph);
+  return graph;
+}
+
 // The fault itself: LibTorch puts it after a trace of the code that met it.
 std::string MessageOf(const std::exception& error) {
   constexpr size_t kMostBytes = 300;  // the archive may have put anything into it
@@ -127,9 +134,7 @@ ScriptChannels ScriptChannels::Find(const torch::jit::Module& module, const Para
   std::string fault;
   for (const bool tokens : {false, true}) {
     try {
-      made.graph_ = torch::jit::toGraphFunction(module.get_method("forward").function()).graph()->copy();
-      // One level a time: what it puts in place of a call is not inlined itself unless the executor optimises.
-      for (int level = 0; level < kMostCallLevels && HasCalls(*made.graph_->block()); ++level) torch::jit::Inline(*made.graph_);
+      made.graph_ = InlinedForward(module);
       ScriptWalk walk(layout);
       at::Generator generator = at::detail::createCPUGenerator(1);
       for (const bool training : {true, false}) {
@@ -157,6 +162,29 @@ ScriptChannels ScriptChannels::Find(const torch::jit::Module& module, const Para
   made.sites_.clear();
   made.found_.whole.push_back({"the network", 0, absl::StrCat("its forward can't be followed: ", fault)});
   return made;
+}
+
+ModelProfile ScriptChannels::Profile(const torch::jit::Module& module, const ParameterLayout& layout, const std::vector<int64_t>& input_shape) {
+  at::NoGradGuard no_grad;
+  std::string fault;
+  for (const bool tokens : {false, true}) {
+    try {
+      ModelProfile profile;
+      ScriptWalk walk(layout, &profile);
+      torch::jit::Module copy = module.deepcopy();
+      copy.eval();
+      at::Generator generator = at::detail::createCPUGenerator(1);
+      const c10::IValue output = walk.Run(*InlinedForward(module), Inputs(copy, RandomInput(input_shape, kWalkBatch, tokens, generator)));
+      if (!output.isTensor() || output.toTensor().dim() != 2 || output.toTensor().size(0) != kWalkBatch || output.toTensor().scalar_type() != at::kFloat) {
+        throw std::invalid_argument("it gives something else than one row of float32 an example");
+      }
+      profile.output_count = output.toTensor().size(1);
+      return profile;
+    } catch (const std::exception& error) {
+      if (fault.empty()) fault = MessageOf(error);
+    }
+  }
+  throw std::invalid_argument(absl::StrCat("its forward can't be followed: ", fault));
 }
 
 void ScriptChannels::AddSites(const std::vector<SizeInGraph>& sizes, const ChannelUnion& channels) {

@@ -12,6 +12,7 @@
 #include "channel_flow.h"
 #include "fedwatt/model/channels.h"
 #include "fedwatt/model/layout.h"
+#include "fedwatt/model/profile.h"
 #include "pch.h"
 
 namespace fedwatt::internal {
@@ -22,6 +23,9 @@ class ScriptChannels {
   // Runs `module` on random inputs of `input_shape` (tokens where numbers fail), in training and in evaluation mode, and follows which channels reach
   // which values. `module` itself is not changed. A forward that can't be followed leaves no groups, and one line in whole() that says why.
   static ScriptChannels Find(const torch::jit::Module& module, const ParameterLayout& layout, const std::vector<int64_t>& input_shape);
+
+  // Follows one batch in evaluation mode. Throws as ScriptWalk, std::invalid_argument where the output is not [batch, outputs] float32.
+  static ModelProfile Profile(const torch::jit::Module& module, const ParameterLayout& layout, const std::vector<int64_t>& input_shape);
 
   // Keeps the groups for which narrower copies give what the masked whole model gives; the others join whole(). Some channels of every group are
   // dropped, other shares in each; then, where that fails, of half of the groups, and so on. Compared to a 1e-5 of the largest value, in

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
+#include "script_channels.h"
 #include "script_tensors.h"
 
 namespace fedwatt::internal {
@@ -133,6 +134,8 @@ class ScriptModelImpl : public ScriptModel {
     module.save(out);
     return std::move(out).str();
   }
+
+  ModelProfile Profile() const override { return ScriptChannels::Profile(pristine_, layout_, spec_.input_shape); }
 
  private:
   const ArchitectureSpec spec_;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "fedwatt/model/profile.h"
 #include "script_channels.h"
 #include "trainable_model.h"
 
@@ -15,6 +16,8 @@ class ScriptModel : public TrainableModel {
  public:
   // The archive with `values` in place of its own, in evaluation mode.
   virtual std::string Archive(absl::Span<const float> values) const = 0;
+  // Throws as ScriptChannels::Profile.
+  virtual ModelProfile Profile() const = 0;
   // What can be dropped of the whole archive, followed when it is first asked for; not proven.
   virtual ScriptChannels& Channels() = 0;
 };

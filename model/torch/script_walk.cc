@@ -190,6 +190,70 @@ void ScriptWalk::RunNode(Node& node) {
   }
 }
 
+// Of the entries that it reads, as counted so far.
+double ScriptWalk::MacsOf(const OperatorCall& call) const {
+  double macs = 0;
+  for (const LayoutEntry& entry : layout_.entries()) {
+    const auto uses = uses_.find(entry.name);
+    if (uses == uses_.end()) continue;
+    const auto reads = [&](const FlowPtr& flow) {
+      return flow->path == entry.name || std::any_of(flow->items.begin(), flow->items.end(), [&](const FlowPtr& item) { return item->path == entry.name; });
+    };
+    if (std::any_of(call.flows.begin(), call.flows.end(), reads)) macs += uses->second * static_cast<double>(entry.element_count());
+  }
+  return macs;
+}
+
+void ScriptWalk::Profile(const OperatorCall& call, double macs_before) {
+  constexpr size_t kMostOperators = 100000;
+  OperatorProfile run;
+  run.name = call.name.substr(call.name.rfind(':') + 1);
+  std::vector<const void*> known;  // memory that was there before
+  const auto reads = [&](const Flow& flow, const c10::IValue& value) {
+    if (!value.isTensor() || !value.toTensor().defined()) return;
+    known.push_back(value.toTensor().storage().data());
+    if (entries_.contains(flow.path)) run.entries.push_back(flow.path);
+  };
+  for (size_t i = 0; i < call.inputs.size(); ++i) {
+    reads(*call.flows[i], call.inputs[i]);
+    if (!call.inputs[i].isList()) continue;
+    const auto items = call.inputs[i].toListRef();
+    for (size_t k = 0; k < items.size(); ++k) {
+      reads(k < call.flows[i]->items.size() ? *call.flows[i]->items[k] : Flow(), items[k]);
+    }
+  }
+  double output_values = 0;
+  for (const c10::IValue& output : call.outputs) {
+    if (!output.isTensor() || !output.toTensor().defined()) continue;
+    const at::Tensor& tensor = output.toTensor();
+    if (run.output_shape.empty() && tensor.dim() > 1) run.output_shape.assign(tensor.sizes().begin() + 1, tensor.sizes().end());
+    output_values += static_cast<double>(tensor.numel());
+    if (std::find(known.begin(), known.end(), tensor.storage().data()) == known.end()) {
+      run.activation_bytes += static_cast<int64_t>(tensor.nbytes()) / batch_size_;
+    }
+  }
+  run.macs = MacsOf(call) - macs_before;
+  const bool product = run.name == "matmul" || run.name == "bmm" || run.name == "mm" || run.name == "baddbmm";
+  if (product && run.macs == 0) {
+    const at::Tensor& first = call.inputs[run.name == "baddbmm" ? 1 : 0].toTensor();
+    run.macs = output_values * static_cast<double>(first.size(-1)) / static_cast<double>(batch_size_);
+  }
+  const bool recurrent = run.name == "lstm" || run.name == "gru" || run.name == "rnn_tanh" || run.name == "rnn_relu";
+  if (recurrent && run.macs == 0 && !call.outputs.empty() && call.outputs[0].isTensor()) {
+    // Each matrix once a position.
+    const at::Tensor& states = call.outputs[0].toTensor();
+    double weights = 0;
+    for (const LayoutEntry& entry : layout_.entries()) {
+      const bool read = entry.shape.size() == 2 && std::find(run.entries.begin(), run.entries.end(), entry.name) != run.entries.end();
+      weights += read ? static_cast<double>(entry.element_count()) : 0;
+    }
+    run.macs = weights * static_cast<double>(states.numel()) / static_cast<double>(states.size(-1) * batch_size_);
+  }
+  if (run.macs == 0 && run.activation_bytes == 0 && run.entries.empty()) return;
+  if (profile_->operators.size() >= kMostOperators) throw std::invalid_argument("forward runs more than 100000 operators");
+  profile_->operators.push_back(std::move(run));
+}
+
 void ScriptWalk::RunOperator(Node& node) {
   OperatorCall call{&node, node.kind().toQualString(), {}, {}, {}, {}, channels_, sizes_, uses_, batch_size_};
   for (Value* input : node.inputs()) {
@@ -224,7 +288,9 @@ void ScriptWalk::RunOperator(Node& node) {
     call.out[0]->items.insert(call.out[0]->items.end(), call.flows[1]->items.begin(), call.flows[1]->items.end());
   } else {
     for (size_t i = 0; i < call.inputs.size(); ++i) call.flows[i] = Checked(channels_, call.flows[i], call.inputs[i], call.name);
+    const double macs_before = profile_ != nullptr ? MacsOf(call) : 0;
     ApplyChannelRule(call);
+    if (profile_ != nullptr) Profile(call, macs_before);
   }
   for (size_t i = 0; i < call.out.size(); ++i) {
     values_[node.outputs()[i]] = {call.outputs[i], Checked(channels_, call.out[i], call.outputs[i], call.name)};

@@ -10,6 +10,7 @@
 #include "channel_flow.h"
 #include "channel_rules.h"
 #include "fedwatt/model/layout.h"
+#include "fedwatt/model/profile.h"
 #include "pch.h"
 
 namespace fedwatt::internal {
@@ -17,7 +18,8 @@ namespace fedwatt::internal {
 // An interpreter beside LibTorch's own: control flow is taken as the input takes it. Several walks (training, evaluation) add to the same channels.
 class ScriptWalk {
  public:
-  explicit ScriptWalk(const ParameterLayout& layout) : layout_(layout) {}
+  // With `profile`, every operator that runs is added to it.
+  explicit ScriptWalk(const ParameterLayout& layout, ModelProfile* profile = nullptr) : layout_(layout), profile_(profile) {}
 
   // Runs an inlined graph; `inputs` as the graph's, the module first, whose state may change. What it returns is pinned.
   // Throws what LibTorch throws, std::invalid_argument for what only LibTorch's interpreter can run (calls through interfaces, threads).
@@ -36,10 +38,13 @@ class ScriptWalk {
   void RunNode(torch::jit::Node& node);
   void RunLoop(torch::jit::Node& node);
   void RunOperator(torch::jit::Node& node);
+  void Profile(const struct OperatorCall& call, double macs_before);
+  double MacsOf(const struct OperatorCall& call) const;
   FlowPtr GetAttribute(const FlowPtr& object, const std::string& name, const c10::IValue& value);
   const Slot& At(torch::jit::Value* value) const { return values_.at(value); }
 
   const ParameterLayout& layout_;
+  ModelProfile* const profile_;
   ChannelUnion channels_;
   std::vector<SizeInGraph> sizes_;
   std::map<std::string, double> uses_;

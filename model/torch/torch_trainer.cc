@@ -7,6 +7,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "layer_model.h"
+#include "script_channels.h"
 
 namespace fedwatt {
 
@@ -17,15 +18,15 @@ absl::StatusOr<std::unique_ptr<LocalTrainer>> MakeTorchTrainer(const Architectur
   });
 }
 
-absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path) {
-  FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
+namespace {
+
+absl::StatusOr<std::string> Script(const ArchitectureSpec& spec, const internal::PlacedNetwork& network, absl::Span<const float> model) {
   const ParameterLayout& layout = network.layout;
   if (static_cast<int64_t>(model.size()) != layout.value_count()) {
     return absl::InvalidArgumentError(
         absl::StrCat("model vector has ", model.size(), " values, the layout has ", layout.value_count()));
   }
-  std::string bytes;
-  FEDWATT_RETURN_IF_ERROR(internal::CatchTorch([&] {
+  return internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     torch::jit::Module root(spec.name);
     std::map<std::string, torch::jit::Module> submodules;
     for (size_t i = 0; i < layout.entries().size(); ++i) {
@@ -47,10 +48,26 @@ absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const flo
     root.define(internal::ForwardSource(network));
     std::ostringstream out;
     root.save(out);
-    bytes = std::move(out).str();
-    return absl::OkStatus();
-  }));
+    return std::move(out).str();
+  });
+}
+
+}  // namespace
+
+absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path) {
+  FEDWATT_ASSIGN_OR_RETURN(const internal::PlacedNetwork network, internal::PlaceNetwork(spec));
+  FEDWATT_ASSIGN_OR_RETURN(const std::string bytes, Script(spec, network, model));
   return WriteFileAtomically(path, bytes);
+}
+
+absl::StatusOr<ModelProfile> ProfileArchitecture(const ArchitectureSpec& spec) {
+  FEDWATT_ASSIGN_OR_RETURN(const internal::PlacedNetwork network, internal::PlaceNetwork(spec));
+  // What an operator costs does not depend on the values.
+  FEDWATT_ASSIGN_OR_RETURN(std::string bytes, Script(spec, network, std::vector<float>(static_cast<size_t>(network.layout.value_count()))));
+  return internal::CatchTorch([&]() -> absl::StatusOr<ModelProfile> {
+    std::istringstream in(std::move(bytes));
+    return internal::ScriptChannels::Profile(torch::jit::load(in, at::kCPU), network.layout, spec.input_shape);
+  });
 }
 
 }  // namespace fedwatt

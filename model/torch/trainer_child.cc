@@ -50,6 +50,7 @@ class TrainerChild {
       case FrameKind::kTrain: return Train(in);
       case FrameKind::kEvaluate: return Evaluate(in);
       case FrameKind::kSave: return Save(in);
+      case FrameKind::kProfile: return Profile(in);
       case FrameKind::kFindChannels: return FindChannels(in);
       default: return absl::DataLossError(absl::StrCat("unknown question ", static_cast<uint32_t>(frame.kind)));
     }
@@ -171,6 +172,15 @@ class TrainerChild {
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
     if (static_cast<int64_t>(values.size()) != model_->layout().value_count()) return absl::DataLossError("values of another length");
     return CatchTorch([&]() -> AnswerOr { return std::make_pair(FrameKind::kSaved, model_->Archive(values)); });
+  }
+
+  AnswerOr Profile(ByteReader& in) {
+    FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "profile"));
+    return CatchTorch([&]() -> AnswerOr {
+      ByteWriter out;
+      PutProfile(out, model_->Profile());
+      return std::make_pair(FrameKind::kProfiled, std::move(out).str());
+    });
   }
 
   absl::StatusOr<const Dataset*> FindData(uint64_t id) const {

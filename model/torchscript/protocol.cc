@@ -323,6 +323,45 @@ absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in) {
   return recipe;
 }
 
+void PutProfile(ByteWriter& out, const ModelProfile& profile) {
+  out.Put(profile.output_count);
+  out.Put<uint64_t>(profile.operators.size());
+  for (const OperatorProfile& run : profile.operators) {
+    PutString(out, run.name);
+    out.Put<uint64_t>(run.entries.size());
+    for (const std::string& entry : run.entries) PutString(out, entry);
+    PutShape(out, run.output_shape);
+    out.Put(run.macs);
+    out.Put(run.activation_bytes);
+  }
+}
+
+// Counts reserve nothing: what is not there ends the loop.
+absl::StatusOr<ModelProfile> GetProfile(ByteReader& in) {
+  ModelProfile profile;
+  FEDWATT_ASSIGN_OR_RETURN(profile.output_count, in.Get<int64_t>("output count"));
+  FEDWATT_ASSIGN_OR_RETURN(const uint64_t count, in.Get<uint64_t>("operators"));
+  for (uint64_t i = 0; i < count; ++i) {
+    OperatorProfile run;
+    FEDWATT_ASSIGN_OR_RETURN(run.name, GetString(in, "operator", kMaxMessageBytes));
+    FEDWATT_ASSIGN_OR_RETURN(const uint64_t entries, in.Get<uint64_t>("entries"));
+    for (uint64_t e = 0; e < entries; ++e) {
+      FEDWATT_ASSIGN_OR_RETURN(std::string entry, GetString(in, "entry", 255));
+      run.entries.push_back(std::move(entry));
+    }
+    FEDWATT_ASSIGN_OR_RETURN(run.output_shape, GetShape(in, "output shape"));
+    FEDWATT_ASSIGN_OR_RETURN(run.macs, in.Get<double>("multiply-adds"));
+    FEDWATT_ASSIGN_OR_RETURN(run.activation_bytes, in.Get<int64_t>("activation bytes"));
+    // The negation refuses NaN.
+    if (!(run.macs >= 0 && run.macs < 1e18) || run.activation_bytes < 0 || run.activation_bytes > int64_t{1} << 50) {
+      return absl::DataLossError("trainer protocol: an operator's cost out of range");
+    }
+    profile.operators.push_back(std::move(run));
+  }
+  if (profile.output_count < 1 || profile.output_count > ParameterLayout::kMaxValueCount) return absl::DataLossError("trainer protocol: output count out of range");
+  return profile;
+}
+
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what) {
   if (in.remaining() == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("trainer protocol: ", in.remaining(), " bytes too many after ", std::string(what)));

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -399,6 +400,31 @@ absl::Status TorchScriptTrainer::WriteArchive(absl::Span<const float> model, con
   FEDWATT_ASSIGN_OR_RETURN(const std::string archive,
                            Ask(FrameKind::kSave, out.str(), FrameKind::kSaved, 2 * archive_.size() + (int64_t{64} << 20)));
   return WriteFileAtomically(path, archive);
+}
+
+absl::StatusOr<ModelProfile> TorchScriptTrainer::Profile() {
+  constexpr uint64_t kMostProfileBytes = uint64_t{1} << 28;
+  FEDWATT_RETURN_IF_ERROR(EnsureChild());
+  FEDWATT_ASSIGN_OR_RETURN(const std::string answer, Ask(FrameKind::kProfile, "", FrameKind::kProfiled, kMostProfileBytes));
+  ByteReader in(answer, "profile");
+  absl::StatusOr<ModelProfile> profile = internal::GetProfile(in);
+  if (!profile.ok()) return Disbelieve(profile.status());
+  if (absl::Status end = internal::ExpectEnd(in, "profile"); !end.ok()) return Disbelieve(end);
+  for (const OperatorProfile& run : profile->operators) {
+    for (const std::string& name : run.entries) {
+      const auto known = [&](const LayoutEntry& entry) { return entry.name == name; };
+      if (std::none_of(layout_.entries().begin(), layout_.entries().end(), known)) return Disbelieve(absl::DataLossError("an operator reads an entry that is not there"));
+    }
+  }
+  return profile;
+}
+
+absl::StatusOr<absl::Duration> TorchScriptTrainer::ChildCpuTime() const {
+  clockid_t clock;
+  timespec time;
+  if (pid_ < 0) return absl::UnavailableError("no trainer process runs");
+  if (clock_getcpuclockid(pid_, &clock) != 0 || clock_gettime(clock, &time) != 0) return absl::UnavailableError("the trainer process is gone");
+  return absl::DurationFromTimespec(time);
 }
 
 absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBytes(const ArchitectureSpec& spec, std::string archive,

@@ -94,6 +94,7 @@ TEST(FleetTest, PhasesTileTheDevicesAndTheHostsTime) {
   std::filesystem::remove_all(folder);
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<RunRecordWriter> writer, RunRecordWriter::Open(folder));
   FleetOptions options = SmallFleet();
+  options.model.plan.recipe.local_epochs = 50;  // tens of milliseconds a round
   options.record = writer.get();
   options.start_time = absl::FromUnixSeconds(1000);
   const Result result = RunFleet(std::move(options));
@@ -123,10 +124,12 @@ TEST(FleetTest, PhasesTileTheDevicesAndTheHostsTime) {
     EXPECT_LE(seconds, 1.0001 * virtual_seconds) << "partition " << partition;
   }
   EXPECT_EQ(record.rounds[0].server_phases[0].phase, Phase::kInit);
+  double trained = 0;
   for (const PhaseSpan& span : record.rounds[0].server_phases) {
-    if (span.phase != Phase::kTrain) continue;
-    EXPECT_GE(absl::ToDoubleSeconds(span.wall), 0.9 * record.rounds[0].collect_seconds) << "the devices' work is booked as nothing else";
+    if (span.phase == Phase::kTrain) trained += absl::ToDoubleSeconds(span.wall);
   }
+  // Half of it allows for a machine that takes the processor away between two readings of the clock.
+  EXPECT_GT(trained, 0.5 * record.rounds[0].collect_seconds) << "the devices' work is booked as something else";
   double host = 0, wall = 0;
   for (const RoundRecord& round : record.rounds) {
     for (const PhaseSpan& span : round.server_phases) host += absl::ToDoubleSeconds(span.wall);

@@ -47,6 +47,9 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 TEST_F(ToolTest, HelpsWithEveryVerb) {
   std::vector<std::string> verbs = {"report",        "doctor", "config", "config show", "explain",
                                     "architectures", "channels", "codecs", "fits", "formats", "meters", "reports", "selections", "strategies", "ledger", "ledger verify", "calibrate", "carbon", "carbon import", "carbon show"};
+#ifdef FEDWATT_HAS_TORCH
+  verbs.push_back("audit");
+#endif
 #ifdef FEDWATT_HAS_GRPC
   verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
 #endif

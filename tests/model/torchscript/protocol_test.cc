@@ -31,6 +31,41 @@ Dataset SmallDataset() {
   return *Dataset::Create(std::move(store))->Subset({2, 0, 2});
 }
 
+ModelProfile SmallProfile() { return {{{"conv2d", {"fc.weight", "bn.mean"}, {2, 3}, 18, 24}, {"relu", {}, {2, 3}, 0, 24}}, 3}; }
+
+TEST(ProtocolTest, AProfileIsReadAsItWasPut) {
+  ByteWriter out;
+  PutProfile(out, SmallProfile());
+  ByteReader in(out.str(), "test");
+  ASSERT_OK_AND_ASSIGN(const ModelProfile profile, GetProfile(in));
+  EXPECT_THAT(ExpectEnd(in, "all"), IsOk());
+  EXPECT_EQ(profile.output_count, 3);
+  ASSERT_EQ(profile.operators.size(), 2u);
+  EXPECT_EQ(profile.operators[0].name, "conv2d");
+  EXPECT_EQ(profile.operators[0].entries, (std::vector<std::string>{"fc.weight", "bn.mean"}));
+  EXPECT_EQ(profile.operators[0].output_shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(profile.operators[0].macs, 18);
+  EXPECT_EQ(profile.operators[0].activation_bytes, 24);
+}
+
+TEST(ProtocolTest, AProfileOutOfRangeIsRefused) {
+  const auto refused = [](auto change) {
+    ModelProfile profile = SmallProfile();
+    change(profile);
+    ByteWriter out;
+    PutProfile(out, profile);
+    ByteReader in(out.str(), "test");
+    return absl::IsDataLoss(GetProfile(in).status());
+  };
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.output_count = 0; }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.output_count = int64_t{1} << 60; }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[0].macs = -1; }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[1].macs = std::numeric_limits<double>::quiet_NaN(); }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[1].macs = std::numeric_limits<double>::infinity(); }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[1].activation_bytes = -1; }));
+  EXPECT_TRUE(refused([](ModelProfile& profile) { profile.operators[1].entries = {std::string(256, 'x')}; }));
+}
+
 ArchiveChannels SmallChannels() {
   return {{{"fc", 2, {{.entry = "fc.weight", .axis = 0, .repeat = 1, .blocks = 2, .begin = 1, .reads = true}}}, {"bn", 3, {{.entry = "bn.mean"}}}},
           {{"out", 10, "the network's output"}},
@@ -77,7 +112,8 @@ TEST(ProtocolTest, WhatIsPutIsRead) {
 }
 
 TEST(ProtocolTest, EveryTruncationIsRefused) {
-  ByteWriter layout, data, recipe, kept, channels;
+  ByteWriter layout, data, recipe, profile, kept, channels;
+  PutProfile(profile, SmallProfile());
   PutKept(kept, {{"a", {{0, 1}, {3, 7}}}, {"b", {{2, 3}}}});
   PutArchiveChannels(channels, SmallChannels());
   PutLayout(layout, SmallLayout());
@@ -92,6 +128,7 @@ TEST(ProtocolTest, EveryTruncationIsRefused) {
   refuses(layout.str(), [](ByteReader& in) { return GetLayout(in).status(); });
   refuses(data.str(), [](ByteReader& in) { return GetDataset(in).status(); });
   refuses(recipe.str(), [](ByteReader& in) { return GetRecipe(in).status(); });
+  refuses(profile.str(), [](ByteReader& in) { return GetProfile(in).status(); });
   refuses(kept.str(), [](ByteReader& in) { return GetKept(in).status(); });
   refuses(channels.str(), [](ByteReader& in) { return GetArchiveChannels(in).status(); });
 }
@@ -106,6 +143,8 @@ TEST(ProtocolTest, FlippedBytesNeverCrash) {
     for (int flips = 1 + random.Below(4); flips > 0; --flips) bytes[random.Below(bytes.size())] = static_cast<char>(random.Next());
     ByteReader in(bytes, "test");
     if (GetLayout(in).ok()) (void)GetDataset(in);
+    ByteReader as_profile(bytes, "test");
+    (void)GetProfile(as_profile);
   }
   ByteWriter channels;
   PutKept(channels, {{"a", {{0, 1}, {3, 7}}}});

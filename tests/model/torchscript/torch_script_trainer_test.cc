@@ -189,6 +189,25 @@ TEST_F(HostileChildTest, ResultsOutOfRangeAreRefused) {
   }
 }
 
+TEST_F(HostileChildTest, AProfileOfAnotherModelIsRefused) {
+  const auto answer = [](const std::string& entry) {
+    ByteWriter out;
+    internal::PutProfile(out, {{{"linear", {entry}, {2}, 2, 8}}, 2});
+    return LoadedFrame() + FrameBytes(FrameKind::kProfiled, out.str());
+  };
+  UseAnswers(answer("w"));
+  ASSERT_OK_AND_ASSIGN(auto trainer, Make());
+  ASSERT_OK_AND_ASSIGN(const ModelProfile profile, trainer->Profile());
+  EXPECT_EQ(profile.operators[0].macs, 2);
+  EXPECT_GE(trainer->child_pid(), 0);
+  for (const std::string& lie : {answer("another"), LoadedFrame() + FrameBytes(FrameKind::kProfiled, ""), LoadedFrame() + FrameBytes(FrameKind::kDone, "")}) {
+    UseAnswers(lie);
+    ASSERT_OK_AND_ASSIGN(trainer, Make());
+    EXPECT_THAT(trainer->Profile(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("")));
+    EXPECT_EQ(trainer->child_pid(), -1);
+  }
+}
+
 TEST_F(HostileChildTest, ProgressMustAdvanceAndEnd) {
   const std::string begin = LoadedFrame() + FrameBytes(FrameKind::kDone, "");
   for (const std::string& answers : {ProgressFrame(1) + ProgressFrame(1), ProgressFrame(4), ProgressFrame(0), ProgressFrame(2) + ProgressFrame(1)}) {

@@ -2,6 +2,7 @@
 #ifndef FEDWATT_MODEL_TORCH_QUANTIZATION_H_
 #define FEDWATT_MODEL_TORCH_QUANTIZATION_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,6 +24,11 @@ namespace fedwatt {
 absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const Dataset& calibration,
                                                        const std::string& path);
 
+// Scores examples with an archive as LocalTrainer::Evaluate does with a model. Owned by one thread at a time.
+using ArchiveScorer = std::function<absl::StatusOr<EvaluationResult>(const Dataset& data, const std::string& loss)>;
+// Loads an archive that WriteTorchScript or WriteQuantizedTorchScript wrote. It runs in this process: never for archives of others.
+// Errors: INVALID_ARGUMENT  not an archive; from the scorer: loss or data do not suit
+absl::StatusOr<ArchiveScorer> LoadArchive(const ArchitectureSpec& spec, const std::string& path);
 // Scores an archive that WriteTorchScript or WriteQuantizedTorchScript wrote, as LocalTrainer::Evaluate does. It runs in this process: never for archives of others.
 // Errors: INVALID_ARGUMENT  not an archive; loss or data do not suit
 absl::StatusOr<EvaluationResult> EvaluateArchive(const ArchitectureSpec& spec, const std::string& path, const Dataset& data, const std::string& loss);

@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/plan.h"
+#include "fedwatt/model/profile.h"
 
 namespace fedwatt {
 
@@ -50,6 +51,10 @@ std::vector<std::string> LossNames();
 // [batch, length], to [batch, output_count] logits. Python's torch.jit.load reads it.
 // Errors: INVALID_ARGUMENT  `model` has another length than the layout; otherwise as MakeTorchTrainer and WriteFileAtomically
 absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path);
+
+// The operators of one example's forward pass, as the archive that WriteTorchScript writes runs them.
+// Errors: as MakeTorchTrainer
+absl::StatusOr<ModelProfile> ProfileArchitecture(const ArchitectureSpec& spec);
 
 }  // namespace fedwatt
 

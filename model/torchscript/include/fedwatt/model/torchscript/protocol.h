@@ -22,6 +22,7 @@
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/plan.h"
+#include "fedwatt/model/profile.h"
 #include "fedwatt/model/torchscript/archive_channels.h"
 
 namespace fedwatt::internal {
@@ -35,6 +36,7 @@ enum class FrameKind : uint32_t {
   kEvaluate = 6,    // id (u64), loss name, values -> kEvaluated: result
   kSave = 7,        // values -> kSaved: archive bytes
   kFindChannels = 8,  // nothing -> kFoundChannels: groups, what stays whole, uses
+  kProfile = 9,     // nothing -> kProfiled: profile
   kLoaded = 101,
   kDone = 102,
   kTrained = 104,
@@ -42,6 +44,7 @@ enum class FrameKind : uint32_t {
   kEvaluated = 106,
   kSaved = 107,
   kFoundChannels = 108,
+  kProfiled = 109,
   kError = 199,  // status code (u32), message
 };
 
@@ -83,6 +86,8 @@ void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels);
 absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in);
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);
 absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in);
+void PutProfile(ByteWriter& out, const ModelProfile& profile);
+absl::StatusOr<ModelProfile> GetProfile(ByteReader& in);
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what);
 
 std::string EncodeError(const absl::Status& status);

@@ -73,6 +73,12 @@ class TorchScriptTrainer : public LocalTrainer {
   // The archive with `model` in place of its values, in evaluation mode, written atomically.
   absl::Status WriteArchive(absl::Span<const float> model, const std::string& path);
 
+  // Of one example's forward pass. `spec.output_count` plays no part. Errors: INVALID_ARGUMENT  a forward that can't be followed
+  absl::StatusOr<ModelProfile> Profile();
+
+  // User plus system time of the child, which no clock of this process counts; it starts anew with each child. Errors: UNAVAILABLE  none runs
+  absl::StatusOr<absl::Duration> ChildCpuTime() const;
+
   // For tests and for a supervisor's tables; -1 while none runs.
   pid_t child_pid() const { return pid_; }
 
