@@ -23,7 +23,7 @@ constexpr double kFewMemoryGib = 1;
 
 // What a refusal says to do; a warning always has something.
 std::string RemedyFor(const absl::Status& refusal) {
-  const std::string remedy = SplitRefusal(refusal.message()).remedy;
+  const std::string remedy = SplitRefusal(std::string(refusal.message())).remedy;
   if (!remedy.empty()) return remedy;
   if (absl::IsInvalidArgument(refusal) || absl::IsNotFound(refusal)) return "correct energy.source or energy.watts_per_core";
   return "nothing to do unless this machine should have it; another meter is used";
@@ -44,7 +44,7 @@ void CheckMeters(const Settings& settings, bool all, const std::string& root, Ch
     if (meter.ok()) {
       checks.push_back({title, Verdict::kOk, absl::StrCat((*meter)->Describe(), entry->preference < 0 ? "; only where energy.meter names it" : "")});
     } else if (all || absl::IsPermissionDenied(meter.status())) {
-      checks.push_back({title, Verdict::kWarn, SplitRefusal(meter.status().message()).reason, RemedyFor(meter.status())});
+      checks.push_back({title, Verdict::kWarn, SplitRefusal(std::string(meter.status().message())).reason, RemedyFor(meter.status())});
     }
     for (const FoundDomain& domain : found) {
       if (!all) break;
@@ -58,7 +58,7 @@ void CheckMeters(const Settings& settings, bool all, const std::string& root, Ch
   absl::StatusOr<MeterChoice> choice = ChooseMeter(wanted, options);
   if (!choice.ok()) {
     checks.push_back({"energy", Verdict::kFail,
-                      absl::StrCat("energy.meter ", wanted, ": ", SplitRefusal(choice.status().message()).reason),
+                      absl::StrCat("energy.meter ", wanted, ": ", SplitRefusal(std::string(choice.status().message())).reason),
                       absl::StrCat("set energy.meter to auto, or: ", RemedyFor(choice.status()))});
   } else if (choice->meter == nullptr) {
     checks.push_back({"energy", Verdict::kWarn, "no meter: joules will be missing", "set energy.meter to auto"});
