@@ -87,10 +87,10 @@ class CpuModelMeter : public Meter {
 
 absl::StatusOr<std::unique_ptr<Meter>> Create(const MeterOptions& options) {
   if (options.thread_scope) return absl::UnimplementedError("cpu_model covers the whole CPU; it cannot tell one thread's joules from another's");
-  if (options.calibration.empty()) return absl::UnimplementedError("cpu_model needs a calibration, and no file is named; run fedwatt calibrate");
+  if (options.calibration.empty()) return absl::UnimplementedError("cpu_model needs a calibration, and no file is named; remedy: run fedwatt calibrate");
   absl::StatusOr<Calibration> calibration = ReadCalibration(options.calibration);
   if (absl::IsNotFound(calibration.status())) {
-    return absl::UnimplementedError(absl::StrCat("cpu_model: this machine is not calibrated (", options.calibration, "); run fedwatt calibrate where a better meter is at hand"));
+    return absl::UnimplementedError(absl::StrCat("cpu_model: this machine is not calibrated (", options.calibration, "); remedy: run fedwatt calibrate where a better meter is at hand"));
   }
   if (absl::IsPermissionDenied(calibration.status())) return calibration.status();
   if (!calibration.ok()) return absl::UnavailableError(calibration.status().message());

@@ -440,6 +440,7 @@ TEST_F(DoctorTest, ListsEveryMeterAndWhatItFinds) {
   write("host/sys/class/powercap/intel-rapl:0/name", "package-0");
   write("host/sys/class/powercap/intel-rapl:0/energy_uj", "17");
   write("host/sys/class/powercap/intel-rapl:0:0/name", "core");
+  write("host/sys/class/powercap/intel-rapl:0:0/energy_uj", "5");
   write("host/sys/class/power_supply/BAT0/type", "Battery");
   write("host/sys/class/power_supply/BAT0/status", "Full");
   write("host/sys/class/power_supply/BAT0/power_now", "0");
@@ -447,7 +448,7 @@ TEST_F(DoctorTest, ListsEveryMeterAndWhatItFinds) {
   for (const std::string& name : Meters().Names()) EXPECT_EQ(checks.count("meter " + name), 1u) << name;
   EXPECT_EQ(checks["meter rapl"]["verdict"], "ok");
   EXPECT_EQ(checks["meter rapl package-0"]["detail"], "counted");
-  EXPECT_EQ(checks["meter rapl core"]["detail"], "not counted: lies inside its package");
+  EXPECT_EQ(checks["meter rapl package-0-core"]["detail"], "not counted: lies inside its package");
   EXPECT_EQ(checks["meter battery"]["verdict"], "warn");
   EXPECT_EQ(checks["meter battery"]["remedy"], "unplug the charger");
   EXPECT_EQ(checks["meter battery BAT0"]["remedy"], "unplug the charger");
