@@ -66,6 +66,8 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
   if (suspended - last->suspended >= kSleep) delta.flags |= kCounterSuspended;
   if (delta.flags != 0) return delta;
 
+  // A number that nothing explains proves no life: a frozen counter may jump and stand still again.
+  const std::optional<absl::Duration> moved = std::exchange(last_->before, last->before);
   const int64_t plausible = PlausibleMicrojoules(delta.span);
   int64_t value = raw_uj - last->raw_uj;
   int64_t least = value;
@@ -85,6 +87,7 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
     delta.flags = kCounterCapped;
     return delta;
   }
+  last_->before = moved;
   int64_t most = value;
   if (spec_.modulus_uj > 0 && plausible - value >= spec_.modulus_uj) {
     most += (plausible - value) / spec_.modulus_uj * spec_.modulus_uj;

@@ -108,6 +108,8 @@ TEST_F(CounterTest, KnowsHowOldItsNumberMayBe) {
   EXPECT_EQ(counter_->staleness(), absl::Milliseconds(31));  // since another number was seen, and a refresh
   Feed(8, absl::Milliseconds(5));
   EXPECT_EQ(counter_->staleness(), absl::Milliseconds(36));
+  Feed(5'000'000'000, absl::Milliseconds(5));  // what no hardware draws is no sign of life
+  EXPECT_EQ(counter_->staleness(), absl::Milliseconds(41));
   counter_->Forget();
   EXPECT_EQ(counter_->staleness(), absl::InfiniteDuration());
 }

@@ -63,6 +63,15 @@ TEST_F(NvmlTest, CallsAWindowWithoutANewNumberNothingKnownRatherThanZero) {
   EXPECT_TRUE(ReadAfter(*meter, absl::Seconds(3)).missing());  // frozen
 }
 
+// How busy the CPU was with this process says nothing of a GPU's joules.
+TEST_F(NvmlTest, IsNotSharedOutByCpuTime) {
+  Gpu(0, {{"energy", 500}});
+  EXPECT_FALSE(Started()->CoversMachine());
+  Gpu(1, {{"power", 500}});
+  options_.source = "1";
+  EXPECT_FALSE(Started()->CoversMachine());
+}
+
 TEST_F(NvmlTest, TakesAReloadedDriverForAReset) {
   Gpu(0, {{"energy", 900'000'000}});
   auto meter = Started();
