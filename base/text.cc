@@ -50,4 +50,12 @@ std::string TruncateUtf8(std::string_view text, size_t max_bytes) {
   return result;
 }
 
+std::string OneLine(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return line;
+}
+
 }  // namespace fedwatt

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/energy/quantities.h"
 #include "format.h"
 

@@ -26,15 +26,6 @@ inline std::string Significant(double value) {
   return Fixed(value, std::min(digits, 6));
 }
 
-// Text from a record as part of one line: control characters, which a terminal would obey, become spaces.
-inline std::string OneLine(std::string_view text) {
-  std::string line(text);
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  return line;
-}
-
 inline std::string Megabytes(int64_t bytes) { return Significant(static_cast<double>(bytes) / 1e6); }
 
 // "measured at the wall plug" and so on, for legends.

@@ -4,6 +4,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/report/report.h"
 #include "carbon_lines.h"
 #include "format.h"
@@ -27,7 +28,7 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
   const RunTotals& totals = report.totals;
   std::string out;
   const auto line = [&out](std::string_view name, const std::string& value) {
-    absl::StrAppendFormat(&out, "%-18s %s\n", internal::OneLine(name), internal::OneLine(value));
+    absl::StrAppendFormat(&out, "%-18s %s\n", OneLine(name), OneLine(value));
   };
   if (run.summary) {
     line("run", run.summary->run_id);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/report/table.h"
 #include "format.h"
 

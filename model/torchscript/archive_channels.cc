@@ -1,17 +1,10 @@
 #include "fedwatt/model/torchscript/archive_channels.h"
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "fedwatt/base/text.h"
 
 namespace fedwatt {
-
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
-  }
-  return text;
-}
 
 std::string Summarise(const ArchiveChannels& channels) {
   int64_t count = 0;
@@ -19,7 +12,7 @@ std::string Summarise(const ArchiveChannels& channels) {
   std::string text = absl::StrCat(channels.groups.size(), channels.groups.size() == 1 ? " group with " : " groups with ", count, " channels can be dropped");
   if (channels.whole.empty()) return text;
   return absl::StrCat(text, "; whole stay ", absl::StrJoin(channels.whole, ", ", [](std::string* out, const WholeChannels& whole) {
-                        absl::StrAppend(out, Printable(whole.name), " (", whole.size, " channels: ", Printable(whole.reason), ")");
+                        absl::StrAppend(out, OneLine(whole.name), " (", whole.size, " channels: ", OneLine(whole.reason), ")");
                       }));
 }
 

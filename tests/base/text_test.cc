@@ -23,5 +23,10 @@ TEST(TruncateUtf8Test, ReplacesWhatIsNoText) {
   EXPECT_EQ(TruncateUtf8("\xf4\x90\x80\x80", 10), "????");  // beyond U+10FFFF
 }
 
+TEST(OneLineTest, LeavesNothingThatATerminalWouldObey) {
+  EXPECT_EQ(OneLine("a\x1b[31mb\n"), "a [31mb ");
+  EXPECT_EQ(OneLine("\r\x7f\u00e9"), "  \u00e9");
+}
+
 }  // namespace
 }  // namespace fedwatt

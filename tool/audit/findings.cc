@@ -21,13 +21,7 @@ using Json = nlohmann::ordered_json;
 constexpr size_t kMostNameBytes = 60;
 
 // Names come out of archives, which may put anything into them.
-std::string Plain(const std::string& text) {
-  std::string plain = TruncateUtf8(text, kMostNameBytes);
-  for (char& c : plain) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return plain;
-}
+std::string Plain(const std::string& text) { return OneLine(TruncateUtf8(text, kMostNameBytes)); }
 
 std::string Shape(const std::vector<int64_t>& shape) { return shape.empty() ? "-" : absl::StrJoin(shape, "x"); }
 
@@ -75,7 +69,7 @@ const TaskCost* Find(const Findings& findings, const std::string& way, const std
   return nullptr;
 }
 
-bool Metered(const Findings& findings) { return !IsEstimate(findings.tier) ; }
+bool Metered(const Findings& findings) { return !IsEstimate(findings.tier); }
 
 struct Projection {
   double examples = 0;                 // trained on, all rounds and clients

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/model/submodel.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "fedwatt/round/fitting.h"
@@ -56,11 +57,11 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
   }
   std::vector<std::vector<std::string>> rows = {{"group", "channels", "of"}};
   for (const ChannelGroup& group : channels->groups) {
-    rows.push_back({Printable(group.name), absl::StrCat(group.size), absl::StrJoin(group.axes, " ", [](std::string* out, const ChannelAxis& axis) {
-                      absl::StrAppend(out, Printable(axis.entry), "[", axis.axis, "]");
+    rows.push_back({OneLine(group.name), absl::StrCat(group.size), absl::StrJoin(group.axes, " ", [](std::string* out, const ChannelAxis& axis) {
+                      absl::StrAppend(out, OneLine(axis.entry), "[", axis.axis, "]");
                     })});
   }
-  for (const WholeChannels& one : channels->whole) rows.push_back({Printable(one.name), absl::StrCat(one.size), "whole: " + Printable(one.reason)});
+  for (const WholeChannels& one : channels->whole) rows.push_back({OneLine(one.name), absl::StrCat(one.size), "whole: " + OneLine(one.reason)});
   std::vector<std::vector<std::string>> table = {{"width", "parameters", "share", "multiply-adds", "share"}};
   for (const Width& width : widths) {
     table.push_back({absl::StrCat(width.fraction), absl::StrFormat("%.0f", width.parameters), absl::StrFormat("%.1f %%", 100 * width.parameters / widths[0].parameters),

@@ -250,7 +250,7 @@ TEST_F(HostileChildTest, ChannelsThatDoNotSuitTheArchiveAreRefused) {
   ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> found, FindArchiveChannels(spec_, "an archive", options_));
   EXPECT_EQ(found->groups, Groups());
   EXPECT_EQ(Summarise(*found), "1 group with 2 channels can be dropped; whole stay head (10 channels: the network's output)");
-  EXPECT_EQ(Printable("a\x1b[31mb\n"), "a [31mb ");
+  EXPECT_EQ(Summarise({{}, {{"a\x1b[31mb\n", 1, "why\r"}}, {}}), "0 groups with 0 channels can be dropped; whole stay a [31mb  (1 channels: why )");
   options_.channels = found;
   ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
   EXPECT_EQ(trainer->channel_groups(), Groups());

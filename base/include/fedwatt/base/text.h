@@ -12,6 +12,9 @@ namespace fedwatt {
 // protobuf string, which refuses anything else.
 std::string TruncateUtf8(std::string_view text, size_t max_bytes);
 
+// As part of one line: control characters, which a terminal would obey, become spaces.
+std::string OneLine(std::string_view text);
+
 }  // namespace fedwatt
 
 #endif  // FEDWATT_BASE_TEXT_H_

@@ -15,8 +15,6 @@ struct ArchiveChannels {
   std::vector<double> uses;          // LocalTrainer::UsesPerExample() of the archive
 };
 
-// An archive's own text, fit for a terminal: without control characters.
-std::string Printable(std::string text);
 // In one line, for people: how many groups there are, and what stays whole.
 std::string Summarise(const ArchiveChannels& channels);
 
