@@ -1,7 +1,6 @@
 #include "fedwatt/energy/attribution.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -108,32 +107,6 @@ class SharedMeter : public Meter {
 };
 
 }  // namespace
-
-std::vector<Energy> SplitByWeights(Energy whole, absl::Span<const int64_t> weights) {
-  FEDWATT_CHECK(whole >= Energy());
-  absl::int128 sum = 0;
-  for (int64_t weight : weights) {
-    FEDWATT_CHECK(weight >= 0);
-    sum += weight;
-  }
-  FEDWATT_CHECK(sum < absl::int128(int64_t{1} << 62));
-  std::vector<Energy> shares(weights.size());
-  if (sum == 0) return shares;
-  const int64_t all = static_cast<int64_t>(sum);
-  int64_t left = whole.microjoules();
-  std::vector<int64_t> remainders;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const int64_t share = Fraction(whole.microjoules(), weights[i], all);
-    shares[i] = Microjoules(share);
-    left -= share;
-    remainders.push_back(static_cast<int64_t>(absl::int128(whole.microjoules()) * weights[i] % all));
-  }
-  std::vector<size_t> order(weights.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return remainders[a] > remainders[b]; });
-  for (size_t i = 0; left > 0; ++i, --left) shares[order[i]] += Microjoules(1);
-  return shares;
-}
 
 std::unique_ptr<Meter> ShareByCpuTime(std::unique_ptr<Meter> meter, const MeterOptions& options) {
   return std::make_unique<SharedMeter>(std::move(meter), options);

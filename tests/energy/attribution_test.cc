@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <numeric>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -23,40 +22,8 @@ namespace {
 using ::fedwatt::testing::FakeRoot;
 using ::fedwatt::testing::IsOk;
 using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::Ge;
 using ::testing::HasSubstr;
 using ::testing::Le;
-
-std::vector<int64_t> Split(int64_t whole, const std::vector<int64_t>& weights) {
-  std::vector<int64_t> shares;
-  for (Energy share : SplitByWeights(Microjoules(whole), weights)) shares.push_back(share.microjoules());
-  return shares;
-}
-
-TEST(SplitByWeightsTest, GivesWhatIsLeftToTheLargestRemainders) {
-  EXPECT_THAT(Split(10, {1, 1, 1}), ElementsAre(4, 3, 3)) << "the first of equals";
-  EXPECT_THAT(Split(10, {5, 3, 2}), ElementsAre(5, 3, 2));
-  EXPECT_THAT(Split(7, {6, 3, 1}), ElementsAre(4, 2, 1)) << "4.2, 2.1 and 0.7";
-  EXPECT_THAT(Split(5, {0, 1, 0}), ElementsAre(0, 5, 0));
-  EXPECT_THAT(Split(5, {0, 0}), ElementsAre(0, 0)) << "nobody's";
-  EXPECT_THAT(Split(0, {1, 2}), ElementsAre(0, 0));
-}
-
-TEST(SplitByWeightsTest, SumsExactlyWhateverTheWeights) {
-  uint64_t state = 1;
-  const auto next = [&state] { return static_cast<int64_t>((state = state * 6364136223846793005u + 1442695040888963407u) >> 24); };
-  for (int round = 0; round < 1000; ++round) {
-    std::vector<int64_t> weights(static_cast<size_t>(1 + round % 17));
-    for (int64_t& weight : weights) weight = next() % (round % 3 == 0 ? 5 : int64_t{1} << 39);
-    weights[0] += 1;
-    const int64_t whole = round % 2 == 0 ? next() : next() % 10;
-    const std::vector<int64_t> shares = Split(whole, weights);
-    EXPECT_EQ(std::accumulate(shares.begin(), shares.end(), int64_t{0}), whole);
-    EXPECT_THAT(shares, ::testing::Each(Ge(0)));
-  }
-  EXPECT_EQ(Split(int64_t{9} << 59, {1, int64_t{1} << 60, 3})[1], (int64_t{9} << 59) - 18) << "in 128 bits";
-}
 
 // Less than a millijoule more: what the counter moved while it was waited for.
 MATCHER_P(Near, energy, absl::StrCat("about ", energy.joules(), " J")) { return arg >= energy && arg < energy + Microjoules(1000); }

@@ -2,21 +2,11 @@
 #ifndef FEDWATT_ENERGY_ATTRIBUTION_H_
 #define FEDWATT_ENERGY_ATTRIBUTION_H_
 
-#include <cstdint>
 #include <memory>
-#include <vector>
 
-#include "absl/types/span.h"
 #include "fedwatt/energy/meter.h"
-#include "fedwatt/energy/quantities.h"
 
 namespace fedwatt {
-
-// `whole` in proportion to `weights`, whole microjoules that sum to `whole` exactly: each share is rounded down, and what is left goes by
-// microjoules to those with the largest remainders (Hamilton's method), the first of equals first. `whole` >= 0, weights >= 0; with weights that are all zero
-// nobody has a share.
-// Aborts on negative values, and where weights sum to 2^62 or more.
-std::vector<Energy> SplitByWeights(Energy whole, absl::Span<const int64_t> weights);
 
 // This process's part (with options.thread_scope: the calling thread's part) of what `meter` reads:
 //   energy = gross * (its CPU time / the CPU time of the whole machine), rounded down
