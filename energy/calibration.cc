@@ -12,7 +12,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -20,6 +19,7 @@
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "host_cpu.h"
+#include "sysfs.h"
 
 namespace fedwatt {
 namespace {
@@ -33,18 +33,19 @@ constexpr int kIdleBlocks = 5, kBlocksPerStep = 2;
 constexpr absl::Duration kSlice = absl::Milliseconds(500);  // between two looks at the CPUs' clocks
 constexpr absl::Duration kDutyCycle = absl::Milliseconds(50);
 
-std::string Word(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path, 4096);
-  return text.ok() ? std::string(absl::StripAsciiWhitespace(*text)) : "";
+std::string HostName() {
+  char name[256] = {};
+  (void)::gethostname(name, sizeof name - 1);
+  return name;
 }
 
 // "mains", "battery", or "" where the machine has no power supply that tells.
 std::string PowerSource(const std::string& root) {
   std::string source;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(root + "/sys/class/power_supply", error), end; !error && entry != end; entry.increment(error)) {
-    const std::string online = Word(entry->path().string() + "/online");
-    if (Word(entry->path().string() + "/type") != "Mains" || online.empty()) continue;
+  const std::string folder = Below(root, "/sys/class/power_supply");
+  for (const std::string& name : ListFolder(folder)) {
+    const std::string supply = absl::StrCat(folder, "/", name), online = ReadWordFile(supply + "/online");
+    if (ReadWordFile(supply + "/type") != "Mains" || online.empty()) continue;
     if (online == "1") return "mains";
     source = "battery";
   }
@@ -84,7 +85,7 @@ absl::Status Damaged(const std::string& path, const std::string& what) { return 
 std::string MachineForCalibration(const std::string& root) {
   absl::StatusOr<internal::HostCpuTimes> times = internal::ReadHostCpuTimes(root);
   return absl::StrCat(internal::MachineModel(root), ", ", times.ok() ? times->by_cpu.size() : 0, " CPUs, clock from ", internal::CpuActivityReader(root).clock_source(),
-                      ", governor '", Word(root + "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"), "', power '", PowerSource(root), "'");
+                      ", governor '", ReadWordFile(Below(root, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")), "', power '", PowerSource(root), "'");
 }
 
 absl::Status Calibration::CheckMachine(const std::string& root) const {
@@ -174,8 +175,7 @@ absl::Status WriteCalibration(const std::string& path, const Calibration& calibr
 }
 
 std::string DefaultCalibrationPath() {
-  char host[256] = {};
-  (void)::gethostname(host, sizeof host - 1);
+  const std::string host = HostName();
   const char* const config = std::getenv("XDG_CONFIG_HOME");
   const char* const home = std::getenv("HOME");
   if (config != nullptr && *config != '\0') return absl::StrCat(config, "/fedwatt/calibration-", host, ".json");
@@ -208,9 +208,7 @@ absl::StatusOr<Calibration> Calibrate(const CalibrateOptions& options) {
   internal::CpuActivityReader activity(whole.root);
 
   Calibration made;
-  char host[256] = {};
-  (void)::gethostname(host, sizeof host - 1);
-  made.host = host;
+  made.host = HostName();
   made.machine = MachineForCalibration(whole.root);
   made.measured_at = clock.Now();
   made.meter = std::string(meter.name());

@@ -8,12 +8,11 @@
 
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/energy/meter.h"
 
 namespace fedwatt {
 namespace {
 
-// The two clocks behind `suspended` are read one after the other; less than this is their jitter.
-constexpr absl::Duration kSleep = absl::Milliseconds(10);
 // A power limit is kept over milliseconds, so a short span may show a burst above it.
 constexpr absl::Duration kBurst = absl::Milliseconds(10);
 
@@ -63,7 +62,7 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
     last_->first_seen = last->first_seen;
     if (now - last->first_seen >= spec_.frozen_after) delta.flags |= kCounterFrozen;
   }
-  if (suspended - last->suspended >= kSleep) delta.flags |= kCounterSuspended;
+  if (suspended - last->suspended >= kShortestSleep) delta.flags |= kCounterSuspended;
   if (delta.flags != 0) return delta;
 
   // A number that nothing explains proves no life: a frozen counter may jump and stand still again.

@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
+#include "sysfs.h"
 
 namespace fedwatt::internal {
 namespace {
@@ -37,7 +38,7 @@ std::string MachineModel(const std::string& root) {
 }
 
 absl::StatusOr<HostCpuTimes> ReadHostCpuTimes(const std::string& root) {
-  const std::string path = absl::StrCat(absl::StripSuffix(root, "/"), "/proc/stat");
+  const std::string path = Below(root, "/proc/stat");
   absl::StatusOr<std::string> text = ReadFile(path, kMostBytes);
   if (!text.ok()) return absl::UnavailableError(text.status().message());
   HostCpuTimes times;
@@ -65,17 +66,15 @@ absl::StatusOr<HostCpuTimes> ReadHostCpuTimes(const std::string& root) {
   return times;
 }
 
-CpuActivityReader::CpuActivityReader(std::string root) : root_(absl::StripSuffix(root, "/")) {
+CpuActivityReader::CpuActivityReader(std::string root) : root_(Below(root, "")) {
   absl::StatusOr<HostCpuTimes> times = ReadHostCpuTimes(root_);
   if (!times.ok()) return;
   for (const auto& [cpu, busy] : times->by_cpu) {
     int core = cpu;
     // "0,4" or "0-1": the lowest comes first.
-    if (absl::StatusOr<std::string> siblings = ReadFile(CpuFolder(root_, cpu) + "/topology/thread_siblings_list", 4096); siblings.ok()) {
-      const std::vector<std::string> numbers = absl::StrSplit(absl::StripAsciiWhitespace(*siblings), absl::ByAnyChar(",-"));
-      int lowest;
-      if (absl::SimpleAtoi(numbers[0], &lowest) && lowest >= 0 && lowest <= cpu && times->by_cpu.contains(lowest)) core = lowest;
-    }
+    const std::vector<std::string> numbers = absl::StrSplit(ReadWordFile(CpuFolder(root_, cpu) + "/topology/thread_siblings_list"), absl::ByAnyChar(",-"));
+    int lowest;
+    if (absl::SimpleAtoi(numbers[0], &lowest) && lowest >= 0 && lowest <= cpu && times->by_cpu.contains(lowest)) core = lowest;
     core_of_cpu_[cpu] = core;
   }
 }
@@ -119,10 +118,9 @@ std::string CpuActivityReader::clock_source() const {
 }
 
 double CpuActivityReader::ClockGhz(int cpu) const {
-  absl::StatusOr<std::string> text = ReadFile(CpuFolder(root_, cpu) + "/cpufreq/scaling_cur_freq", 4096);
-  int64_t khz;
-  if (!text.ok() || !absl::SimpleAtoi(*text, &khz) || khz <= 0 || khz > 100'000'000) return 1;
-  return static_cast<double>(khz) / 1e6;
+  const absl::StatusOr<int64_t> khz = ReadCountFile(CpuFolder(root_, cpu) + "/cpufreq/scaling_cur_freq");
+  if (!khz.ok() || *khz == 0 || *khz > 100'000'000) return 1;
+  return static_cast<double>(*khz) / 1e6;
 }
 
 }  // namespace fedwatt::internal

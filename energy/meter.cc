@@ -35,17 +35,18 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<Meter>> Make(const MeterEntry& entry, const MeterOptions& options) {
   absl::StatusOr<std::unique_ptr<Meter>> meter = entry.create(options);
-  if (absl::IsUnimplemented(meter.status()) && options.thread_scope && options.share) {
-    // What covers the machine can be shared out to a thread as well as to a process.
-    MeterOptions whole = options;
-    whole.thread_scope = false;
-    absl::StatusOr<std::unique_ptr<Meter>> covering = entry.create(whole);
-    if (covering.ok() && (*covering)->CoversMachine()) meter = std::move(covering);
-  }
-  if (!meter.ok()) return meter.status();
-  std::unique_ptr<Meter> sampled = SampleInBackground(*std::move(meter));
-  if (!options.share || !sampled->CoversMachine()) return sampled;
-  return ShareByCpuTime(std::move(sampled), options);
+  if (!absl::IsUnimplemented(meter.status()) || !options.thread_scope || !options.share) return meter;
+  // What covers the machine can be shared out to a thread as well as to a process.
+  MeterOptions whole = options;
+  whole.thread_scope = false;
+  absl::StatusOr<std::unique_ptr<Meter>> covering = entry.create(whole);
+  return covering.ok() && (*covering)->CoversMachine() ? std::move(covering) : std::move(meter);
+}
+
+// With sampling in the background and shares, as the options say.
+std::unique_ptr<Meter> Complete(std::unique_ptr<Meter> meter, const MeterOptions& options) {
+  meter = SampleInBackground(std::move(meter));
+  return options.share && meter->CoversMachine() ? ShareByCpuTime(std::move(meter), options) : std::move(meter);
 }
 
 }  // namespace
@@ -62,7 +63,8 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   if (name == "none") return choice;
   if (name != "auto") {
     FEDWATT_ASSIGN_OR_RETURN(MeterEntry entry, Meters().Find(name));
-    FEDWATT_ASSIGN_OR_RETURN(choice.meter, Make(entry, options));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<Meter> meter, Make(entry, options));
+    choice.meter = Complete(std::move(meter), options);
     return choice;
   }
 
@@ -88,7 +90,7 @@ absl::StatusOr<MeterChoice> ChooseMeter(std::string_view name, const MeterOption
   if (best == nullptr) {
     choice.refused = std::move(refused);
   } else {
-    choice.meter = std::move(best);
+    choice.meter = Complete(std::move(best), options);
   }
   return choice;
 }

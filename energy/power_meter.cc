@@ -17,8 +17,6 @@ namespace {
 // Of one core, for reading sensors.
 constexpr double kMostCost = 0.004;
 constexpr absl::Duration kShortestPeriod = absl::Milliseconds(100), kLongestPeriod = absl::Seconds(2);
-// The two clocks behind `suspended` are read one after the other; less than this is their jitter.
-constexpr absl::Duration kSleep = absl::Milliseconds(10);
 
 class PowerMeter : public Meter {
  public:
@@ -91,7 +89,7 @@ class PowerMeter : public Meter {
   void Integrate(const Point& now) {
     const Point last = *std::exchange(last_, now);
     const absl::Duration span = now.at - last.at;
-    missing_ |= span < absl::ZeroDuration() || span > kMostGap || now.suspended - last.suspended >= kSleep;
+    missing_ |= span < absl::ZeroDuration() || span > kMostGap || now.suspended - last.suspended >= kShortestSleep;
     const double seconds = absl::ToDoubleSeconds(span);
     least_ += std::min(last.least_watts, now.least_watts) * seconds;
     value_ += (last.watts + now.watts) / 2 * seconds;

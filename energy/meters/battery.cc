@@ -174,7 +174,7 @@ class LevelMeter : public Meter {
         now.joules_per_count.push_back(kMicroWattHour * static_cast<double>(microvolts) * 1e-6);
       }
     }
-    if (last_.has_value()) missing_ |= now.suspended - last_->suspended >= absl::Milliseconds(10);
+    if (last_.has_value()) missing_ |= now.suspended - last_->suspended >= kShortestSleep;
     for (size_t i = 0; i < gauges_.size(); ++i) {
       LevelGauge& gauge = gauges_[i];
       gauge.joules_per_count = now.joules_per_count[i];

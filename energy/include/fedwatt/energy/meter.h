@@ -17,6 +17,8 @@ namespace fedwatt {
 
 // How long this machine has slept since it booted: the boot-time clock less the monotonic one.
 absl::Duration SuspendedTime();
+// Its two clocks are read one after the other: less than this is their jitter.
+inline constexpr absl::Duration kShortestSleep = absl::Milliseconds(10);
 
 // Opens the performance event (type, config) of everything that runs on `cpu`; the caller closes it. Errors: PERMISSION_DENIED; NOT_FOUND; UNAVAILABLE
 absl::StatusOr<int> OpenPerfEvent(uint32_t type, uint64_t config, int cpu);
