@@ -67,25 +67,33 @@ absl::StatusOr<Fitter> Fitter::Create(FitOptions options, std::vector<ChannelGro
   return fitter;
 }
 
+int64_t ChannelCount(double width, int64_t size) {
+  // A width meets whole numbers of channels more often than binary fractions show.
+  return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(width * static_cast<double>(size) - 1e-9)), 1, size);
+}
+
+std::vector<int64_t> GreatestPlaces(absl::Span<const double> values, int64_t count) {
+  std::vector<int64_t> places(values.size());
+  std::iota(places.begin(), places.end(), 0);
+  std::stable_sort(places.begin(), places.end(), [&values](int64_t a, int64_t b) { return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)]; });
+  places.resize(static_cast<size_t>(count));
+  std::sort(places.begin(), places.end());
+  return places;
+}
+
 std::vector<ChannelRange> ChooseChannels(const ChannelPolicy& policy, int64_t size, int64_t count, int64_t round, absl::Span<const ChannelScore> scores) {
   if (policy.importance == nullptr) return policy.choose(size, count, round);
   FEDWATT_CHECK(static_cast<int64_t>(scores.size()) == size);
-  std::vector<int64_t> channels(scores.size());
-  std::iota(channels.begin(), channels.end(), 0);
-  std::stable_sort(channels.begin(), channels.end(), [&](int64_t a, int64_t b) {
-    return policy.importance(scores[static_cast<size_t>(a)]) > policy.importance(scores[static_cast<size_t>(b)]);
-  });
-  channels.resize(static_cast<size_t>(count));
-  std::sort(channels.begin(), channels.end());
-  return ToRanges(channels);
+  std::vector<double> importance;
+  for (const ChannelScore& score : scores) importance.push_back(policy.importance(score));
+  return ToRanges(GreatestPlaces(importance, count));
 }
 
 Fit Fitter::Cut(double width, int64_t round, const ChannelScores& scores) const {
   Fit fit{width, {}};
   if (width >= 1) return fit;
   for (const ChannelGroup& group : groups_) {
-    // A width meets whole numbers of channels more often than binary fractions show.
-    const int64_t count = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(width * static_cast<double>(group.size) - 1e-9)), 1, group.size);
+    const int64_t count = ChannelCount(width, group.size);
     if (count == group.size) continue;
     const auto known = scores.find(group.name);
     fit.kept[group.name] = ChooseChannels(channels_, group.size, count, round, known != scores.end() ? absl::MakeConstSpan(known->second) : absl::Span<const ChannelScore>());

@@ -18,20 +18,6 @@ namespace {
 // Shares of channels are looked for in steps of one of these.
 constexpr int64_t kShareSteps = 4096;
 
-int64_t CountAt(double share, int64_t size) {
-  return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(share * static_cast<double>(size) - 1e-9)), 1, size);
-}
-
-// Places of the `count` greatest, of equals the first; in order.
-std::vector<size_t> Greatest(const std::vector<double>& values, int64_t count) {
-  std::vector<size_t> places(values.size());
-  std::iota(places.begin(), places.end(), 0);
-  std::stable_sort(places.begin(), places.end(), [&values](size_t a, size_t b) { return values[a] > values[b]; });
-  places.resize(static_cast<size_t>(count));
-  std::sort(places.begin(), places.end());
-  return places;
-}
-
 }  // namespace
 
 absl::Status CheckPrune(const PruneOptions& options) {
@@ -100,7 +86,7 @@ std::map<std::string, int64_t> Pruner::CountsFor(double share) const {
   for (const ChannelGroup& group : groups_) counts[group.name] = group.size;
   const double most = share * static_cast<double>(ParameterCount(counts));
   for (int64_t step = kShareSteps; step >= 0 && static_cast<double>(ParameterCount(counts)) > most; --step) {
-    for (const ChannelGroup& group : groups_) counts[group.name] = CountAt(static_cast<double>(step) / kShareSteps, group.size);
+    for (const ChannelGroup& group : groups_) counts[group.name] = ChannelCount(static_cast<double>(step) / kShareSteps, group.size);
   }
   return counts;
 }
@@ -145,8 +131,8 @@ bool Pruner::Advance(int64_t round, const ChannelScores& scores) {
       }
       const int64_t places = std::min<int64_t>(static_cast<int64_t>(fresh.size()), std::llround(RegrowShare(cuts_) * static_cast<double>(counts.at(group.name))));
       std::vector<int64_t>& stay = left[group.name];
-      for (size_t i : Greatest(pulls, places)) {
-        if (pulls[i] > 0) stay.push_back(fresh[i]);
+      for (int64_t i : GreatestPlaces(pulls, places)) {
+        if (pulls[static_cast<size_t>(i)] > 0) stay.push_back(fresh[static_cast<size_t>(i)]);
       }
       const int64_t count = std::min<int64_t>(counts.at(group.name) - static_cast<int64_t>(stay.size()), static_cast<int64_t>(old.size()));
       for (const ChannelRange& range : ChooseChannels(policy_, static_cast<int64_t>(old.size()), count, std::max<int64_t>(1, round), old_scores)) {

@@ -174,6 +174,19 @@ TEST_F(AuditToolTest, AuditsAnArchiveInItsChild) {
   EXPECT_FALSE(json["ways"][2]["problem"].is_null());
 }
 
+// An archive works in a child and an idle machine in nobody: the audit is of the machine's joules, not of this process's part by CPU time.
+TEST_F(AuditToolTest, MetersTheWholeMachine) {
+  ASSERT_THAT(WriteFileAtomically(Path("plug.csv"), "time,watts\n"), IsOk());
+  const Outcome outcome = Run({"audit", "logistic", "--budget", "0.01", "--interval", "100", "--format", "json", "--set", "energy.meter=external", "--set",
+                               absl::StrCat("energy.source=watts:", Path("plug.csv"))});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const nlohmann::json json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["energy"]["tier"], "wall");
+  EXPECT_EQ(json["energy"]["metered"], true);
+  EXPECT_THAT(json["energy"]["meter"].get<std::string>(), ::testing::Not(HasSubstr("part of this process")));
+  EXPECT_TRUE(json["ways"][0]["training"]["joules"].is_null()) << "the plug told nothing";
+}
+
 TEST_F(AuditToolTest, ComparesAccuracyWhereThereIsData) {
   // Two classes, one number, easily told apart.
   std::string rows;

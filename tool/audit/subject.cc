@@ -13,6 +13,7 @@
 #include "fedwatt/config/exit_codes.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/model/torch/torch_trainer.h"
+#include "fedwatt/round/fitting.h"
 
 namespace fedwatt::tool {
 namespace {
@@ -63,8 +64,22 @@ std::optional<double> MacsOf(const absl::StatusOr<ModelProfile>& profile) {
 
 KeptChannels HalfOf(const std::vector<ChannelGroup>& groups) {
   KeptChannels kept;
-  for (const ChannelGroup& group : groups) kept[group.name] = {{0, (group.size + 1) / 2}};
+  for (const ChannelGroup& group : groups) kept[group.name] = {{0, ChannelCount(0.5, group.size)}};
   return kept;
+}
+
+// Converts a model to 8 bits, in a folder that is there for `use` alone.
+absl::Status WithInt8(const ArchitectureSpec& spec, absl::Span<const float> model, const Dataset& data, const std::string& loss,
+                      const std::function<absl::Status(const Int8Delivery& delivery, const std::string& path)>& use) {
+  std::string folder = std::filesystem::temp_directory_path() / "fedwatt-audit-XXXXXX";
+  if (mkdtemp(folder.data()) == nullptr) return ErrnoStatus(errno, folder);
+  absl::Cleanup remove = [&] {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  };
+  const std::string path = folder + "/int8.pt";
+  FEDWATT_ASSIGN_OR_RETURN(const Int8Delivery delivery, DeliverInt8(spec, model, data, /*score=*/false, loss, path));
+  return use(delivery, path);
 }
 
 }  // namespace
@@ -184,24 +199,21 @@ absl::Status Subject::AddInt8() {
     ways_.push_back(std::move(way));
     return absl::OkStatus();
   }
-  std::string folder = std::filesystem::temp_directory_path() / "fedwatt-audit-XXXXXX";
-  if (mkdtemp(folder.data()) == nullptr) return ErrnoStatus(errno, folder);
-  absl::Cleanup remove = [&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
-  };
-  const std::string path = folder + "/int8.pt";
   FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> model, base().trainer->InitialModel(1));
-  FEDWATT_ASSIGN_OR_RETURN(const Int8Delivery delivery, DeliverInt8(base().spec, model, data_.train, /*score=*/false, recipe_.loss, path));
-  if (delivery.path.has_value()) {
+  FEDWATT_RETURN_IF_ERROR(WithInt8(base().spec, model, data_.train, recipe_.loss, [&](const Int8Delivery& delivery, const std::string& path) -> absl::Status {
+    if (!delivery.path.has_value()) {
+      way.problem = delivery.missing_reason.value_or("no int8 form");
+      return absl::OkStatus();
+    }
     way.model_bytes = delivery.bytes;
     FEDWATT_ASSIGN_OR_RETURN(int8_, LoadArchive(base().spec, path));
+    return absl::OkStatus();
+  }));
+  if (way.problem.empty()) {
     way.spec.quantization = "int8";
     absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTorchTrainer(way.spec);
     if (trainer.ok()) way.trainer = *std::move(trainer);
     way.trains = trainer.ok();
-  } else {
-    way.problem = delivery.missing_reason.value_or("no int8 form");
   }
   ways_.push_back(std::move(way));
   return absl::OkStatus();
@@ -275,14 +287,10 @@ absl::StatusOr<std::vector<std::optional<double>>> Subject::Accuracies(uint64_t 
     EvaluationResult scored;
     if (way.name == "int8") {
       // What a run delivers: the trained float32 model, converted.
-      std::string folder = std::filesystem::temp_directory_path() / "fedwatt-audit-XXXXXX";
-      if (mkdtemp(folder.data()) == nullptr) return ErrnoStatus(errno, folder);
-      absl::Cleanup remove = [&] {
-        std::error_code ignored;
-        std::filesystem::remove_all(folder, ignored);
-      };
-      FEDWATT_RETURN_IF_ERROR(DeliverInt8(base().spec, dense, data_.train, /*score=*/false, recipe_.loss, folder + "/int8.pt").status());
-      FEDWATT_ASSIGN_OR_RETURN(scored, EvaluateArchive(base().spec, folder + "/int8.pt", test, recipe_.loss));
+      FEDWATT_RETURN_IF_ERROR(WithInt8(base().spec, dense, data_.train, recipe_.loss, [&](const Int8Delivery&, const std::string& path) -> absl::Status {
+        FEDWATT_ASSIGN_OR_RETURN(scored, EvaluateArchive(base().spec, path, test, recipe_.loss));
+        return absl::OkStatus();
+      }));
     } else {
       LocalTrainer& trainer = TrainerOf(way);
       TrainingRecipe recipe = recipe_;

@@ -15,6 +15,7 @@
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/program.h"
+#include "fedwatt/config/run_options.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "verb.h"
 
@@ -72,7 +73,8 @@ std::optional<WattsModel> ProbeWatts(Meter& meter) {
 }
 
 absl::Status FindMeter(const Settings& settings, Findings& findings, std::unique_ptr<Meter>& metered) {
-  const MeterOptions options{.watts_per_core = settings.energy.watts_per_core};
+  MeterOptions options = MakeMeterOptions(settings);
+  options.share = false;  // idle power is asked for too, and an archive works in another process
   FEDWATT_ASSIGN_OR_RETURN(MeterChoice choice, ChooseMeter(settings.energy.meter, options));
   if (choice.meter != nullptr && !IsEstimate(choice.meter->tier())) {
     findings.meter = choice.meter->Describe();

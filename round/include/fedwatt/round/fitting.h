@@ -85,6 +85,10 @@ struct ChannelPolicy {
 using ChannelPolicyRegistry = Registry<ChannelPolicy>;
 // "magnitude", "ordered", "rolling", "taylor".
 ChannelPolicyRegistry& ChannelPolicies();
+// How many of `size` channels, at least 1, a model of this width keeps; `width` in [0, 1].
+int64_t ChannelCount(double width, int64_t size);
+// Places of the `count` greatest values, of equals the first; in order.
+std::vector<int64_t> GreatestPlaces(absl::Span<const double> values, int64_t count);
 // Which `count` of `size` channels the policy keeps. `scores` has `size` elements where the policy goes by importance.
 std::vector<ChannelRange> ChooseChannels(const ChannelPolicy& policy, int64_t size, int64_t count, int64_t round, absl::Span<const ChannelScore> scores);
 
