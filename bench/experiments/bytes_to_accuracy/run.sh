@@ -10,6 +10,7 @@
 #   SETTINGS=iid CODECS="float32=preset one_bit=dct,dithered:rate=1.0/chain:multiple=0.25" bench/experiments/bytes_to_accuracy/run.sh
 set -euo pipefail
 here=$(dirname "$0")
+. "$here/../run_fleet.sh"
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 seeds=${SEEDS:-1 2 3} long=${LONG_ROUNDS:-300} short=${SHORT_ROUNDS:-120}
@@ -33,12 +34,8 @@ for setting in $settings; do
       compression=(--set "compression.uplink=${spec%%/*}" --set "compression.downlink=${spec##*/}")
     fi
     for seed in $seeds; do
-      run="$out/$setting/$name/$seed"
-      [ -s "$run/summary.json" ] && continue
-      echo "$setting $name seed $seed" >&2
-      rm -rf "$run"
       # shellcheck disable=SC2086
-      "$bin/fedwatt-fleet" ${flags[$setting]} "${compression[@]}" --seed "$seed" --out "$run" >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
+      run_fleet "$bin" "$out/$setting/$name/$seed" "$seed" ${flags[$setting]} "${compression[@]}"
     done
   done
 done

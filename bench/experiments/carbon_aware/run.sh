@@ -7,6 +7,7 @@
 # STARTS (20), SEEDS ("1 2 3"), ROUNDS (100) shorten or change it. Needs FEDWATT_BUILD_BENCH.
 set -euo pipefail
 here=$(dirname "$0")
+. "$here/../run_fleet.sh"
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 mkdir -p "$out"
@@ -18,13 +19,9 @@ for seed in ${SEEDS:-1 2 3}; do
   series="$out/series-$seed.csv"
   [ -s "$series" ] || "$bin/carbon_schedule_bench" --csv "$seed" "$series"
   for policy in uniform carbon_aware; do
-    run="$out/$policy/$seed"
-    [ -s "$run/summary.json" ] && continue
-    rm -rf "$run"
     slack=0
     [ "$policy" = carbon_aware ] && slack=24h
-    "$bin/fedwatt-fleet" "${common[@]}" --set "carbon.series=[\"$series\"]" --set "selection.policy=$policy" --set "selection.slack=$slack" --seed "$seed" --out "$run" \
-      >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
+    run_fleet "$bin" "$out/$policy/$seed" "$seed" "${common[@]}" --set "carbon.series=[\"$series\"]" --set "selection.policy=$policy" --set "selection.slack=$slack"
   done
 done
 python3 "$here/table.py" "$out"

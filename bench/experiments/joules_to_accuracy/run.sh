@@ -11,6 +11,7 @@
 # Joules are processor seconds of the clients' threads times the watts of a busy core: no meter covers a thread. In a ratio the watts cancel as far as all arms draw alike.
 set -euo pipefail
 here=$(dirname "$0")
+. "$here/../run_fleet.sh"
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 mkdir -p "$out"
@@ -27,19 +28,7 @@ declare -A flags=(
   [cnn]="--set federation.rounds=${CNN_ROUNDS:-30} --set model.architecture=fedavg_cnn"
 )
 for seed in ${SEEDS:-1 2 3 4 5}; do
-  for setting in ${SETTINGS:-iid dirichlet}; do
-    IFS=';' read -ra named <<<"$arms"
-    for arm in "${named[@]}"; do
-      name=${arm%%=*}
-      run="$out/$setting/$name/$seed"
-      [ -s "$run/summary.json" ] && continue
-      echo "$setting $name seed $seed" >&2
-      rm -rf "$run"
-      keys=()
-      for key in ${arm#*=}; do keys+=(--set "$key"); done
-      # shellcheck disable=SC2086
-      "$bin/fedwatt-fleet" "${common[@]}" ${flags[$setting]} "${keys[@]}" --seed "$seed" --out "$run" >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
-    done
-  done
+  # shellcheck disable=SC2086
+  for setting in ${SETTINGS:-iid dirichlet}; do run_fleets "$bin" "$out/$setting" "$seed" "$arms" "${common[@]}" ${flags[$setting]}; done
 done
 python3 "$here/table.py" "$out" "${TARGET:-0.87}"

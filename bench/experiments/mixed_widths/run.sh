@@ -8,6 +8,7 @@
 # FLEETS (name=flags;...) shorten or change it.
 set -euo pipefail
 here=$(dirname "$0")
+. "$here/../run_fleet.sh"
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 mkdir -p "$out"
@@ -21,19 +22,7 @@ declare -A flags=(
   [cnn]="--set federation.rounds=${CNN_ROUNDS:-100} --set model.architecture=fedavg_cnn"
 )
 for setting in ${SETTINGS:-cnn mlp}; do
-  for seed in ${SEEDS:-1 2 3 4 5}; do
-    IFS=';' read -ra named <<<"$fleets"
-    for fleet in "${named[@]}"; do
-      name=${fleet%%=*}
-      run="$out/$setting/$name/$seed"
-      [ -s "$run/summary.json" ] && continue
-      echo "$setting $name seed $seed" >&2
-      rm -rf "$run"
-      fit=()
-      for key in ${fleet#*=}; do fit+=(--set "$key"); done
-      # shellcheck disable=SC2086
-      "$bin/fedwatt-fleet" "${common[@]}" ${flags[$setting]} "${fit[@]}" --seed "$seed" --out "$run" >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
-    done
-  done
+  # shellcheck disable=SC2086
+  for seed in ${SEEDS:-1 2 3 4 5}; do run_fleets "$bin" "$out/$setting" "$seed" "$fleets" "${common[@]}" ${flags[$setting]}; done
 done
 python3 "$here/table.py" "$out"

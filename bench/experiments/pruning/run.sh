@@ -8,6 +8,7 @@
 # and FLEETS (name=flags;...) shorten or change it.
 set -euo pipefail
 here=$(dirname "$0")
+. "$here/../run_fleet.sh"
 bin=${1:-build/release/bin}
 out=${2:-$(mktemp -d)}
 mkdir -p "$out"
@@ -25,19 +26,7 @@ declare -A flags=(
   [cnn]="--set federation.rounds=${CNN_ROUNDS:-60} --set model.architecture=fedavg_cnn"
 )
 for setting in ${SETTINGS:-mlp cnn}; do
-  for seed in ${SEEDS:-1 2 3}; do
-    IFS=';' read -ra named <<<"$fleets"
-    for fleet in "${named[@]}"; do
-      name=${fleet%%=*}
-      run="$out/$setting/$name/$seed"
-      [ -s "$run/summary.json" ] && continue
-      echo "$setting $name seed $seed" >&2
-      rm -rf "$run"
-      keys=()
-      for key in ${fleet#*=}; do keys+=(--set "$key"); done
-      # shellcheck disable=SC2086
-      "$bin/fedwatt-fleet" "${common[@]}" ${flags[$setting]} "${keys[@]}" --seed "$seed" --out "$run" >/dev/null 2>"$out/log" || { tail -n 5 "$out/log" >&2; exit 1; }
-    done
-  done
+  # shellcheck disable=SC2086
+  for seed in ${SEEDS:-1 2 3}; do run_fleets "$bin" "$out/$setting" "$seed" "$fleets" "${common[@]}" ${flags[$setting]}; done
 done
 TARGET_mlp=${TARGET_mlp:-0.87} TARGET_cnn=${TARGET_cnn:-0.88} python3 "$here/table.py" "$out"
