@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "audit/findings.h"
+#include "audit/metering.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "tests/testing/status_matchers.h"
@@ -175,16 +176,22 @@ TEST_F(AuditToolTest, AuditsAnArchiveInItsChild) {
 }
 
 // An archive works in a child and an idle machine in nobody: the audit is of the machine's joules, not of this process's part by CPU time.
-TEST_F(AuditToolTest, MetersTheWholeMachine) {
+TEST_F(AuditToolTest, MetersTheWholeMachineWithTheMeterOfTheSettings) {
   ASSERT_THAT(WriteFileAtomically(Path("plug.csv"), "time,watts\n"), IsOk());
-  const Outcome outcome = Run({"audit", "logistic", "--budget", "0.01", "--interval", "100", "--format", "json", "--set", "energy.meter=external", "--set",
-                               absl::StrCat("energy.source=watts:", Path("plug.csv"))});
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  const nlohmann::json json = nlohmann::json::parse(outcome.out);
-  EXPECT_EQ(json["energy"]["tier"], "wall");
-  EXPECT_EQ(json["energy"]["metered"], true);
-  EXPECT_THAT(json["energy"]["meter"].get<std::string>(), ::testing::Not(HasSubstr("part of this process")));
-  EXPECT_TRUE(json["ways"][0]["training"]["joules"].is_null()) << "the plug told nothing";
+  Settings settings;
+  settings.energy.meter = "external";
+  settings.energy.source = absl::StrCat("watts:", Path("plug.csv"));
+  Findings findings;
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Meter> meter, FindMeter(settings, findings));
+  ASSERT_NE(meter, nullptr);
+  EXPECT_EQ(findings.tier, EnergyTier::kWall);
+  EXPECT_THAT(findings.meter, ::testing::Not(HasSubstr("part of this process")));
+  EXPECT_FALSE(findings.watts.has_value());
+
+  settings.energy.meter = "cpu_time";
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Meter> none, FindMeter(settings, findings));
+  EXPECT_EQ(none, nullptr);
+  EXPECT_TRUE(findings.watts.has_value());
 }
 
 TEST_F(AuditToolTest, ComparesAccuracyWhereThereIsData) {

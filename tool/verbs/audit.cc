@@ -2,8 +2,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cmath>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -11,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "audit/findings.h"
+#include "audit/metering.h"
 #include "audit/subject.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
@@ -46,54 +45,6 @@ class Progress {
  private:
   absl::Duration last_ = RealClock().Monotonic();
 };
-
-// Asleep, block after block.
-std::optional<Interval> IdleWatts(Meter& meter) {
-  constexpr int kBlocks = 5;
-  std::vector<double> watts;
-  for (int i = 0; i < kBlocks; ++i) {
-    if (!meter.Start().ok()) return std::nullopt;
-    std::this_thread::sleep_for(std::chrono::seconds(3));
-    const EnergyReading reading = meter.Read();
-    if (!reading.missing() && reading.window > absl::ZeroDuration()) watts.push_back(reading.energy->joules() / absl::ToDoubleSeconds(reading.window));
-  }
-  return MeanInterval(watts);
-}
-
-// What the estimating meter makes of a little processor time of this thread.
-std::optional<WattsModel> ProbeWatts(Meter& meter) {
-  if (!meter.Start().ok()) return std::nullopt;
-  const absl::Duration start = ProcessCpuTime();
-  volatile double sink = 1;
-  while (ProcessCpuTime() - start < absl::Milliseconds(200)) sink = std::sqrt(sink + 1);
-  const double seconds = absl::ToDoubleSeconds(ProcessCpuTime() - start);
-  const EnergyReading reading = meter.Read();
-  if (reading.missing()) return std::nullopt;
-  return WattsModel{reading.energy->joules() / seconds, reading.low->joules() / seconds, reading.high->joules() / seconds, meter.Describe()};
-}
-
-absl::Status FindMeter(const Settings& settings, Findings& findings, std::unique_ptr<Meter>& metered) {
-  MeterOptions options = MakeMeterOptions(settings);
-  options.share = false;  // idle power is asked for too, and an archive works in another process
-  FEDWATT_ASSIGN_OR_RETURN(MeterChoice choice, ChooseMeter(settings.energy.meter, options));
-  if (choice.meter != nullptr && !IsEstimate(choice.meter->tier())) {
-    findings.meter = choice.meter->Describe();
-    findings.tier = choice.meter->tier();
-    metered = std::move(choice.meter);
-    return absl::OkStatus();
-  }
-  findings.meter = "nothing meters it here";
-  for (const RefusedMeter& refused : choice.refused) absl::StrAppend(&findings.meter, "; ", refused.name, ": ", refused.reason);
-  if (settings.energy.meter == "none") return absl::OkStatus();
-  // Archives run in another process, so the model is asked for watts, not for joules.
-  FEDWATT_ASSIGN_OR_RETURN(const MeterChoice model, ChooseMeter("cpu_time", options));
-  findings.watts = ProbeWatts(*model.meter);
-  if (findings.watts.has_value()) {
-    findings.tier = model.meter->tier();
-    absl::StrAppend(&findings.meter, ". ", findings.watts->describe);
-  }
-  return absl::OkStatus();
-}
 
 // Short rounds of each way that has a model of its own size, under all presets.
 void CodeBytes(Subject& subject, Findings& findings, Progress& progress) {
@@ -214,8 +165,7 @@ absl::StatusOr<ExitCode> Run(const Flags& flags) {
     found.macs = way.macs;
     found.model_bytes = way.model_bytes;
   }
-  std::unique_ptr<Meter> meter;
-  FEDWATT_RETURN_IF_ERROR(FindMeter(settings, findings, meter));
+  FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<Meter> meter, FindMeter(settings, findings));
   if (meter != nullptr) {
     Say("idle: 15 s of rest");
     findings.idle_watts = IdleWatts(*meter);
