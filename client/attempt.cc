@@ -321,6 +321,11 @@ absl::Status AttemptRunner::PrepareTrainer(Bench& bench, const ArchitectureSpec&
   FEDWATT_ASSIGN_OR_RETURN(bench.trainer, shared_->options.trainer_factory(architecture));
   if (bench.trainer == nullptr) return absl::InternalError("trainer factory: returned nothing");
   bench.architecture = architecture;
+  const int64_t count = bench.trainer->layout().value_count(), most = shared_->options.floors.max_parameters;
+  if (most > 0 && count > most) {
+    bench.trainer.reset();
+    return absl::ResourceExhaustedError(absl::StrCat("declined: this client trains at most ", most, " parameters, the fit has ", count));
+  }
   return absl::OkStatus();
 }
 
@@ -354,11 +359,9 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   const absl::Time deadline = work.received + left - UploadMargin(left);
   FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
-  FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
-  if (const int64_t count = work.bench->trainer->layout().value_count(), most = shared_->options.max_parameters; most > 0 && count > most) {
-    return absl::ResourceExhaustedError(absl::StrCat("declined: this client trains at most ", most, " parameters, the fit has ", count));
-  }
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
+  FEDWATT_RETURN_IF_ERROR(CheckPlan(shared_->options.floors, plan, split_.train.size(), assignment.cohort_count()));
+  FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   TrainingControl control;
   control.stop = work.monitor.stop();
@@ -415,6 +418,9 @@ absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v
   FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   if (!split_.held_out.has_value()) return absl::FailedPreconditionError("no held-out examples on this client");
+  if (!AllowsArchitecture(shared_->options.floors, plan.architecture.name)) {
+    return absl::PermissionDeniedError(absl::StrCat("declined: this client does not score ", plan.architecture.name));
+  }
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   FEDWATT_ASSIGN_OR_RETURN(std::shared_ptr<const DecodedModel> model, FetchModel(work, assignment, plan));
   if (model->layout.digest() != work.bench->trainer->layout().digest()) return absl::InvalidArgumentError("layout: the model's is not the trainer's");

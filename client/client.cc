@@ -50,6 +50,7 @@ absl::Status Validate(const ClientOptions& options) {
   }
   if (!options.trainer_factory) return refuse("trainer factory: none given");
   if (options.max_parallel_attempts < 1) return refuse("parallel attempts: expected >= 1, got ", options.max_parallel_attempts);
+  FEDWATT_RETURN_IF_ERROR(ValidateClientFloors(options.floors));
   if (options.max_model_bytes < 1) return refuse("model limit: expected >= 1 byte, got ", options.max_model_bytes);
   for (absl::Duration span : {options.conditions_interval, options.backoff_base, options.backoff_cap, options.give_up_after, options.stall_timeout}) {
     if (span <= absl::ZeroDuration()) return refuse("intervals and timeouts: expected > 0, got ", absl::FormatDuration(span));
@@ -111,9 +112,13 @@ class Participant {
     request.set_partition_index(partition_.index);
     request.set_partition_count(shared_.options.partition_count);
     v1::Capabilities& capabilities = *request.mutable_capabilities();
-    for (const std::string& codec : StageNames()) capabilities.add_codecs(codec);
+    for (const std::string& stage : StageNames()) {
+      if (AllowsStage(shared_.options.floors, stage)) capabilities.add_codecs(stage);
+    }
     capabilities.add_codecs(std::string(kChainStage));
-    for (const std::string& architecture : shared_.options.architectures) capabilities.add_architectures(architecture);
+    for (const std::string& architecture : shared_.options.architectures) {
+      if (AllowsArchitecture(shared_.options.floors, architecture)) capabilities.add_architectures(architecture);
+    }
     const MachineInfo machine = DescribeMachine();
     capabilities.set_core_count(machine.core_count);
     if (machine.memory_bytes) capabilities.set_memory_bytes(*machine.memory_bytes);

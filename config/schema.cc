@@ -640,6 +640,11 @@ std::vector<Key> MakeSchema() {
                 "do not train below this charge; 0 = any"));
   add(BoolKey("client.require_charger", FIELD(bool, client.require_charger), "train only while charging"));
   add(IntegerKey("client.max_parameters", FIELD(int64_t, client.max_parameters), Within(0, 1e12), "decline to train a model of more parameters (fit.policy = by_budget then asks less); 0 = train any"));
+  add(IntegerKey("client.max_examples", FIELD(int64_t, client.max_examples), Within(0, 1e15), "decline attempts that look at more examples, epochs counted; 0 = any"));
+  add(IntegerKey("client.max_model_bytes", FIELD(int64_t, client.max_model_bytes), Within(1, 1e12), "decline to fetch a longer model"));
+  add(IntegerKey("client.min_cohort", FIELD(int64_t, client.min_cohort), Within(0, 1e9), "decline rounds that the coordinator says have fewer members; 0 = any"));
+  add(StringListKey("client.architectures", FIELD(std::vector<std::string>, client.architectures), "train and score these only; empty = any"));
+  add(StringListKey("client.codecs", FIELD(std::vector<std::string>, client.codecs), "take models and send updates in these codecs only, see fedwatt codecs; empty = any"));
   add(BoolKey("client.allow_bfloat16", FIELD(bool, client.allow_bfloat16), "train in bfloat16 where the run asks for it (fit.format); false = always in float32"));
   add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
   add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),

@@ -312,6 +312,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
+    train->set_cohort_count(static_cast<int32_t>(engine_->Snapshot().selected));
     const FittedPlan& fitted = *attempt->fitted;
     SayPlan(ToProto(fitted.plan), session.held_plan_id, train);
     const Offered offered = OfferModel(session, fitted.plan.architecture.kept, fitted.model_digest, train);

@@ -91,7 +91,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");
   options.allow_bfloat16 = settings.client.allow_bfloat16;
-  options.max_parameters = settings.client.max_parameters;
+  options.floors = {settings.client.architectures, settings.client.codecs, settings.client.max_parameters, settings.client.max_examples, settings.client.min_cohort};
+  options.max_model_bytes = settings.client.max_model_bytes;
   options.machine = DescribeMachine().cpu_model;
   for (const auto& [key, value] : KernelFacts()) absl::StrAppend(&options.machine, "/", key, "=", value);
   absl::StrAppend(&options.machine, "/", std::string(kVersion));

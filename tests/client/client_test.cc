@@ -460,12 +460,86 @@ TEST_F(ClientTest, SaysInWhichNumberFormatItTrainedAndWhy) {
 
 TEST_F(ClientTest, DeclinesAFitThatIsTooLarge) {
   ClientOptions options = Options();
-  options.max_parameters = 1;
+  options.floors.max_parameters = 1;
   ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
   EXPECT_EQ(summary.accepted_count, 0);
   ASSERT_THAT(fake_.seen().reports, SizeIs(1));
   EXPECT_EQ(fake_.seen().reports[0].failed().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
   EXPECT_THAT(fake_.seen().reports[0].failed().message(), ::testing::HasSubstr("declined: this client trains at most 1 parameters"));
+}
+
+// Each floor alone, where the plan is just within it and just beyond it.
+TEST_F(ClientTest, DeclinesWhatItsFloorsExclude) {
+  fake_.plan.uplink_codec = "ef,top_k:fraction=0.5,int8";
+  fake_.plan.recipe.local_epochs = 3;  // over ten examples
+  fake_.cohort_count = 5;
+  struct Floor {
+    ClientFloors within, beyond;
+    std::string words;
+  };
+  const std::vector<Floor> floors = {
+      {{.architectures = {"a", "add_one"}}, {.architectures = {"a"}}, "trains a, the plan is for add_one"},
+      {{.codecs = {"float32", "int8"}}, {.codecs = {"float32"}}, "codes updates with float32, the plan with ef,top_k:fraction=0.5,int8"},
+      {{.max_parameters = kValues}, {.max_parameters = kValues - 1}, "at most 99999 parameters"},
+      {{.max_examples = 30}, {.max_examples = 29}, "at most 29 examples in an attempt, the plan has it look at 30"},
+      {{.min_cohort = 5}, {.min_cohort = 6}, "beside at least 6 members, the round has 5"},
+  };
+  for (size_t i = 0; i < floors.size(); ++i) {
+    fake_.rounds = static_cast<int64_t>(2 * i + 1);
+    ClientOptions options = Options();
+    options.floors = floors[i].within;
+    ASSERT_OK_AND_ASSIGN(ClientSummary kept, Run(options));
+    EXPECT_EQ(kept.accepted_count, 1) << floors[i].words << ": " << log();
+    const size_t downloads = fake_.seen().download_offsets.size();
+
+    ++fake_.rounds;
+    options = Options();
+    options.floors = floors[i].beyond;
+    ASSERT_OK_AND_ASSIGN(ClientSummary declined, Run(options));
+    EXPECT_EQ(declined.accepted_count, 0);
+    const v1::ReportRequest report = fake_.seen().reports.back();
+    const absl::StatusCode code = floors[i].beyond.max_parameters > 0 ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kPermissionDenied;
+    EXPECT_EQ(report.failed().code(), static_cast<int>(code));
+    EXPECT_THAT(report.failed().message(), HasSubstr("declined: this client "));
+    EXPECT_THAT(report.failed().message(), HasSubstr(floors[i].words));
+    EXPECT_EQ(fake_.seen().download_offsets.size(), downloads) << "nothing is fetched for it";
+  }
+}
+
+TEST_F(ClientTest, CountsStepsWhereThePlanSaysSteps) {
+  Plan plan = fake_.plan;
+  plan.recipe.local_steps = 7;
+  plan.recipe.batch_size = 100;
+  EXPECT_THAT(CheckPlan({.max_examples = 700}, plan, 1, 0), IsOk());
+  EXPECT_THAT(CheckPlan({.max_examples = 699}, plan, 1, 0), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("look at 700")));
+  plan.recipe.local_steps = 1000000000;
+  plan.recipe.batch_size = 1000000;
+  EXPECT_THAT(CheckPlan({.max_examples = 699}, plan, 1, 0), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("1000000000000000")));
+  EXPECT_THAT(CheckPlan({.min_cohort = 1}, plan, 1, 0), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("the round has 0")));
+}
+
+TEST_F(ClientTest, DoesNotOfferWhatItsFloorsExclude) {
+  ClientOptions options = Options();
+  options.architectures = {"add_one", "other"};
+  options.floors.architectures = {"add_one"};
+  options.floors.codecs = {"int8", "float32"};
+  ASSERT_OK_AND_ASSIGN(ClientSummary summary, Run(options));
+  const v1::Capabilities offered = fake_.seen().check_ins.at(0).capabilities();
+  EXPECT_THAT(offered.architectures(), ElementsAre("add_one"));
+  const std::vector<std::string> codecs = Codecs().Names();
+  for (const std::string& stage : StageNames()) {
+    const bool excluded = std::count(codecs.begin(), codecs.end(), stage) > 0 && stage != "int8" && stage != "float32";
+    EXPECT_EQ(std::count(offered.codecs().begin(), offered.codecs().end(), stage), excluded ? 0 : 1) << stage;
+  }
+}
+
+TEST_F(ClientTest, ImpossibleFloorsAreRefused) {
+  ClientOptions options = Options();
+  options.floors.codecs = {"int9"};
+  EXPECT_THAT(Run(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("client.codecs: 'int9' is not one of ")));
+  options = Options();
+  options.floors.max_examples = -1;
+  EXPECT_THAT(Run(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("client.max_examples: expected >= 0, got -1")));
 }
 
 // The trainer has no bfloat16: nothing is probed, nothing fails.

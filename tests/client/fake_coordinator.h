@@ -44,6 +44,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
   int lost_reports = 0;           // reports that count but whose answer is lost
   std::optional<Rejection> cancel_working;  // answer to WaitForWork(current_attempt_id)
   bool unwanted = false;
+  int32_t cohort_count = 0;
   std::optional<v1::RejectionReason> past_attempts;  // answer to StillWanted of attempts that are not open
   absl::Duration deadline = absl::InfiniteDuration();
   absl::Duration watch_after = absl::ZeroDuration();
@@ -280,6 +281,7 @@ class FakeCoordinator : public v1::Coordinator::Service {
       v1::TrainAssignment& work = *response->mutable_train();
       work.set_attempt_id(attempt);
       work.set_round(attempts_);
+      work.set_cohort_count(cohort_count);
       SayPlan(ToProto(plan), plan_ids ? request.held_plan_id() : "", &work);
       FillModel(request, &work);
       if (deadline < absl::InfiniteDuration()) *work.mutable_deadline_duration() = ToProto(deadline);

@@ -17,6 +17,7 @@
 #include "fedwatt/client/connection.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/meter.h"
+#include "fedwatt/client/floors.h"
 #include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/local_trainer.h"
@@ -46,7 +47,7 @@ struct ClientOptions {
 
   LocalTrainerFactory trainer_factory;
   std::vector<std::string> architectures;  // names the factory knows; empty means any
-  int64_t max_parameters = 0;  // a fit of more is declined; 0: none is
+  ClientFloors floors;
   bool allow_bfloat16 = true;  // false: trains in float32 whatever is asked for
   // What the speed of training depends on beside the model: processor, versions of program and kernels. Measured speeds that are kept in the state directory
   // count only while this stays the same.

@@ -128,7 +128,12 @@ struct ClientSettings {
   double min_battery_percent = 0;
   bool require_charger = false;
   bool allow_metered = false;
+  // What the client insists on; empty and 0: nothing.
+  std::vector<std::string> architectures, codecs;
   int64_t max_parameters = 0;
+  int64_t max_examples = 0;
+  int64_t min_cohort = 0;
+  int64_t max_model_bytes = int64_t{1} << 32;
   bool allow_bfloat16 = true;
   double max_temperature_celsius = 0;  // 0 = no limit
 };
