@@ -5,16 +5,18 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "fedwatt/base/status_macros.h"
+#include "kernels.h"
 
 namespace fedwatt {
 namespace {
 
 constexpr int kLog = 9;
 constexpr size_t kMaxBlock = size_t{1} << kLog;
-constexpr size_t kLanes = 8;  // rows that go side by side
+constexpr size_t kLanes = internal::kMatrixLanes;  // rows that go side by side
 using Lane = std::array<double, kLanes>;
 
 // factors[log][i] = 1 / (2 cos((i + 1/2) pi / 2^log)), i < 2^(log - 1). Cosines by half angles and angle sums, as a library's may differ in the last bit.
@@ -144,30 +146,20 @@ std::vector<double> MakePictureBasis(size_t side) {
   return basis;
 }
 
-// Multiplies each column of a side x side picture by the basis or its transpose, and leaves the result transposed.
-template <bool kForward>
-void RunSide(const std::vector<double>& basis, size_t side, const Lane* in, Lane* out) {
-  for (size_t k = 0; k < side; ++k) {
-    for (size_t column = 0; column < side; ++column) {
-      Lane sum{};
-      for (size_t j = 0; j < side; ++j) {
-        const double factor = kForward ? basis[k * side + j] : basis[j * side + k];
-        const Lane& value = in[j * side + column];
-        for (size_t l = 0; l < kLanes; ++l) sum[l] += factor * value[l];
-      }
-      out[column * side + k] = sum;
-    }
-  }
-}
-
 template <bool kForward>
 void RunPictures(size_t side, absl::Span<float> values) {
   static const auto* bases = [] {
     auto* made = new std::array<std::vector<double>, kGreatestSide + 1>;
-    for (size_t n = kLeastSide; n <= kGreatestSide; ++n) (*made)[n] = MakePictureBasis(n);
+    for (size_t n = kLeastSide; n <= kGreatestSide; ++n) {
+      (*made)[n] = MakePictureBasis(n);
+      if (kForward) continue;
+      for (size_t row = 0; row < n; ++row) {
+        for (size_t column = 0; column < row; ++column) std::swap((*made)[n][row * n + column], (*made)[n][column * n + row]);
+      }
+    }
     return made;
   }();
-  const std::vector<double>& basis = (*bases)[side];
+  const double* basis = (*bases)[side].data();
   const size_t area = side * side, count = values.size() / area;
   std::vector<Lane> picture(area), scratch(area);
   for (size_t first = 0; first < count; first += kLanes) {
@@ -176,8 +168,8 @@ void RunPictures(size_t side, absl::Span<float> values) {
       for (size_t l = 0; l < kLanes; ++l) picture[i][l] = l < lanes ? static_cast<double>(values[(first + l) * area + i]) : 0;
     }
     // Twice transposed lies as before.
-    RunSide<kForward>(basis, side, picture.data(), scratch.data());
-    RunSide<kForward>(basis, side, scratch.data(), picture.data());
+    internal::MultiplyAndTranspose(basis, side, picture[0].data(), scratch[0].data());
+    internal::MultiplyAndTranspose(basis, side, scratch[0].data(), picture[0].data());
     for (size_t i = 0; i < area; ++i) {
       for (size_t l = 0; l < lanes; ++l) values[(first + l) * area + i] = static_cast<float>(picture[i][l]);
     }

@@ -110,6 +110,40 @@ size_t RoundRankedKernel(const float* values, size_t count, const RankThresholds
   return (count + kRanks - 1) / kRanks;
 }
 
+// Four rows at once, so that a loaded value serves four sums that do not wait for each other.
+void MultiplyAndTransposeKernel(const double* left, size_t side, const double* in, double* out) {
+  const hn::CappedTag<double, kMatrixLanes> d;
+  for (size_t lane = 0; lane < kMatrixLanes; lane += hn::Lanes(d)) {
+    for (size_t column = 0; column < side; ++column) {
+      const double* from = in + column * kMatrixLanes + lane;
+      double* to = out + column * side * kMatrixLanes + lane;
+      size_t row = 0;
+      for (; row + 4 <= side; row += 4) {
+        const double* factors = left + row * side;
+        auto sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+        for (size_t j = 0; j < side; ++j) {
+          const auto value = hn::LoadU(d, from + j * side * kMatrixLanes);
+          sum0 = hn::Add(sum0, hn::Mul(hn::Set(d, factors[j]), value));
+          sum1 = hn::Add(sum1, hn::Mul(hn::Set(d, factors[side + j]), value));
+          sum2 = hn::Add(sum2, hn::Mul(hn::Set(d, factors[2 * side + j]), value));
+          sum3 = hn::Add(sum3, hn::Mul(hn::Set(d, factors[3 * side + j]), value));
+        }
+        hn::StoreU(sum0, d, to + row * kMatrixLanes);
+        hn::StoreU(sum1, d, to + (row + 1) * kMatrixLanes);
+        hn::StoreU(sum2, d, to + (row + 2) * kMatrixLanes);
+        hn::StoreU(sum3, d, to + (row + 3) * kMatrixLanes);
+      }
+      for (; row < side; ++row) {
+        auto sum = hn::Zero(d);
+        for (size_t j = 0; j < side; ++j) {
+          sum = hn::Add(sum, hn::Mul(hn::Set(d, left[row * side + j]), hn::LoadU(d, from + j * side * kMatrixLanes)));
+        }
+        hn::StoreU(sum, d, to + row * kMatrixLanes);
+      }
+    }
+  }
+}
+
 size_t TakeSymbolsKernel(int32_t* symbols, size_t count, uint32_t first, uint32_t* indices, int32_t* out) {
   const hn::ScalableTag<int32_t> di;
   const hn::RebindToUnsigned<decltype(di)> du;
@@ -308,6 +342,7 @@ HWY_EXPORT(RoundRankedKernel);
 HWY_EXPORT(TakeSymbolsKernel);
 HWY_EXPORT(LookAtSymbolsKernel);
 HWY_EXPORT(CodeOctetsKernel);
+HWY_EXPORT(MultiplyAndTransposeKernel);
 HWY_EXPORT(MaxMagnitudeBitsKernel);
 HWY_EXPORT(AddSquaresKernel);
 HWY_EXPORT(AddMagnitudesKernel);
@@ -336,6 +371,10 @@ size_t CodeOctets(absl::Span<const uint32_t> operations, uint32_t* states, uint3
   const size_t written = HWY_DYNAMIC_DISPATCH(CodeOctetsKernel)(operations.data(), operations.size(), ordered, words);
   for (size_t i = 0; i < kOctet; ++i) states[kStates[i]] = static_cast<uint32_t>(ordered[i]);
   return written;
+}
+
+void MultiplyAndTranspose(const double* left, size_t side, const double* in, double* out) {
+  HWY_DYNAMIC_DISPATCH(MultiplyAndTransposeKernel)(left, side, in, out);
 }
 
 uint32_t MaxMagnitudeBits(absl::Span<const float> values) {

@@ -54,6 +54,11 @@ inline constexpr int kStateShift = 16 + kPrecision;
 inline constexpr size_t kOctet = 8;
 size_t CodeOctets(absl::Span<const uint32_t> operations, uint32_t* states, uint32_t* words);
 
+// Square matrices of `side` rows and columns that lie side by side, kMatrixLanes of them: element (i, j) of each at in[(i * side + j) * kMatrixLanes]. Multiplies each
+// from the left by `left`, rows first, and transposes what comes out. Products are added one by one from the first on: equal bits on every machine.
+inline constexpr size_t kMatrixLanes = 8;
+void MultiplyAndTranspose(const double* left, size_t side, const double* in, double* out);
+
 // The largest magnitude as float bits, which order like magnitudes do: at least those of infinity where a value is not finite.
 uint32_t MaxMagnitudeBits(absl::Span<const float> values);
 

@@ -53,6 +53,29 @@ TEST_P(KernelsTest, FindAtLeastFindsWhatPlainCodeFinds) {
   }
 }
 
+TEST_P(KernelsTest, MultipliesMatricesAsPlainCodeDoes) {
+  constexpr size_t kLanes = internal::kMatrixLanes;
+  Random random(9);
+  for (size_t side : {1, 2, 3, 4, 5, 7, 8, 28, 33}) {
+    std::vector<double> left(side * side), in(side * side * kLanes), out(in.size() + 1, 77), expected(in.size());
+    for (double& value : left) value = random.Normal();
+    for (double& value : in) value = random.Normal();
+    for (size_t row = 0; row < side; ++row) {
+      for (size_t column = 0; column < side; ++column) {
+        for (size_t lane = 0; lane < kLanes; ++lane) {
+          double sum = 0;
+          for (size_t j = 0; j < side; ++j) sum += left[row * side + j] * in[(j * side + column) * kLanes + lane];
+          expected[(column * side + row) * kLanes + lane] = sum;
+        }
+      }
+    }
+    internal::MultiplyAndTranspose(left.data(), side, in.data(), out.data());
+    EXPECT_EQ(out.back(), 77);
+    out.pop_back();
+    ASSERT_EQ(out, expected) << side;
+  }
+}
+
 TEST_P(KernelsTest, RoundRankedRoundsAsPlainCodeDoes) {
   constexpr uint32_t kClasses[] = {1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64};  // of ranks
   Random random(4);
