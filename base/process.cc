@@ -4,15 +4,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
 
 namespace fedwatt {
 namespace {
@@ -35,10 +40,64 @@ std::optional<int64_t> StatusField(const char* field) {
   return std::nullopt;
 }
 
+// The children that work for this process. Thread-safe.
+class Children {
+ public:
+  static Children& Instance() {
+    static Children& children = *new Children();  // outlives every thread
+    return children;
+  }
+
+  void Add(pid_t pid) {
+    absl::MutexLock lock(&mutex_);
+    spent_[pid] = absl::ZeroDuration();
+  }
+  // Looks at the child once more; returns by how much it has grown since it was last looked at for a charge.
+  absl::Duration Take(pid_t pid) {
+    absl::MutexLock lock(&mutex_);
+    absl::Duration& taken = spent_[pid];
+    const absl::Duration now = std::max(taken, Spent(pid));
+    charged_ += now - taken;
+    return now - std::exchange(taken, now);
+  }
+  void Remove(pid_t pid) {
+    absl::MutexLock lock(&mutex_);
+    spent_.erase(pid);
+  }
+  absl::Duration Total() {
+    absl::MutexLock lock(&mutex_);
+    absl::Duration total = charged_;
+    for (const auto& [pid, taken] : spent_) total += std::max(absl::ZeroDuration(), Spent(pid) - taken);
+    return total;
+  }
+
+ private:
+  // Zero where the kernel does not say, which is then no growth.
+  static absl::Duration Spent(pid_t pid) {
+    clockid_t clock;
+    return clock_getcpuclockid(pid, &clock) == 0 ? ReadCpuClock(clock) : absl::ZeroDuration();
+  }
+
+  absl::Mutex mutex_;
+  std::map<pid_t, absl::Duration> spent_ ABSL_GUARDED_BY(mutex_);  // of each that may run, as far as it is charged
+  absl::Duration charged_ ABSL_GUARDED_BY(mutex_);
+};
+
+thread_local absl::Duration charged_here;
+
 }  // namespace
 
-absl::Duration ProcessCpuTime() { return ReadCpuClock(CLOCK_PROCESS_CPUTIME_ID); }
-absl::Duration ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID); }
+absl::Duration ProcessCpuTime() { return ReadCpuClock(CLOCK_PROCESS_CPUTIME_ID) + Children::Instance().Total(); }
+absl::Duration ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID) + charged_here; }
+
+ChildCpu::ChildCpu(pid_t pid) : pid_(pid) { Children::Instance().Add(pid_); }
+
+ChildCpu::~ChildCpu() {
+  Charge();
+  Children::Instance().Remove(pid_);
+}
+
+void ChildCpu::Charge() { charged_here += Children::Instance().Take(pid_); }
 
 std::optional<int64_t> ResidentBytes() { return StatusField("VmRSS:"); }
 std::optional<int64_t> PeakResidentBytes() { return StatusField("VmHWM:"); }

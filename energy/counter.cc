@@ -71,6 +71,7 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
   int64_t value = raw_uj - last->raw_uj;
   int64_t least = value;
   if (value < 0) {
+    if (!stepped_from_.has_value()) stepped_from_ = last;
     if (last->raw_uj >= spec_.modulus_uj) {  // also when the modulus is unknown
       delta.flags = kCounterReset;
       return delta;
@@ -83,8 +84,19 @@ CounterDelta CounterAccumulator::Feed(absl::Duration now, absl::Duration suspend
     delta.flags |= kCounterWrapped;
     least = raw_uj;
   } else if (value > plausible) {
+    stepped_from_.reset();
     delta.flags = kCounterCapped;
     return delta;
+  } else if (stepped_from_.has_value() && value > 0) {
+    const Point from = *std::exchange(stepped_from_, std::nullopt);
+    const int64_t since = PlausibleMicrojoules(now - from.at);
+    if (raw_uj >= from.raw_uj && raw_uj - from.raw_uj <= since) {
+      if (spec_.modulus_uj == 0 || since < spec_.modulus_uj) {
+        delta.flags = kCounterReset;
+        return delta;
+      }
+      least = 0;  // it may also have gone all the way round
+    }
   }
   last_->before = moved;
   int64_t most = value;

@@ -40,7 +40,7 @@ class CounterMeter : public Meter {
     Open(clock_->Monotonic());
     start_.reset();
     for (CounterAccumulator& accumulator : accumulators_) accumulator.Forget();
-    FEDWATT_ASSIGN_OR_RETURN(Edge now, ReadEdge());
+    FEDWATT_ASSIGN_OR_RETURN(Edge now, ReadEdge(/*starting=*/true));
     Open(now.at);
     start_ = std::move(now);
     return absl::OkStatus();
@@ -54,11 +54,11 @@ class CounterMeter : public Meter {
 
   EnergyReading Read() override {
     EnergyReading reading;
-    absl::StatusOr<Edge> now = ReadEdge();
+    absl::StatusOr<Edge> now = ReadEdge(/*starting=*/false);
     const absl::Duration wall = now.ok() ? now->at : clock_->Monotonic();
     if (opened_.has_value()) reading.window = wall - *opened_;
     if (!now.ok()) {
-      for (CounterAccumulator& accumulator : accumulators_) accumulator.Forget();
+      // What comes next spans this reading, so it belongs to no window. How old the numbers are stays known.
       start_.reset();
       Open(wall);
       return reading;
@@ -110,7 +110,8 @@ class CounterMeter : public Meter {
     return look;
   }
 
-  absl::StatusOr<Edge> ReadEdge() {
+  // A counter that is too slow to be waited for at every edge is waited for once, when it starts: until it has moved, nothing is known of how old its number is.
+  absl::StatusOr<Edge> ReadEdge(bool starting) {
     FEDWATT_ASSIGN_OR_RETURN(Look look, ReadAll());
     Feed(look);
     const absl::Duration first = look.at;
@@ -121,7 +122,7 @@ class CounterMeter : public Meter {
     for (int polls = 0; polls < kMostPolls; ++polls) {
       absl::Duration wait = absl::InfiniteDuration();
       for (size_t i = 0; i < accumulators_.size(); ++i) {
-        if (!fresh(i)) wait = std::min(wait, options_.sources[i].spec.refresh / 2);
+        if (!fresh(i) || (starting && accumulators_[i].staleness() == absl::InfiniteDuration())) wait = std::min(wait, options_.sources[i].spec.refresh / 2);
       }
       if (wait == absl::InfiniteDuration()) break;
       pause_(wait);

@@ -60,7 +60,6 @@ class LineFile {
     }
     return absl::OkStatus();
   }
-  absl::Status Sync() { return fdatasync(fd_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path_); }
 
  private:
   LineFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
@@ -77,8 +76,7 @@ class FileRunRecordWriter : public RunRecordWriter {
         rounds_(std::move(rounds)) {}
 
   absl::Status WriteRound(const RoundRecord& record) override {
-    FEDWATT_RETURN_IF_ERROR(rounds_file_.Append(internal::RoundToJson(record)));
-    FEDWATT_RETURN_IF_ERROR(rounds_file_.Sync());  // a coordinator commits the round only after this
+    FEDWATT_RETURN_IF_ERROR(rounds_file_.Append(RoundLine(record)));
     rounds_.push_back(record);
     return absl::OkStatus();
   }
@@ -99,6 +97,8 @@ class FileRunRecordWriter : public RunRecordWriter {
 };
 
 }  // namespace
+
+std::string RoundLine(const RoundRecord& record) { return internal::RoundToJson(record); }
 
 absl::StatusOr<std::unique_ptr<RunRecordWriter>> RunRecordWriter::Open(const std::string& directory) {
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory));

@@ -156,12 +156,10 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
       }
     }
   }
-  // A crash between a round's line and its commit left a line of a round that will be run again.
-  const int64_t keep = rounds.empty() ? 0 : rounds.back().rounds_file_bytes;
-  if (FileBytes(RoundsFile(*options)) > keep) {
-    std::error_code error;
-    std::filesystem::resize_file(RoundsFile(*options), static_cast<uintmax_t>(keep), error);
-    if (error) return ErrnoStatus(error.value(), "cutting rounds.jsonl at the last committed round");
+  // A crash between a round's commit and its line kept the line back.
+  FEDWATT_ASSIGN_OR_RETURN(const std::string lines, self->store_->ReadLines());
+  if (absl::StatusOr<std::string> written = ReadFile(RoundsFile(*options)); !written.ok() || *written != lines) {
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(RoundsFile(*options), lines));
   }
   FEDWATT_ASSIGN_OR_RETURN(self->writer_, RunRecordWriter::Open(options->out_directory));
   for (const StoredRound& round : rounds) {
@@ -600,16 +598,17 @@ void Coordinator::FillRecord(RoundRecord& record) {
 }
 
 absl::Status Coordinator::WriteRound(const RoundRecord& record, const std::string* model_state) {
-  FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
   const v1::RoundSummary summary = SummaryOf(record);
   StoredRound stored;
   stored.round = record.round;
   stored.committed = record.committed;
   stored.model_digest = record.model_digest;
   stored.accuracy = AccuracyOf(record);
-  stored.rounds_file_bytes = FileBytes(RoundsFile(*options_));
   stored.summary = summary.SerializeAsString();
-  FEDWATT_RETURN_IF_ERROR(model_state != nullptr ? store_->Commit(stored, *model_state) : store_->Abandon(stored));
+  const std::string line = RoundLine(record);
+  FEDWATT_RETURN_IF_ERROR(model_state != nullptr ? store_->Commit(stored, line, *model_state) : store_->Abandon(stored, line));
+  // After the commit, so that a round which a reader saw is never run again.
+  FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
   if (record.committed) ++committed_rounds_;
   if (stored.accuracy.has_value()) best_accuracy_ = std::max(best_accuracy_.value_or(0), *stored.accuracy);
   if (options_->on_round) options_->on_round(record);

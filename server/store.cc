@@ -15,6 +15,8 @@
 namespace fedwatt::internal {
 namespace {
 
+// Of the tables. A database of another version is refused.
+constexpr char kSchema[] = "2";
 constexpr int64_t kMaxStateBytes = int64_t{1} << 36;
 
 absl::Status SqliteStatus(sqlite3* database, int code, std::string_view what) {
@@ -134,7 +136,7 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
   FEDWATT_RETURN_IF_ERROR(
       Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
               "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
-              " accuracy REAL, rounds_file_bytes INTEGER NOT NULL, summary BLOB NOT NULL);"
+              " accuracy REAL, line BLOB NOT NULL, summary BLOB NOT NULL);"
               "CREATE TABLE IF NOT EXISTS memory (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"));
   std::map<std::string, std::string> meta;
   {
@@ -148,6 +150,9 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
   FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
   absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
   if (meta.contains("run_id")) {
+    if (meta["schema"] != kSchema) {
+      return absl::FailedPreconditionError(absl::StrCat(directory_, " was written by another version of fedwatt-server; finish the run with that one, or give another --out folder"));
+    }
     if (std::string difference = Difference(meta["settings"], settings); !difference.empty()) {
       return absl::FailedPreconditionError(
           absl::StrCat(directory_, " belongs to run ", meta["run_id"], " with other settings (", difference,
@@ -158,6 +163,7 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
     ++incarnation_;
   } else {
     run_id_ = run_id;
+    FEDWATT_RETURN_IF_ERROR(SetMeta("schema", kSchema));
     FEDWATT_RETURN_IF_ERROR(SetMeta("run_id", run_id));
     FEDWATT_RETURN_IF_ERROR(SetMeta("settings", settings));
   }
@@ -174,12 +180,12 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
     }
   }
   FEDWATT_ASSIGN_OR_RETURN(Statement statement,
-                           Statement::Prepare(database_, "SELECT round, committed, model_digest, accuracy, rounds_file_bytes, summary"
+                           Statement::Prepare(database_, "SELECT round, committed, model_digest, accuracy, summary"
                                                          " FROM rounds ORDER BY round"));
   for (;;) {
     FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
     if (!row) return absl::OkStatus();
-    rounds_.push_back({statement.Int(0), statement.Int(1) != 0, statement.Text(2), statement.Double(3), statement.Int(4), statement.Text(5)});
+    rounds_.push_back({statement.Int(0), statement.Int(1) != 0, statement.Text(2), statement.Double(3), statement.Text(4)});
   }
 }
 
@@ -214,27 +220,37 @@ absl::StatusOr<std::optional<std::string>> Store::ReadModelState() const {
   return std::optional<std::string>();
 }
 
-absl::Status Store::Insert(const StoredRound& round) {
+absl::StatusOr<std::string> Store::ReadLines() const {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "SELECT line FROM rounds ORDER BY round"));
+  std::string lines;
+  for (;;) {
+    FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
+    if (!row) return lines;
+    absl::StrAppend(&lines, statement.Text(0), "\n");
+  }
+}
+
+absl::Status Store::Insert(const StoredRound& round, const std::string& line) {
   FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?)"));
   statement.Bind(0, round.round);
   statement.Bind(1, int64_t{round.committed});
   statement.Bind(2, round.model_digest);
   statement.Bind(3, round.accuracy);
-  statement.Bind(4, round.rounds_file_bytes);
+  statement.Bind(4, line);
   statement.Bind(5, round.summary);
   FEDWATT_RETURN_IF_ERROR(statement.Step().status());
   rounds_.push_back(round);
   return absl::OkStatus();
 }
 
-absl::Status Store::Commit(const StoredRound& round, const std::string& model_state) {
+absl::Status Store::Commit(const StoredRound& round, const std::string& line, const std::string& model_state) {
   FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(round.round), model_state, 0600));
-  FEDWATT_RETURN_IF_ERROR(Insert(round));
+  FEDWATT_RETURN_IF_ERROR(Insert(round, line));
   RemoveStatesExcept(round.round);
   return absl::OkStatus();
 }
 
-absl::Status Store::Abandon(const StoredRound& round) { return Insert(round); }
+absl::Status Store::Abandon(const StoredRound& round, const std::string& line) { return Insert(round, line); }
 
 void Store::RemoveStatesExcept(int64_t round) const {
   // Leftovers of crashes go too. What cannot be removed costs disk, not the run.

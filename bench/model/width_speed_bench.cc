@@ -2,10 +2,8 @@
 //
 //   build/release/bin/width_speed_bench [architecture or FILE.pt [repeats [batch size [examples]]]]
 //
-// A TorchScript archive takes examples of 1 x 28 x 28, and its processor time is that of the fedwatt-trainer processes in which it trains.
+// A TorchScript archive takes examples of 1 x 28 x 28; its processor time includes that of the fedwatt-trainer processes in which it trains.
 // Widths take turns within each repeat, so that whatever else the machine does hits all alike; ratios are to the full width of the same repeat.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -28,19 +26,6 @@ struct Width {
   std::vector<float> model, local;
   std::vector<double> seconds, ratios;
 };
-
-// That training has taken so far: of this thread, or of the process that trains for it.
-absl::Duration CpuTime(const LocalTrainer& trainer) {
-  const auto* archive = dynamic_cast<const TorchScriptTrainer*>(&trainer);
-  if (archive == nullptr) return ThreadCpuTime();
-  clockid_t clock;
-  timespec now;
-  if (clock_getcpuclockid(archive->child_pid(), &clock) != 0 || clock_gettime(clock, &now) != 0) {
-    std::perror("processor time of fedwatt-trainer");
-    std::exit(1);
-  }
-  return absl::DurationFromTimespec(now);
-}
 
 int Run(const std::string& architecture, int repeats, int32_t batch, int64_t examples) {
   ArchitectureSpec spec = bench::TypicalSpec(architecture);
@@ -78,10 +63,10 @@ int Run(const std::string& architecture, int repeats, int32_t batch, int64_t exa
   }
   for (int repeat = -1; repeat < repeats; ++repeat) {  // the first warms up
     for (Width& width : widths) {
-      const absl::Duration start = CpuTime(*width.trainer);
+      const absl::Duration start = ThreadCpuTime();
       if (!width.trainer->Train(width.model, data, recipe, 1, {}, absl::MakeSpan(width.local)).ok()) return 1;
       if (repeat < 0) continue;
-      width.seconds.push_back(absl::ToDoubleSeconds(CpuTime(*width.trainer) - start) / static_cast<double>(examples));
+      width.seconds.push_back(absl::ToDoubleSeconds(ThreadCpuTime() - start) / static_cast<double>(examples));
       width.ratios.push_back(widths[0].seconds.back() / width.seconds.back());
     }
   }

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -158,29 +157,35 @@ absl::Status TorchScriptTrainer::Spawn() {
     return ErrnoStatus(error, absl::StrCat("starting ", binary));
   }
   pid_ = pid;
+  cpu_.emplace(pid);
   return absl::OkStatus();
 }
 
 std::string TorchScriptTrainer::EndChild() {
   if (pid_ < 0) return "";
-  int status = 0;
   // A dying process closes its socket a moment before it can be reaped.
-  pid_t reaped = 0;
-  for (int i = 0; i < 20 && reaped == 0; ++i) {
+  siginfo_t end;
+  end.si_pid = 0;
+  for (int i = 0; i < 20 && end.si_pid == 0; ++i) {
     if (i > 0) poll(nullptr, 0, 5);
-    reaped = waitpid(pid_, &status, WNOHANG);
+    if (waitid(P_PID, pid_, &end, WEXITED | WNOHANG | WNOWAIT) != 0) break;
     pollfd hung_up{fd_, 0, 0};
-    if (i == 0 && reaped == 0 && (poll(&hung_up, 1, 0) <= 0 || (hung_up.revents & POLLHUP) == 0)) break;  // alive and well
+    if (i == 0 && end.si_pid == 0 && (poll(&hung_up, 1, 0) <= 0 || (hung_up.revents & POLLHUP) == 0)) break;  // alive and well
   }
-  if (reaped == 0) {
+  const bool by_itself = end.si_pid != 0;
+  if (!by_itself) {
     kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    while (waitid(P_PID, pid_, &end, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
     }
+  }
+  cpu_.reset();
+  int status = 0;
+  while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   close(fd_);
   fd_ = pid_ = -1;
   sent_.clear();
-  if (reaped <= 0) return "";
+  if (!by_itself) return "";
   return WIFSIGNALED(status) ? absl::StrCat("killed by signal ", WTERMSIG(status)) : absl::StrCat("exit status ", WEXITSTATUS(status));
 }
 
@@ -191,6 +196,9 @@ absl::Status TorchScriptTrainer::Disbelieve(const absl::Status& status) {
 
 absl::StatusOr<std::string> TorchScriptTrainer::Ask(FrameKind question, std::string_view payload, FrameKind answer,
                                                     uint64_t max_answer_bytes, const TrainingControl* control, int64_t steps_planned) {
+  absl::Cleanup charge = [this] {
+    if (cpu_.has_value()) cpu_->Charge();
+  };
   Waiter waiter(fd_, options_, control);
   const internal::FrameWaiter wait = [&waiter](short events) { return waiter.Wait(events); };
   const auto broken = [this](const absl::Status& status) -> absl::Status {
@@ -417,14 +425,6 @@ absl::StatusOr<ModelProfile> TorchScriptTrainer::Profile() {
     }
   }
   return profile;
-}
-
-absl::StatusOr<absl::Duration> TorchScriptTrainer::ChildCpuTime() const {
-  clockid_t clock;
-  timespec time;
-  if (pid_ < 0) return absl::UnavailableError("no trainer process runs");
-  if (clock_getcpuclockid(pid_, &clock) != 0 || clock_gettime(clock, &time) != 0) return absl::UnavailableError("the trainer process is gone");
-  return absl::DurationFromTimespec(time);
 }
 
 absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBytes(const ArchitectureSpec& spec, std::string archive,

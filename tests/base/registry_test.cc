@@ -1,7 +1,6 @@
 #include "fedwatt/base/registry.h"
 
 #include "fedwatt/base/log.h"
-#include "fedwatt/base/process.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -56,24 +55,6 @@ TEST(LogTest, CallsTheSinkAndBearsAnEmptyOne) {
   Log(sink, LogLevel::kWarning, "hot");
   EXPECT_EQ(seen, "warning hot");
   Log(LogSink(), LogLevel::kError, "nobody listens");
-}
-
-TEST(ProcessTest, SaysWhatThisMachineIs) {
-  const MachineInfo info = DescribeMachine();
-  EXPECT_GE(info.core_count, 1);
-  ASSERT_TRUE(info.memory_bytes.has_value());
-  EXPECT_GT(*info.memory_bytes, 1 << 20);
-  ASSERT_TRUE(ResidentBytes().has_value());
-  EXPECT_GT(*ResidentBytes(), 0);
-  // The kernel updates the two counters at different moments, so the peak is compared with slack.
-  EXPECT_GE(PeakResidentBytes().value_or(0) + (1 << 20), *ResidentBytes());
-}
-
-TEST(ProcessTest, CpuTimeGrowsWithWork) {
-  const absl::Duration before = ThreadCpuTime();
-  volatile double x = 1;
-  while (ThreadCpuTime() - before < absl::Milliseconds(5)) x = x * 1.0000001;
-  EXPECT_GE(ProcessCpuTime(), absl::Milliseconds(5));
 }
 
 }  // namespace

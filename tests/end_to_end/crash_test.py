@@ -30,7 +30,7 @@ class CrashTest(unittest.TestCase):
             rounds = federation.rounds()
             committed = [line["round"] for line in rounds if line["outcome"] == "committed"]
             self.assertEqual(committed, [1, 2, 3, 4, 5, 6], "each round is committed once")
-            # A round that was killed before it was durable is repeated, and comes out the same.
+            # A line is written only when its round is durable.
             self.assertEqual([line["model_digest"] for line in rounds[:len(before)]], [line["model_digest"] for line in before])
             self.assertEqual(len({line["run_id"] for line in rounds}), 1, "it is one run")
             self.assertGreater(rounds[-1]["eval_accuracy"], 0.6)

@@ -28,6 +28,7 @@ class OwnModelTest(unittest.TestCase):
             federation.start()
             federation.finish()
             summary = federation.summary()
+            rounds = federation.rounds()
         scored = float(python(HERE / "score.py", summary["model_path"]))
         self.assertAlmostEqual(scored, summary["final_accuracy"], delta=1e-4)
         if "model__architecture" in model:
@@ -37,15 +38,18 @@ class OwnModelTest(unittest.TestCase):
         else:
             self.assertIn("torchscript", summary["int8_missing_reason"])
             self.assertIsNone(summary["int8_model_path"])
-        return summary["final_accuracy"]
+        return summary["final_accuracy"], sum(round["client_cpu_seconds"] for round in rounds), sum(round["client_energy_uj"] for round in rounds)
 
     def test_the_twin_trains_as_well_and_both_score_in_python(self):
         with tempfile.TemporaryDirectory() as folder:
             archive = f"{folder}/twin.pt"
             python(HERE.parents[1] / "examples/torchscript/make_model.py", "--out", archive)
-            built_in = self.train(f"{folder}/built-in", dict(model__architecture="mlp_2nn"))
-            own = self.train(f"{folder}/own", dict(model__torchscript=archive))
-            print(f"built-in {built_in:.4f}, scripted in Python {own:.4f}")
+            built_in, built_in_cpu, built_in_energy = self.train(f"{folder}/built-in", dict(model__architecture="mlp_2nn"))
+            own, own_cpu, own_energy = self.train(f"{folder}/own", dict(model__torchscript=archive))
+            print(f"built-in {built_in:.4f}, {built_in_cpu:.1f} CPU s; scripted in Python {own:.4f}, {own_cpu:.1f} CPU s")
+            # The process that trains the archive is counted: without it a fiftieth would be left.
+            self.assertGreater(own_cpu, 0.4 * built_in_cpu)
+            self.assertGreater(own_energy, 0.4 * built_in_energy)
             self.assertGreater(built_in, 0.8)
             # They start from different weights: 0.01 is twice the spread between seeds at this length.
             self.assertAlmostEqual(own, built_in, delta=0.01)

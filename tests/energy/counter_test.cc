@@ -62,7 +62,50 @@ TEST_F(CounterTest, CannotTellAWrapFromAResetWithoutAModulus) {
   Use({});
   Feed(kModulus - 10);
   ExpectMissing(Feed(10), kCounterReset);
-  ExpectExactly(Feed(kMost - 1, absl::Hours(24 * 365 * 400)), kMost - 11, kMost - 11, kMost - 11);
+  ExpectExactly(Feed(11), 1, 1, 1);
+  ExpectExactly(Feed(kMost - 1, absl::Hours(24 * 365 * 400)), kMost - 12, kMost - 12, kMost - 12);
+}
+
+// The way back from one number that was too small is no energy, in however long a window.
+TEST_F(CounterTest, MissesTheWayBackFromOneWrongNumber) {
+  Use({});
+  Feed(90'000'000'000);
+  ExpectMissing(Feed(12, absl::Minutes(2)), kCounterReset);
+  ExpectMissing(Feed(90'200'000'000, absl::Minutes(2)), kCounterReset);
+  ExpectExactly(Feed(90'300'000'000), 100'000'000, 100'000'000, 100'000'000);
+  // Several wrong ones, and one that stays.
+  ExpectMissing(Feed(12), kCounterReset);
+  ExpectExactly(Feed(12, absl::Milliseconds(1)), 0, 0, 0);
+  ExpectMissing(Feed(1), kCounterReset);
+  ExpectMissing(Feed(90'310'000'000, absl::Minutes(2)), kCounterReset);
+  ExpectExactly(Feed(90'310'000'001), 1, 1, 1);
+}
+
+TEST_F(CounterTest, CountsAfterARestartThatGoesOn) {
+  Use({});
+  Feed(90'000'000'000);
+  ExpectMissing(Feed(1'000'000), kCounterReset);
+  ExpectExactly(Feed(2'000'000), 1'000'000, 1'000'000, 1'000'000);
+  ExpectExactly(Feed(95'000'000'000, absl::Minutes(2)), 94'998'000'000, 94'998'000'000, 94'998'000'000);
+  // Far beyond where it would be by itself: a long time after a restart.
+  Feed(96'000'000'000, absl::Minutes(2));
+  ExpectMissing(Feed(3, absl::Milliseconds(1)), kCounterReset);
+  ExpectMissing(Feed(200'000'000'000, absl::Milliseconds(1)), kCounterCapped);
+  ExpectExactly(Feed(200'000'000'001), 1, 1, 1);
+}
+
+TEST_F(CounterTest, MissesTheWayBackWhereNoWholeTurnIsPossible) {
+  Feed(100'000'000'000);
+  ExpectMissing(Feed(12), kCounterReset);
+  ExpectMissing(Feed(100'500'000'000, absl::Minutes(2)), kCounterReset);
+  ExpectExactly(Feed(100'500'000'001), 1, 1, 1);
+}
+
+// A wrap and a wrong number look the same, too.
+TEST_F(CounterTest, AllowsForAWrongNumberWhereAWholeTurnIsPossible) {
+  Feed(200'000'000'000);
+  ExpectExactly(Feed(1'000'000'000, absl::Minutes(2)), 1'000'000'000, kModulus - 199'000'000'000, kModulus - 199'000'000'000, kCounterWrapped);
+  ExpectExactly(Feed(210'000'000'000, absl::Minutes(4)), 0, 209'000'000'000, 209'000'000'000);
 }
 
 TEST_F(CounterTest, RefusesAReadingAboveItsOwnModulusAsTheStartOfAWrap) {

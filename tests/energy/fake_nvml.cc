@@ -13,7 +13,11 @@ std::string Folder() {
   return folder == nullptr ? "/nonexistent" : folder;
 }
 
-bool Number(const std::string& file, long long& number) { return static_cast<bool>(std::ifstream(Folder() + "/" + file) >> number); }
+// The whole file is one number and a line's end.
+bool Number(const std::string& file, long long& number) {
+  std::ifstream in(Folder() + "/" + file);
+  return in >> number && in.get() == '\n';
+}
 
 template <typename Value>
 int Tell(void* device, const char* file, Value* value) {

@@ -140,6 +140,8 @@ class Machine {
     return std::any_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.frozen_uj.has_value(); });
   }
   void Break(const std::string& text) { Write(parts_[CountedPart()].doors[0], text); }
+  // One counter says too small a number.
+  void Lie() { Break(Text(static_cast<double>(Draw(1000)))); }
   void Hide() {
     hidden_ = root_ + parts_[CountedPart()].doors[0];
     std::filesystem::rename(hidden_, root_ + "gone");
@@ -360,7 +362,11 @@ FuzzResult FuzzCounters(const std::string& meter_name, const std::string& folder
       if (vanish) machine.Hide();
       if (hidden && !vanish) {
         static constexpr const char* kBroken[] = {"", "\n", "12x\n", "-5\n", "garbage", "99999999999999999999999\n", "1e6\n"};
-        machine.Break(kBroken[machine.Draw(7)]);
+        if (const uint64_t kind_of_break = machine.Draw(10); kind_of_break < 7) {
+          machine.Break(kBroken[kind_of_break]);
+        } else {
+          machine.Lie();
+        }
       }
       const bool before_reading = faulted;
       faulted = false;

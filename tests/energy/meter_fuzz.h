@@ -20,8 +20,8 @@ struct FuzzResult {
 };
 
 // `folder` is an empty one for the tree. A window is faulted when a fault falls into it or meets its first or last reading, or a counter stands still at
-// either. Faults: unreadable, empty, garbage, vanished and renamed zones, resets, counters that stop at any instant, one or all, and go on with or without what
-// they held back, jumps that no hardware can draw, sleep with and without a restart of the counters.
+// either. Faults: unreadable, empty, garbage, vanished and renamed zones, single numbers that are far too small, resets, counters that stop at any instant, one
+// or all, and go on with or without what they held back, jumps that no hardware can draw, sleep with and without a restart of the counters.
 FuzzResult FuzzCounters(const std::string& meter, const std::string& folder, uint64_t seed, int64_t windows);
 // The meters that it knows.
 std::vector<std::string> FuzzedMeters();

@@ -26,8 +26,8 @@ TEST_P(MeterFuzzTest, NeverInventsJoulesAndItsIntervalsHold) {
   if (GetParam() == "rapl") {
     EXPECT_GT(result.wrapped, 10);
   }
-  // A GPU's counter is too slow to be waited for: nothing can be said until its number has changed once.
-  EXPECT_LE(result.missing_healthy, GetParam() == "nvml" ? windows / 50 : 0);
+  // A GPU's counter is too slow to be waited for at every edge, and one that has stood still at the start says nothing until it goes on.
+  EXPECT_LE(result.missing_healthy, GetParam() == "nvml" ? windows / 1000 : 0);
   EXPECT_EQ(result.negative, 0);
   EXPECT_EQ(result.phantom, 0) << result.phantom_joules << " J";
   EXPECT_EQ(result.outside_healthy, 0);

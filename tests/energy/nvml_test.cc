@@ -81,6 +81,53 @@ TEST_F(NvmlTest, TakesAReloadedDriverForAReset) {
   EXPECT_EQ(ReadAfter(*meter).energy, Joules(200));
 }
 
+// A GPU's counter is too slow to be waited for at every edge, but once, at the start: a first window is not lost because it is short.
+TEST_F(NvmlTest, WaitsAtTheStartUntilTheNumberHasChanged) {
+  Gpu(0, {{"energy", 500}, {"limit", 300'000}});
+  int64_t waited = 0;
+  options_.pause = [&](absl::Duration span) {
+    EXPECT_EQ(span, absl::Milliseconds(50));
+    clock_.Advance(span);
+    if (++waited == 2) Gpu(0, {{"energy", 10'500}});
+  };
+  auto meter = Started();
+  EXPECT_EQ(waited, 2);
+  const EnergyReading reading = ReadAfter(*meter, absl::Milliseconds(10));
+  EXPECT_EQ(reading.window, absl::Milliseconds(10));
+  EXPECT_EQ(reading.low, Energy());
+  EXPECT_EQ(reading.high, Joules(600 * 0.16));  // the number is up to 50 ms old when it is first seen, and a refresh
+  EXPECT_EQ(waited, 2);
+}
+
+// Once one number said too little, with success: what the next one has more was spent long ago.
+TEST_F(NvmlTest, DoesNotCountTheWayBackFromAWrongNumber) {
+  Gpu(0, {{"energy", 100'000}, {"limit", 300'000}});
+  auto meter = Started();
+  Gpu(0, {{"energy", 100'200}});
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(200'000));
+  Gpu(0, {{"energy", 12}});
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  Gpu(0, {{"energy", 100'600}});
+  EXPECT_TRUE(ReadAfter(*meter, absl::Minutes(10)).missing());
+  Gpu(0, {{"energy", 100'800}});
+  EXPECT_EQ(ReadAfter(*meter).energy, Microjoules(200'000));
+}
+
+// A call that fails between two numbers costs its windows, and not the knowledge of how old a number is.
+TEST_F(NvmlTest, KnowsHowOldANumberIsAfterAFailedCall) {
+  Gpu(0, {{"energy", 500}, {"limit", 300'000}});
+  auto meter = Started();
+  Gpu(0, {{"energy", 10'500}});
+  ReadAfter(*meter);
+  Gpu(0, {{"energy", -15}});
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  Gpu(0, {{"energy", 30'500}});
+  EXPECT_TRUE(ReadAfter(*meter).missing());
+  const EnergyReading reading = ReadAfter(*meter, absl::Milliseconds(5));  // the number is the same, which is no reason to know nothing
+  EXPECT_EQ(reading.energy, Energy());
+  EXPECT_EQ(reading.high, Joules(600 * (2 + 0.005 + 0.1)));
+}
+
 TEST_F(NvmlTest, MissesAFailedCallAndNeverRepeatsTheLastNumber) {
   Gpu(0, {{"energy", 500}});
   auto meter = Started();

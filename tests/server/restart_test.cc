@@ -1,4 +1,6 @@
 // What a coordinator leaves behind is enough to go on.
+#include <sqlite3.h>
+
 #include <fstream>
 
 #include "fedwatt/base/file.h"
@@ -95,7 +97,7 @@ TEST(RestartTest, ALineOfARoundThatWasNotCommittedIsCutOff) {
     Play(client, 1);
     server.Wait();
   }
-  // As if the coordinator had been killed between the line of round 2 and its commit.
+  // Lines of a round that the database does not know.
   ASSERT_OK_AND_ASSIGN(std::string lines, ReadFile(out.path() + "/rounds.jsonl"));
   std::ofstream(out.path() + "/rounds.jsonl", std::ios::app) << lines << lines.substr(0, 20);
   RunningServer server(Options(out.path(), 2));
@@ -106,6 +108,27 @@ TEST(RestartTest, ALineOfARoundThatWasNotCommittedIsCutOff) {
   ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out.path()));
   ASSERT_EQ(record.rounds.size(), 2);
   EXPECT_EQ(record.rounds[1].round, 2);
+}
+
+TEST(RestartTest, ALineThatACrashKeptBackIsMadeGood) {
+  Folder out;
+  {
+    RunningServer server(Options(out.path(), 2));
+    RawClient client(server.address(), 0, 1);
+    client.Join();
+    Play(client, 2);
+    server.Wait();
+  }
+  // As if the coordinator had been killed between the commit of round 2 and its line, or while it wrote it.
+  ASSERT_OK_AND_ASSIGN(const std::string lines, ReadFile(out.path() + "/rounds.jsonl"));
+  const size_t second = lines.find('\n') + 1;
+  for (const size_t size : {second, second + 20, lines.size() - 1, size_t{0}}) {
+    std::filesystem::resize_file(out.path() + "/rounds.jsonl", size);
+    RunningServer server(Options(out.path(), 2));
+    EXPECT_EQ(server.Wait().committed_rounds, 2);
+    ASSERT_OK_AND_ASSIGN(const std::string restored, ReadFile(out.path() + "/rounds.jsonl"));
+    EXPECT_EQ(restored, lines);
+  }
 }
 
 TEST(RestartTest, OtherSettingsAreRefusedByName) {
@@ -181,9 +204,9 @@ TEST(StoreTest, RemembersRoundsAndTheLastModel) {
     ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", "x=1\n"));
     EXPECT_EQ(store->incarnation(), 0);
     EXPECT_EQ(*store->ReadModelState(), std::nullopt);
-    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, 100, "s1"}, "model one"), IsOk());
-    ASSERT_THAT(store->Commit({2, true, "bb", std::nullopt, 200, "s2"}, std::string("two\0two", 7)), IsOk());
-    ASSERT_THAT(store->Abandon({3, false, "bb", std::nullopt, 300, ""}), IsOk());
+    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, "s1"}, "{1}", "model one"), IsOk());
+    ASSERT_THAT(store->Commit({2, true, "bb", std::nullopt, "s2"}, "{2}", std::string("two\0two", 7)), IsOk());
+    ASSERT_THAT(store->Abandon({3, false, "bb", std::nullopt, ""}, "{3}"), IsOk());
   }
   ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "b", "x=1\n"));
   EXPECT_EQ(store->run_id(), "a");
@@ -194,14 +217,25 @@ TEST(StoreTest, RemembersRoundsAndTheLastModel) {
   EXPECT_EQ(store->rounds()[1].accuracy, std::nullopt);
   EXPECT_EQ(store->rounds()[1].summary, "s2");
   EXPECT_FALSE(store->rounds()[2].committed);
+  EXPECT_EQ(*store->ReadLines(), "{1}\n{2}\n{3}\n");
   EXPECT_FALSE(std::filesystem::exists(out.path() + "/state/global-1.state"));
+}
+
+TEST(StoreTest, TablesOfAnotherVersionAreRefused) {
+  Folder out;
+  ASSERT_THAT(internal::Store::Open(out.path(), "a", ""), IsOk());
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open((out.path() + "/state/fedwatt.db").c_str(), &database), SQLITE_OK);
+  EXPECT_EQ(sqlite3_exec(database, "DELETE FROM meta WHERE key = CAST('schema' AS BLOB)", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(database);
+  EXPECT_THAT(internal::Store::Open(out.path(), "a", ""), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another version")));
 }
 
 TEST(StoreTest, ADamagedOrMissingStateIsDataLoss) {
   Folder out;
   {
     ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", ""));
-    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, 100, "s1"}, "model one"), IsOk());
+    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, "s1"}, "{1}", "model one"), IsOk());
   }
   std::filesystem::remove(out.path() + "/state/global-1.state");
   {

@@ -7,7 +7,6 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/file.h"
-#include "fedwatt/base/process.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/config/exit_codes.h"
@@ -86,9 +85,7 @@ absl::Status WithInt8(const ArchitectureSpec& spec, absl::Span<const float> mode
 
 absl::StatusOr<std::unique_ptr<LocalTrainer>> Subject::MakeTrainer(const ArchitectureSpec& spec) {
   if (archive_path_.empty()) return MakeTorchTrainer(spec);
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainer(spec, archive_path_));
-  children_.push_back(trainer.get());
-  return trainer;
+  return MakeTorchScriptTrainer(spec, archive_path_);
 }
 
 absl::StatusOr<std::unique_ptr<Subject>> Subject::Make(const Settings& settings, std::vector<int64_t> input_shape, int64_t output_count) {
@@ -263,15 +260,6 @@ std::vector<Task> Subject::Tasks() {
     }
   }
   return tasks;
-}
-
-absl::StatusOr<absl::Duration> Subject::Cpu() const {
-  absl::Duration total = ProcessCpuTime();
-  for (const TorchScriptTrainer* child : children_) {
-    FEDWATT_ASSIGN_OR_RETURN(const absl::Duration spent, child->ChildCpuTime());
-    total += spent;
-  }
-  return total;
 }
 
 absl::StatusOr<std::vector<std::optional<double>>> Subject::Accuracies(uint64_t seed, int32_t steps) {

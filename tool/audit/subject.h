@@ -53,8 +53,6 @@ class Subject {
 
   // Inference, then training, of all ways that have them. They borrow this.
   std::vector<Task> Tasks();
-  // Of this process and of the children in which archives run.
-  absl::StatusOr<absl::Duration> Cpu() const;
 
   // Trains each way from the same seed for `steps` steps and scores it on at most 2000 test examples; nullopt where a way has no accuracy. Needs data.
   absl::StatusOr<std::vector<std::optional<double>>> Accuracies(uint64_t seed, int32_t steps);
@@ -80,7 +78,6 @@ class Subject {
   std::map<const Way*, std::vector<float>> initial_;
   ArchiveScorer int8_;
   std::map<int64_t, Dataset> repeated_;
-  std::vector<TorchScriptTrainer*> children_;  // owned by ways_
 };
 
 }  // namespace fedwatt::tool

@@ -224,7 +224,7 @@ absl::StatusOr<ExitCode> Run(const Flags& flags) {
   MeasureOptions options;
   options.target = findings.target;
   options.budget = (findings.has_data ? 0.5 : 0.8) * budget;
-  options.cpu = [&subject] { return subject->Cpu(); };
+  options.cpu = ProcessCpuTime;
   options.meter = meter.get();
   // A call to a child moves the whole model, and a counter is up to a refresh old: blocks are long against both.
   constexpr absl::Duration kMovingOneByte = absl::Nanoseconds(2);

@@ -2,10 +2,13 @@
 #include "fedwatt/model/profile.h"
 
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "fedwatt/base/process.h"
+#include "fedwatt/energy/meter.h"
 #include "fedwatt/model/torch/architecture.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "model/torch/pch.h"
@@ -15,6 +18,7 @@
 namespace fedwatt {
 namespace {
 
+using ::fedwatt::testing::IsOk;
 using ::fedwatt::testing::RandomDataset;
 using ::fedwatt::testing::Spec;
 using ::fedwatt::testing::StatusIs;
@@ -132,10 +136,25 @@ TEST_F(ScriptProfileTest, RefusesWhatGivesNoRowAnExample) {
   }
 }
 
-TEST_F(ScriptProfileTest, TheChildsProcessorTimeIsRead) {
+// Everything that is told of CPU time, and of joules by CPU time, follows these two clocks.
+TEST_F(ScriptProfileTest, TheChildsProcessorTimeIsOfWhoTrains) {
+  const absl::Duration process = ProcessCpuTime(), thread = ThreadCpuTime();
+  const auto childs = [this] {
+    clockid_t clock;
+    timespec time;
+    EXPECT_EQ(clock_getcpuclockid(trainer_->child_pid(), &clock), 0);
+    EXPECT_EQ(clock_gettime(clock, &time), 0);
+    return absl::DurationFromTimespec(time);
+  };
   ASSERT_OK_AND_ASSIGN(const ModelProfile profile, Profile("def forward(self, x):\n  return torch.linear(x, self.weight)[:, :1] + torch.zeros([x.size(0), 1])\n"));
-  ASSERT_OK_AND_ASSIGN(const absl::Duration before, trainer_->ChildCpuTime());
-  EXPECT_GT(before, absl::ZeroDuration());
+  MeterOptions options;
+  options.watts_per_core = 1;
+  ASSERT_OK_AND_ASSIGN(const MeterChoice by_process, ChooseMeter("cpu_time", options));
+  options.thread_scope = true;
+  ASSERT_OK_AND_ASSIGN(const MeterChoice by_thread, ChooseMeter("cpu_time", options));
+  ASSERT_THAT(by_process.meter->Start(), IsOk());
+  ASSERT_THAT(by_thread.meter->Start(), IsOk());
+  const absl::Duration loaded = childs();
   ASSERT_OK_AND_ASSIGN(const std::vector<float> model, trainer_->InitialModel(1));
   std::vector<float> local(model.size());
   ExampleStore store;
@@ -144,12 +163,19 @@ TEST_F(ScriptProfileTest, TheChildsProcessorTimeIsRead) {
   store.regression_targets.assign(50, 1.0f);
   store.output_count = 1;
   ASSERT_OK_AND_ASSIGN(const Dataset data, Dataset::Create(std::move(store)));
-  ASSERT_TRUE(trainer_->Train(model, data, {.local_steps = 300, .batch_size = 10, .loss = "mean_squared_error"}, 1, {}, absl::MakeSpan(local)).ok());
-  ASSERT_OK_AND_ASSIGN(const absl::Duration after, trainer_->ChildCpuTime());
-  EXPECT_GT(after, before);
+  ASSERT_TRUE(trainer_->Train(model, data, {.local_steps = 5000, .batch_size = 10, .loss = "mean_squared_error"}, 1, {}, absl::MakeSpan(local)).ok());
+  // The answer is out a moment before the child rests.
+  const absl::Duration trained = childs() - absl::Milliseconds(10);
+  EXPECT_GT(trained, loaded);
+  EXPECT_GE(by_thread.meter->Read().energy->joules(), absl::ToDoubleSeconds(trained - loaded));
+  EXPECT_GE(by_process.meter->Read().energy->joules(), absl::ToDoubleSeconds(trained - loaded));
+  EXPECT_GE(ThreadCpuTime() - thread, trained);
+  EXPECT_GE(ProcessCpuTime() - process, trained);
   kill(trainer_->child_pid(), SIGKILL);
   EXPECT_FALSE(trainer_->Profile().ok());
-  EXPECT_THAT(trainer_->ChildCpuTime().status(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no trainer process")));
+  EXPECT_EQ(trainer_->child_pid(), -1);
+  EXPECT_GE(ThreadCpuTime() - thread, trained);
+  EXPECT_GE(ProcessCpuTime() - process, trained);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ struct CounterSpec {
 // What a difference of two readings went through. A missing one has the reason set.
 enum CounterFlag : uint8_t {
   kCounterWrapped = 1,    // once or more; the modulus was added
-  kCounterReset = 2,      // missing: a step backwards that no wrap explains
+  kCounterReset = 2,      // missing: a step backwards that no wrap explains, or one forwards that takes it back
   kCounterAmbiguous = 4,  // long enough to hold further whole wraps: `most` counts them
   kCounterCapped = 8,     // missing: faster than max_power
   kCounterFrozen = 16,    // missing: stood still for frozen_after or longer
@@ -48,6 +48,8 @@ std::string CounterFlagNames(uint8_t flags);
 // differences it touches, none invents joules:
 //   backwards     a wrap if the modulus is known and the implied power is at most max_power, else a reset. `least_uj` of a wrap is what
 //                 the counter shows now, because a reset just before looks the same.
+//   forth again   after a step backwards, up to where a counter that never stepped back would be: the number before was wrong; missing, or at least 0
+//                 where a whole turn is possible
 //   fast          more than max_power over the span (and refresh) is no energy
 //   still         one number for frozen_after or longer, however often it is read
 //   long          further whole wraps that fit under max_power widen the interval upwards
@@ -63,7 +65,10 @@ class CounterAccumulator {
   // `now` is monotonic time, `suspended` the time that the machine has slept since some fixed instant, `raw_uj` >= 0.
   CounterDelta Feed(absl::Duration now, absl::Duration suspended, int64_t raw_uj);
   // The next reading is an origin again.
-  void Forget() { last_.reset(); }
+  void Forget() {
+    last_.reset();
+    stepped_from_.reset();
+  }
 
   const CounterSpec& spec() const { return spec_; }
   // How old the last reading's number may be: since the reading before it first differed, and refresh. Infinite at an origin.
@@ -82,6 +87,7 @@ class CounterAccumulator {
 
   const CounterSpec spec_;
   std::optional<Point> last_;
+  std::optional<Point> stepped_from_;  // the reading before a step backwards, until the number moves on
 };
 
 }  // namespace fedwatt

@@ -231,6 +231,9 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 // version writes (file, line, field)
 absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory);
 
+// The line of rounds.jsonl that WriteRound appends, without its end.
+std::string RoundLine(const RoundRecord& record);
+
 // Appends rounds and attempts, flushed per line, and keeps the totals that the summary needs. A folder that holds records already
 // (a restarted coordinator) is continued: its whole lines are read back into the totals, a torn last line is cut off. Owned by
 // one thread.

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "fedwatt/base/process.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/torchscript/archive_channels.h"
 #include "fedwatt/model/torchscript/protocol.h"
@@ -43,6 +44,7 @@ struct TorchScriptOptions {
 // A LocalTrainer over an archive. Parameters are trained; float32 buffers are averaged; int64 buffers stay local and start from the
 // archive's values in every call. Each dataset crosses the socket once, and stays with the child up to 1 GiB. A stop or a deadline ends
 // training after the step in progress, with the partial work. After any loss of the child the next call starts another.
+// The child's CPU time is counted as that of the thread that calls (ThreadCpuTime, ProcessCpuTime).
 // A spec that keeps only some channels gives a narrower copy. It is not proven again on the device that trains it: whoever assigned it took its groups from
 // FindArchiveChannels(), and the same archive is followed to the same groups everywhere.
 // Owned by one thread at a time.
@@ -75,9 +77,6 @@ class TorchScriptTrainer : public LocalTrainer {
 
   // Of one example's forward pass. `spec.output_count` plays no part. Errors: INVALID_ARGUMENT  a forward that can't be followed
   absl::StatusOr<ModelProfile> Profile();
-
-  // User plus system time of the child, which no clock of this process counts; it starts anew with each child. Errors: UNAVAILABLE  none runs
-  absl::StatusOr<absl::Duration> ChildCpuTime() const;
 
   // For tests and for a supervisor's tables; -1 while none runs.
   pid_t child_pid() const { return pid_; }
@@ -115,6 +114,7 @@ class TorchScriptTrainer : public LocalTrainer {
   std::vector<float> initial_;
   std::optional<Submodel> submodel_;
   pid_t pid_ = -1;
+  std::optional<ChildCpu> cpu_;  // while a child runs
   int fd_ = -1;
   uint64_t next_id_ = 1;
   std::list<SentDataset> sent_;  // most recently used first
