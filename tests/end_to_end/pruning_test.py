@@ -76,7 +76,7 @@ class PruningTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             archive = pathlib.Path(folder) / "twin.pt"
             subprocess.run([PYTHON, str(HERE.parents[1] / "examples/torchscript/make_model.py"), "--out", str(archive)], check=True)
-            rounds, attempts, size = self.compare(flags(federation__wait_for_clients=6, model__torchscript=archive, federation__rounds=6, prune__end=3))
+            rounds, attempts, size = self.compare(flags(federation__wait_for_clients=6, model__torchscript=archive, federation__rounds=4, prune__end=1, prune__regrow=0))
             self.assertLessEqual(rounds[-1]["model_parameters"], 59763)
             self.assertLess(size, 0.4 * archive.stat().st_size)
             self.assertGreater(rounds[-1]["eval_accuracy"], 0.5)
