@@ -614,6 +614,8 @@ std::vector<Key> MakeSchema() {
 
   add(NonEmptyKey("security.directory", FIELD(std::string, security.directory),
                   "certificates and tokens; default = \"security\" beside the configuration file, or in the working folder"));
+  add(DurationKey("security.certificate_lifetime", FIELD(absl::Duration, security.certificate_lifetime),
+                  "of the certificates that the coordinator makes, at most 87600h; each is renewed by itself when a third is left"));
   add(BoolKey("security.insecure", FIELD(bool, security.insecure), "no TLS; only by the flag --insecure"));
 
   add(NonEmptyKey("server.listen", FIELD(std::string, server.listen), "address and port to listen on; port 0 = any free one"));
@@ -656,7 +658,7 @@ std::vector<Key> MakeSchema() {
 
   add(ChoiceKey<Durability>("durability", FIELD(Durability, durability),
                             {{"update", Durability::kUpdate}, {"round", Durability::kRound}},
-                            "update = what is acknowledged is on disk; round = a crash repeats the round"));
+                            "update = what is acknowledged is on disk, and a coordinator that was killed goes on with the round; round = a crash repeats it"));
   add(IntegerKey("seed", FIELD(uint64_t, seed), AtLeast(0), "of everything random in the run"));
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
   add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),

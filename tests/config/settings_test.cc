@@ -70,7 +70,7 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.server.listen, "0.0.0.0:7443");
   EXPECT_EQ(settings.security.directory, "./security");
   EXPECT_FALSE(settings.security.insecure);
-  EXPECT_EQ(settings.durability, Durability::kRound);
+  EXPECT_EQ(settings.durability, Durability::kUpdate);
   EXPECT_EQ(settings.seed, 1u);
   EXPECT_EQ(settings.partition.seed, 1u);
   for (const SettingWithOrigin& setting : loaded.effective) EXPECT_EQ(setting.origin, "default") << setting.key;
@@ -213,7 +213,7 @@ TEST_F(SettingsTest, FlagsBeatEnvironmentBeatsFileBeatsDefault) {
 TEST_F(SettingsTest, ReadsEveryTypeFromAFile) {
   ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText(R"(
 seed = 7
-durability = "update"
+durability = "round"
 out = "runs/a"
 [model]
 architecture = "fedavg_cnn"
@@ -237,7 +237,7 @@ device_class = "phone:0.75,laptop:0.25"
   const Settings& settings = loaded.settings;
   EXPECT_EQ(settings.seed, 7u);
   EXPECT_EQ(settings.partition.seed, 7u);
-  EXPECT_EQ(settings.durability, Durability::kUpdate);
+  EXPECT_EQ(settings.durability, Durability::kRound);
   EXPECT_EQ(settings.out, "runs/a");
   EXPECT_EQ(settings.model.architecture.name, "fedavg_cnn");
   EXPECT_THAT(settings.model.architecture.input_shape, ElementsAre(1, 28, 28));
@@ -506,8 +506,9 @@ TEST_F(SettingsTest, ReadsAPruningSchedule) {
   EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nbegin = 4\nend = 3\n"), StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4"), HasSubstr("prune.begin = 4, got 3"))));
   EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nchannels = \"rolling\"\n"), StatusIs(kInvalid, HasSubstr("prune.channels = 'rolling'")));
   EXPECT_THAT(LoadText("[federation]\nrounds = 20\n[prune]\ntarget = 0.5\nend = 20\n"), StatusIs(kInvalid, HasSubstr("less than federation.rounds = 20, got 20")));
-  EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 3\n"),
-              StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4: prune.target"), HasSubstr("TorchScript archive"))));
+  EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 3\n"), IsOk());
+  EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 4\nevery = 2\nregrow = 0.1\n"),
+              StatusIs(kInvalid, AllOf(HasSubstr("run.toml:7: prune.regrow"), HasSubstr("expected 0"))));
 }
 
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.

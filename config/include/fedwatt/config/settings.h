@@ -101,6 +101,7 @@ struct CarbonSettings {
 struct SecuritySettings {
   std::string directory;  // after loading never empty
   bool insecure = false;
+  absl::Duration certificate_lifetime = absl::Hours(24 * 365);
 };
 
 struct ServerSettings {
@@ -160,7 +161,7 @@ struct Settings {
   SecuritySettings security;
   ServerSettings server;
   ClientSettings client;
-  Durability durability = Durability::kRound;
+  Durability durability = Durability::kUpdate;
   uint64_t seed = 1;
   std::string out;
   bool simulation_batteries = false;

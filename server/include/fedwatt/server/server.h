@@ -37,9 +37,10 @@ struct ServerSnapshot {
 struct ServerOptions {
   std::string listen = "127.0.0.1:0";  // "host:port", "[v6]:port"; port 0 takes a free one
   std::string security_directory;      // made at the first start: CA, server certificate, enrolment token
+  absl::Duration certificate_lifetime = absl::Hours(24 * 365);  // of certificates that are made from now on, [1 s, 3650 days]; renewed at a third left
   std::vector<std::string> server_names;  // extra names and addresses in the server's certificate
   bool insecure = false;               // true: no TLS, security_directory is not looked at
-  std::string out_directory;           // the run record and the state; created if needed
+  std::string out_directory;           // the run record, the state and the audit log; created if needed
 
   EngineOptions engine;                // run_id, next_round and incarnation are replaced by the stored ones on a restart
   GlobalModelOptions model;
@@ -61,8 +62,8 @@ struct ServerOptions {
   std::optional<std::string> carbon_site;  // of the coordinator, one of engine.carbon's; unset: its grams are not counted
   RunSummary summary;                  // what only the program knows; run_id and model_path are filled here
   std::shared_ptr<const std::string> archive;  // the TorchScript archive that plan.architecture names, for download; or null
-  // "round" is what there is: a crash repeats the round under way.
-  std::string durability = "round";
+  // "update": what is acknowledged is on disk, and a crash goes on with the round under way. "round": a crash repeats it.
+  std::string durability = "update";
 
   int fold_threads = 0;                // 0 = as many as cores, at most 2: each costs about four models of memory while updates are folded
   int64_t max_clients = 100000;        // sessions; more are refused as busy
@@ -95,7 +96,6 @@ struct RunOutcome {
 class Server {
  public:
   // Errors: INVALID_ARGUMENT     options out of range
-  //         UNIMPLEMENTED        durability "update"
   //         ALREADY_EXISTS       another coordinator runs on out_directory
   //         UNAVAILABLE          the address cannot be listened on
   //         FAILED_PRECONDITION  out_directory belongs to a run with another model, strategy, codec or seed
