@@ -66,6 +66,9 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
            Megabytes(totals.downlink_payload_bytes), " MB, ",
            SavingPhrase(totals.downlink_dense_bytes, totals.downlink_payload_bytes),
            totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
+  if (totals.uplink_header_bytes && totals.downlink_header_bytes) {
+    line("headers", absl::StrCat("IP and TCP: ", Megabytes(*totals.uplink_header_bytes), " MB up, ", Megabytes(*totals.downlink_header_bytes), " MB down; in no other line"));
+  }
   if (totals.client_energy) {
     line("clients' joules",
          absl::StrCat(
