@@ -268,6 +268,13 @@ void AttemptRunner::KeepResidual(const absl::Status& status) {
 }
 
 template <typename Assignment>
+absl::StatusOr<Plan> AttemptRunner::HearPlan(Work& work, const Assignment& assignment) {
+  FEDWATT_ASSIGN_OR_RETURN(const v1::Plan said, held_plan_.Hear(assignment));
+  for (const auto& [group, ranges] : assignment.plan().architecture().kept()) work.downloaded_bytes += static_cast<int64_t>(ranges.packed().size());
+  return FromProto(said);
+}
+
+template <typename Assignment>
 absl::StatusOr<std::shared_ptr<const DecodedModel>> AttemptRunner::FetchModel(Work& work, const Assignment& assignment, const Plan& plan) {
   tracker_.Enter(Phase::kDownload);
   WantedModel wanted;
@@ -352,8 +359,7 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
   const Clock& clock = *shared_->options.clock;
   FEDWATT_ASSIGN_OR_RETURN(absl::Duration left, TimeLeft(assignment.has_deadline_duration(), assignment.deadline_duration()));
   const absl::Time deadline = work.received + left - UploadMargin(left);
-  FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
-  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
+  FEDWATT_ASSIGN_OR_RETURN(Plan plan, HearPlan(work, assignment));
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));
   if (const int64_t count = work.bench->trainer->layout().value_count(), most = shared_->options.max_parameters; most > 0 && count > most) {
     return absl::ResourceExhaustedError(absl::StrCat("declined: this client trains at most ", most, " parameters, the fit has ", count));
@@ -411,8 +417,7 @@ absl::StatusOr<v1::CompletedTraining> AttemptRunner::TrainAndDeliver(Work& work,
 }
 
 absl::StatusOr<v1::CompletedEvaluation> AttemptRunner::Score(Work& work, const v1::EvaluateAssignment& assignment) {
-  FEDWATT_ASSIGN_OR_RETURN(v1::Plan said, held_plan_.Hear(assignment));
-  FEDWATT_ASSIGN_OR_RETURN(Plan plan, FromProto(said));
+  FEDWATT_ASSIGN_OR_RETURN(const Plan plan, HearPlan(work, assignment));
   FEDWATT_RETURN_IF_ERROR(PrepareSplit(plan.seed));
   if (!split_.held_out.has_value()) return absl::FailedPreconditionError("no held-out examples on this client");
   FEDWATT_RETURN_IF_ERROR(PrepareTrainer(*work.bench, plan.architecture));

@@ -117,6 +117,8 @@ class AttemptRunner {
   struct Work;  // of one attempt: its bench, its monitor, its measurements
 
   template <typename Assignment>
+  absl::StatusOr<Plan> HearPlan(Work& work, const Assignment& assignment);
+  template <typename Assignment>
   absl::StatusOr<std::shared_ptr<const DecodedModel>> FetchModel(Work& work, const Assignment& assignment, const Plan& plan);
   absl::Status PrepareTrainer(Bench& bench, const ArchitectureSpec& architecture);
   absl::Status PrepareSplit(uint64_t run_seed);

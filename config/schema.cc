@@ -553,6 +553,10 @@ std::vector<Key> MakeSchema() {
 
   add(NumberKey("prune.target", FIELD(double, prune.target), LeftOpenUnit(),
                 "share of the parameters that the federation's own model has left in the end; 1 = it is not pruned"));
+  add(NameKey("prune.unit", FIELD(std::string, prune.unit),
+              "what is cut: channels, so that the model is a smaller dense one; weights, single ones, which saves bytes alone", [](const std::string& text) {
+                return text == "channels" || text == "weights" ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat("expected channels or weights, got '", text, "'"));
+              }));
   add(IntegerKey("prune.begin", FIELD(int64_t, prune.begin), Within(0, 1000000000), "round after which the first channels go; 0 = before the first round"));
   add(IntegerKey("prune.end", FIELD(int64_t, prune.end), Within(0, 1000000000), "round after which the last channels go"));
   add(IntegerKey("prune.every", FIELD(int64_t, prune.every), Within(1, 1000000000), "rounds from one cut to the next"));

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/nearest.h"
@@ -65,9 +66,18 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
     const ChannelGroup* group;
     const std::vector<ChannelRange>* ranges;
   };
+  std::vector<LayoutEntry> seen = whole.entries();  // flat where a group sees them so
+  for (const ChannelGroup& group : groups) {
+    for (const ChannelAxis& axis : group.axes) {
+      if (axis.axis != ChannelAxis::kFlat || !kept.contains(group.name)) continue;
+      for (LayoutEntry& entry : seen) {
+        if (entry.name == axis.entry) entry.shape = {entry.element_count()};
+      }
+    }
+  }
   std::map<std::string, AxisRanges> cuts;
   std::map<std::pair<std::string, int32_t>, std::vector<Part>> parts;
-  for (const LayoutEntry& entry : whole.entries()) cuts[entry.name].resize(entry.shape.size());
+  for (const LayoutEntry& entry : seen) cuts[entry.name].resize(entry.shape.size());
   for (const auto& [name, ranges] : kept) {
     auto group = std::find_if(groups.begin(), groups.end(), [&name = name](const ChannelGroup& one) { return one.name == name; });
     if (group == groups.end()) {
@@ -79,16 +89,17 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
     }
     FEDWATT_RETURN_IF_ERROR(CheckKept(*group, ranges));
     for (const ChannelAxis& axis : group->axes) {
-      auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&](const LayoutEntry& one) { return one.name == axis.entry; });
+      auto entry = std::find_if(seen.begin(), seen.end(), [&](const LayoutEntry& one) { return one.name == axis.entry; });
+      const int32_t along = axis.axis == ChannelAxis::kFlat ? 0 : axis.axis;
       const auto suits = [&] {
-        if (entry == whole.entries().end() || axis.axis < 0 || axis.axis >= static_cast<int64_t>(entry->shape.size())) return false;
-        const int64_t length = entry->shape[static_cast<size_t>(axis.axis)];
+        if (entry == seen.end() || along < 0 || along >= static_cast<int64_t>(entry->shape.size())) return false;
+        const int64_t length = entry->shape[static_cast<size_t>(along)];
         if (axis.begin < 0 || axis.begin > length || axis.repeat < 1 || axis.blocks < 1) return false;
         // Divisions, not products: the numbers may come from a hostile process.
         return group->size <= (length - axis.begin) / axis.repeat / axis.blocks;
       };
       if (!suits()) return DoesNotSuit(name, axis);
-      parts[{axis.entry, axis.axis}].push_back({&axis, &*group, &ranges});
+      parts[{axis.entry, along}].push_back({&axis, &*group, &ranges});
     }
   }
   for (auto& [place, along] : parts) {
@@ -108,14 +119,14 @@ absl::StatusOr<Submodel> Submodel::Create(ParameterLayout whole, absl::Span<cons
       }
       end = axis->begin + axis->blocks * group->size * axis->repeat;
     }
-    auto entry = std::find_if(whole.entries().begin(), whole.entries().end(), [&name = place.first](const LayoutEntry& one) { return one.name == name; });
+    auto entry = std::find_if(seen.begin(), seen.end(), [&name = place.first](const LayoutEntry& one) { return one.name == name; });
     keep(end, entry->shape[static_cast<size_t>(place.second)]);
   }
 
   Submodel submodel;
   std::vector<LayoutEntry> entries;
-  for (size_t i = 0; i < whole.entries().size(); ++i) {
-    LayoutEntry entry = whole.entries()[i];
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const LayoutEntry& entry = seen[i];
     const AxisRanges& kept_axes = cuts[entry.name];
     size_t last_cut = 0;
     LayoutEntry narrow = entry;
@@ -186,6 +197,23 @@ std::vector<int64_t> ChannelsOf(const ChannelGroup& group, const KeptChannels& k
     for (int64_t channel = range.begin; channel < range.end; ++channel) channels.push_back(channel);
   }
   return channels;
+}
+
+namespace {
+constexpr absl::string_view kWeightsSuffix = "[]";  // no layer's name ends so
+}
+
+std::vector<ChannelGroup> WeightGroups(const ParameterLayout& layout) {
+  std::vector<ChannelGroup> groups;
+  for (const LayoutEntry& entry : layout.entries()) {
+    if (entry.kind != EntryKind::kParameter || entry.shape.size() < 2) continue;
+    groups.push_back({absl::StrCat(entry.name, kWeightsSuffix), entry.element_count(), {{.entry = entry.name, .axis = ChannelAxis::kFlat, .reads = true}}});
+  }
+  return groups;
+}
+
+bool KeepsWeights(const KeptChannels& kept) {
+  return !kept.empty() && std::all_of(kept.begin(), kept.end(), [](const auto& one) { return absl::EndsWith(one.first, kWeightsSuffix); });
 }
 
 std::vector<ChannelGroup> NarrowGroups(absl::Span<const ChannelGroup> groups, const KeptChannels& kept) {

@@ -13,12 +13,13 @@ constexpr double kMemory = 0.8;
 // Calls visit(channel, first, count) for the runs of coordinates in which a channel lies along an axis.
 template <typename Visit>
 void ForEachRun(const LayoutEntry& entry, int64_t offset, const ChannelAxis& axis, int64_t size, Visit visit) {
-  int64_t before = 1, after = 1;
-  for (size_t i = 0; i < entry.shape.size(); ++i) {
+  int64_t before = 1, after = 1, length = entry.element_count();
+  for (size_t i = 0; i < entry.shape.size() && axis.axis != ChannelAxis::kFlat; ++i) {
     if (static_cast<int32_t>(i) < axis.axis) before *= entry.shape[i];
     if (static_cast<int32_t>(i) > axis.axis) after *= entry.shape[i];
+    if (static_cast<int32_t>(i) == axis.axis) length = entry.shape[i];
   }
-  const int64_t length = entry.shape[static_cast<size_t>(axis.axis)], run = axis.repeat * after;
+  const int64_t run = axis.repeat * after;
   for (int64_t i = 0; i < before; ++i) {
     for (int64_t block = 0; block < axis.blocks; ++block) {
       for (int64_t channel = 0; channel < size; ++channel) {
@@ -31,13 +32,13 @@ void ForEachRun(const LayoutEntry& entry, int64_t offset, const ChannelAxis& axi
 
 }  // namespace
 
-void ZeroReaders(const ParameterLayout& layout, const ChannelGroup& group, int64_t channel, absl::Span<float> model) {
+void ZeroReaders(const ParameterLayout& layout, const ChannelGroup& group, absl::Span<const int64_t> channels, absl::Span<float> model) {
   for (const ChannelAxis& axis : group.axes) {
     if (!axis.reads) continue;
     for (size_t i = 0; i < layout.entries().size(); ++i) {
       if (layout.entries()[i].name != axis.entry) continue;
       ForEachRun(layout.entries()[i], layout.offset(i), axis, group.size, [&](size_t of, size_t first, size_t count) {
-        if (static_cast<int64_t>(of) == channel) std::fill_n(model.begin() + static_cast<int64_t>(first), count, 0.0f);
+        if (std::binary_search(channels.begin(), channels.end(), static_cast<int64_t>(of))) std::fill_n(model.begin() + static_cast<int64_t>(first), count, 0.0f);
       });
     }
   }
@@ -54,10 +55,11 @@ void ScoreChannels(const ParameterLayout& layout, absl::Span<const ChannelGroup>
       channels = std::move(known->second);
     }
     channels.resize(static_cast<size_t>(group.size));
-    std::vector<double> toward(channels.size());  // sum of w * d where it is made
+    std::vector<double> toward(channels.size());  // sum of w * d where it is made, or read if nothing else is known
     const bool is_read = std::any_of(group.axes.begin(), group.axes.end(), [](const ChannelAxis& axis) { return axis.reads; });
+    const bool is_made = std::any_of(group.axes.begin(), group.axes.end(), [](const ChannelAxis& axis) { return !axis.reads; });
     for (ChannelScore& channel : channels) {
-      channel.made = 0;
+      channel.made = is_made ? 0 : 1;
       channel.read = is_read ? 0 : 1;
       if (!delta.empty()) channel.pull = 0;
     }
@@ -76,8 +78,8 @@ void ScoreChannels(const ParameterLayout& layout, absl::Span<const ChannelGroup>
           channels[channel].pull += moved;
         } else {
           channels[channel].made += square;
-          toward[channel] += product;
         }
+        if (!axis.reads || !is_made) toward[channel] += product;
       });
     }
     for (size_t i = 0; i < channels.size() && !delta.empty(); ++i) {

@@ -7,6 +7,7 @@
 #include "fedwatt/base/bytes.h"
 #include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/kept_channels.h"
 #include "fedwatt/model/container.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/rejection.h"
@@ -16,7 +17,8 @@
 namespace fedwatt {
 namespace {
 
-constexpr std::string_view kStateMagic = "FWGLOB04";
+constexpr std::string_view kStateMagic = "FWGLOB05";
+constexpr int64_t kMostMaskedValues = int64_t{1} << 24;  // at a bit each they fit into a message twice
 // Of a narrow model that is sent whole in one round only, where the downlink is a chain: half of float32, with all the precision training needs.
 constexpr std::string_view kSnapshotDownlink = "bfloat16";
 
@@ -90,6 +92,14 @@ absl::StatusOr<GlobalModel> GlobalModel::Create(GlobalModelOptions options, std:
     return absl::InvalidArgumentError(
         absl::StrCat("global model: ", initial.size(), " values, the layout has ", options.layout.value_count()));
   }
+  if (options.prune.target < 1 && options.prune.unit == "weights") {
+    if (SomeAreNarrow(options.fit)) return absl::InvalidArgumentError("prune.unit = 'weights' goes with whole models alone; expected fit.widths of 1, or 'channels'");
+    if (options.layout.value_count() > kMostMaskedValues) {
+      return absl::InvalidArgumentError(absl::StrCat("prune.unit = 'weights': a model of ", options.layout.value_count(), " values; expected at most ", kMostMaskedValues,
+                                                     ", since clients are told in one message which are left"));
+    }
+    options.groups = WeightGroups(options.layout);
+  }
   if (options.uses.empty()) options.uses.assign(options.layout.entries().size(), 1);
   FEDWATT_ASSIGN_OR_RETURN(model.pruner_, Pruner::Create(options.prune, options.layout, options.groups, options.plan.seed));
   FEDWATT_ASSIGN_OR_RETURN(Strategy strategy, FindStrategy(options.strategy));
@@ -147,12 +157,14 @@ absl::Status GlobalModel::Reshape() {
   ChannelScores scores;
   for (const ChannelGroup& group : whole_groups_) {
     const std::vector<int64_t> had = ChannelsOf(group, before);
+    std::vector<int64_t> new_here;
     for (int64_t channel : ChannelsOf(group, pruner_.kept())) {
       const auto place = std::lower_bound(had.begin(), had.end(), channel);
       const bool comes_back = place == had.end() || *place != channel;
       scores[group.name].push_back(comes_back ? ChannelScore() : scores_.at(group.name)[static_cast<size_t>(place - had.begin())]);
-      if (comes_back) ZeroReaders(whole_layout_, group, channel, absl::MakeSpan(whole));
+      if (comes_back) new_here.push_back(channel);
     }
+    ZeroReaders(whole_layout_, group, new_here, absl::MakeSpan(whole));
   }
   scores_ = std::move(scores);
   was.Scatter(master_, absl::MakeSpan(whole));
@@ -225,7 +237,9 @@ absl::StatusOr<std::shared_ptr<const FittedPlan>> GlobalModel::Assign(int64_t ro
     fitted.plan.layout_digest = fitted.layout.digest();
     if (!model.standing) fitted.plan.downlink_codec = snapshot_downlink_;
   }
-  fitted.macs_per_example = MacsPerExample(fitted.layout, options_.uses);
+  // Zeros are multiplied like any other value.
+  fitted.macs_per_example = MacsPerExample(KeepsWeights(fitted.plan.architecture.kept) ? whole_layout_ : fitted.layout, options_.uses);
+  fitted.kept_bytes = PackedBytes(fitted.plan.architecture.kept);
   auto shared = std::make_shared<const FittedPlan>(std::move(fitted));
   plans_.insert_or_assign(fit.kept, shared);
   return shared;
@@ -236,7 +250,7 @@ absl::StatusOr<std::vector<WidthCost>> GlobalModel::WidthCosts() const {
   for (double width : fitter_.widths()) {
     // Which channels are kept changes nothing of their number.
     FEDWATT_ASSIGN_OR_RETURN(const Submodel submodel, Submodel::Create(options_.layout, options_.groups, fitter_.Cut(width, 1, scores_).kept));
-    costs.push_back({MacsPerExample(submodel.layout(), options_.uses), static_cast<double>(submodel.layout().value_count())});
+    costs.push_back({MacsPerExample(KeepsWeights(pruner_.kept()) ? whole_layout_ : submodel.layout(), options_.uses), static_cast<double>(submodel.layout().value_count())});
   }
   return costs;
 }

@@ -34,6 +34,12 @@ absl::Status CheckPrune(const PruneOptions& options) {
   if (options.target < 1 && options.begin == 0 && options.channels == "taylor") {
     return absl::InvalidArgumentError("prune.channels = 'taylor' needs the updates of at least one round; expected prune.begin >= 1, got 0");
   }
+  if (options.unit != "channels" && options.unit != "weights") {
+    return absl::InvalidArgumentError(absl::StrCat("prune.unit: expected channels or weights, got '", options.unit, "'"));
+  }
+  if (options.unit == "weights" && options.channels == "ordered") {
+    return absl::InvalidArgumentError("prune.channels = 'ordered' says nothing of single weights; expected magnitude or taylor with prune.unit = 'weights'");
+  }
   if (!(options.regrow >= 0 && options.regrow <= 0.5)) return absl::InvalidArgumentError(absl::StrCat("prune.regrow: expected [0, 0.5], got ", options.regrow));
   if (options.regrow > 0 && options.every < 2) {
     return absl::InvalidArgumentError("prune.regrow: dropped channels are tried in the round before a cut, which must not be a cut itself; expected prune.every >= 2, got 1");
@@ -72,7 +78,8 @@ int64_t Pruner::ParameterCount(const std::map<std::string, int64_t>& counts) con
   for (const ChannelGroup& group : groups_) {
     for (const ChannelAxis& axis : group.axes) {
       if (auto shape = shapes.find(axis.entry); shape != shapes.end()) {
-        shape->second[static_cast<size_t>(axis.axis)] -= axis.blocks * (group.size - counts.at(group.name)) * axis.repeat;
+        if (axis.axis == ChannelAxis::kFlat) shape->second = {group.size};
+        shape->second[axis.axis == ChannelAxis::kFlat ? 0 : static_cast<size_t>(axis.axis)] -= axis.blocks * (group.size - counts.at(group.name)) * axis.repeat;
       }
     }
   }
@@ -105,7 +112,7 @@ bool Pruner::Keep(std::map<std::string, std::vector<int64_t>> channels) {
 }
 
 bool Pruner::Advance(int64_t round, const ChannelScores& scores) {
-  if (!prunes() || cuts_ == cut_count()) return false;
+  if (!cuts_ahead()) return false;
   std::map<std::string, std::vector<int64_t>> left;
   // A round that came to nothing may have been one of a cut.
   if (const int64_t due = round < options_.begin ? 0 : std::min((round - options_.begin) / options_.every + 1, cut_count()); due > cuts_) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/text.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/compression/kept_channels.h"
 
 namespace fedwatt {
 namespace {
@@ -174,6 +175,10 @@ v1::Plan ToProto(const Plan& plan) {
   for (const auto& [key, value] : plan.architecture.options) (*architecture.mutable_options())[key] = value;
   for (const auto& [group, ranges] : plan.architecture.kept) {
     v1::ChannelRanges& kept = (*architecture.mutable_kept())[group];
+    if (std::string packed = PackRanges(ranges); !packed.empty()) {
+      kept.set_packed(std::move(packed));
+      continue;
+    }
     for (const ChannelRange& range : ranges) {
       v1::ChannelRange& one = *kept.add_ranges();
       one.set_begin(range.begin);
@@ -217,6 +222,10 @@ absl::StatusOr<Plan> FromProto(const v1::Plan& proto) {
   plan.architecture.options = {architecture.options().begin(), architecture.options().end()};
   for (const auto& [group, ranges] : architecture.kept()) {
     std::vector<ChannelRange>& kept = plan.architecture.kept[group];
+    if (!ranges.packed().empty()) {
+      if (ranges.ranges_size() > 0) return absl::InvalidArgumentError(absl::StrCat("plan.architecture.kept: '", OneLine(group), "' is both packed and listed"));
+      FEDWATT_ASSIGN_OR_RETURN(kept, UnpackRanges(ranges.packed()));
+    }
     for (const v1::ChannelRange& range : ranges.ranges()) kept.push_back({range.begin(), range.end()});
   }
   if (!architecture.archive_digest().empty()) {

@@ -35,6 +35,7 @@ std::string SettingsText(const GlobalModelOptions& options) {
   if (prune.target < 1) {
     absl::StrAppend(&text, "prune.target=", prune.target, "\nprune.begin=", prune.begin, "\nprune.end=", prune.end, "\nprune.every=", prune.every,
                     "\nprune.channels=", prune.channels, "\nprune.regrow=", prune.regrow, "\n");
+    if (prune.unit != "channels") absl::StrAppend(&text, "prune.unit=", prune.unit, "\n");
   }
   for (const auto& [key, value] : plan.architecture.options) absl::StrAppend(&text, "model.options.", key, "=", value, "\n");
   return text;

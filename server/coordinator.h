@@ -270,6 +270,7 @@ class Coordinator {
   std::unique_ptr<Store> store_;
   std::unique_ptr<RunRecordWriter> writer_;
   std::optional<ModelArchive> archive_;
+  std::pair<std::shared_ptr<const FittedPlan>, v1::Plan> said_;  // the plan that was said last, as it is said
   std::optional<Engine> engine_;
   std::optional<GlobalModel> model_;
   std::optional<Digest> archive_digest_;

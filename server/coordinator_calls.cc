@@ -7,6 +7,7 @@
 #include "coordinator.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/base/text.h"
+#include "fedwatt/compression/kept_channels.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/held_plan.h"
@@ -313,10 +314,12 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
     const FittedPlan& fitted = *attempt->fitted;
-    SayPlan(ToProto(fitted.plan), session.held_plan_id, train);
+    if (said_.first != attempt->fitted) said_ = {attempt->fitted, ToProto(fitted.plan)};
+    SayPlan(said_.second, session.held_plan_id, train);
+    const int64_t kept_bytes = train->has_plan() ? fitted.kept_bytes : 0;
     const Offered offered = OfferModel(session, fitted.plan.architecture.kept, fitted.model_digest, train);
-    attempt->offered_bytes = offered.bytes;
-    attempt->downloaded_bytes->fetch_add(offered.inline_bytes);
+    attempt->offered_bytes = offered.bytes + kept_bytes;
+    attempt->downloaded_bytes->fetch_add(offered.inline_bytes + kept_bytes);
     attempt->told = true;
     *train->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
     return true;
@@ -326,6 +329,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
+    if (evaluate->has_plan()) other_downloaded_bytes_->fetch_add(PackedBytes(model_->plan().architecture.kept));
     if (const Offered offered = OfferModel(session, model_->plan().architecture.kept, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <queue>
+#include <set>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
@@ -196,6 +197,14 @@ class FleetImpl final : public Fleet {
     return held;
   }
 
+  // As a client does that holds the plan it heard last, a member is told what a model keeps when this is not what it was told last.
+  int64_t KeptBytesFor(int64_t partition, const FittedPlan& fitted) {
+    if (fitted.kept_bytes == 0 && told_kept_.empty()) return 0;
+    const auto at = told_kept_.insert(fitted.plan.architecture.kept).first;
+    const KeptChannels*& told = kept_of_member_[partition];
+    return std::exchange(told, &*at) == &*at ? 0 : fitted.kept_bytes;
+  }
+
   // What the device class would take for it; the tier of all of a fleet's joules is generic.
   std::vector<PhaseSpan> PhasesOf(const FleetAttempt& attempt, bool uploads) const {
     const DeviceClass& device = DeviceOf(attempt.partition);
@@ -245,7 +254,7 @@ class FleetImpl final : public Fleet {
     // Forward once, backward twice.
     attempt.train_seconds = 3 * examples * attempt.fitted->macs_per_example / device.macs_per_second;
     const ModelOffer offer = model_.OfferFor(attempt.fitted->plan.architecture.kept, HeldBy(start.partition), /*whole=*/false);
-    attempt.download_bytes = offer.blob != nullptr ? static_cast<int64_t>(offer.blob->size()) : 0;
+    attempt.download_bytes = (offer.blob != nullptr ? static_cast<int64_t>(offer.blob->size()) : 0) + KeptBytesFor(start.partition, *attempt.fitted);
     attempt.download_seconds = static_cast<double>(attempt.download_bytes) / device.downlink_bytes_per_second;
     // What an update will take is known once it is made; until then, as many bits a value as in the round before.
     attempt.upload_seconds = expected_bytes_per_value_ * static_cast<double>(attempt.fitted->layout.value_count()) / device.uplink_bytes_per_second;
@@ -638,6 +647,8 @@ class FleetImpl final : public Fleet {
   std::priority_queue<TimedEvent, std::vector<TimedEvent>, Later> queue_;
   int64_t sequence_ = 0;
   std::map<std::string, FleetAttempt> attempts_;
+  std::set<KeptChannels> told_kept_;  // to anybody
+  std::map<int64_t, const KeptChannels*> kept_of_member_;
   std::vector<std::map<Digest, Digest>> held_by_member_;  // the versions that each holds, by layout
   std::map<int64_t, Residual> residuals_;               // by partition
   FormatChooser formats_{"", ""};                       // this process measures for all devices that have the format

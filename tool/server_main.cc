@@ -57,7 +57,13 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data, s
   }
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer,
                            MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive), {.channels = model.channels}));
-  model.write = [trainer = trainer.get()](const ArchitectureSpec&, absl::Span<const float> values, const std::string& path) { return trainer->WriteArchive(values, path); };
+  const auto make = [bytes = model.archive, channels = model.channels](const ArchitectureSpec& spec) { return MakeTorchScriptTrainerFromBytes(spec, *bytes, {.channels = channels}); };
+  model.factory = [make](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> { return make(spec); };
+  model.write = [trainer = trainer.get(), make](const ArchitectureSpec& delivered, absl::Span<const float> values, const std::string& path) -> absl::Status {
+    if (delivered.kept.empty()) return trainer->WriteArchive(values, path);
+    FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<TorchScriptTrainer> scribe, make(delivered));
+    return scribe->WriteArchive(values, path);
+  };
   model.trainer = std::move(trainer);
   return model;
 }

@@ -239,8 +239,13 @@ absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec) {
   }
   FEDWATT_ASSIGN_OR_RETURN(PlacedNetwork whole, PlaceLayers(spec, network));
   if (spec.kept.empty()) return whole;
-  absl::StatusOr<Submodel> submodel = Submodel::Create(whole.layout, whole.groups, spec.kept);
+  const bool weights = KeepsWeights(spec.kept);
+  absl::StatusOr<Submodel> submodel = Submodel::Create(whole.layout, weights ? WeightGroups(whole.layout) : whole.groups, spec.kept);
   if (!submodel.ok()) return Annotate(submodel.status(), absl::StrCat("architecture '", spec.name, "'"));
+  if (weights) {
+    whole.mask = *std::move(submodel);
+    return whole;
+  }
   for (const auto& [group, ranges] : spec.kept) {
     for (Layer& layer : network.layers) {
       int64_t* width = WidthOf(layer, group);
@@ -254,6 +259,17 @@ absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec) {
   narrow.submodel = *std::move(submodel);
   narrow.initial_bounds = std::move(whole.initial_bounds);
   return narrow;
+}
+
+absl::StatusOr<std::vector<float>> WholeValues(const PlacedNetwork& network, absl::Span<const float> model) {
+  const ParameterLayout& layout = network.mask.has_value() ? network.mask->layout() : network.layout;
+  if (static_cast<int64_t>(model.size()) != layout.value_count()) {
+    return absl::InvalidArgumentError(absl::StrCat("model vector has ", model.size(), " values, the layout has ", layout.value_count()));
+  }
+  if (!network.mask.has_value()) return std::vector<float>(model.begin(), model.end());
+  std::vector<float> values(static_cast<size_t>(network.layout.value_count()));
+  network.mask->Scatter(model, absl::MakeSpan(values));
+  return values;
 }
 
 std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed) {
@@ -326,7 +342,7 @@ absl::StatusOr<std::vector<ChannelGroup>> ChannelGroups(const ArchitectureSpec& 
 
 absl::StatusOr<ParameterLayout> ArchitectureLayout(const ArchitectureSpec& spec) {
   FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
-  return std::move(network.layout);
+  return network.mask.has_value() ? network.mask->layout() : std::move(network.layout);
 }
 
 int64_t OptionReader::Integer(const std::string& name, int64_t otherwise, int64_t low, int64_t high) {

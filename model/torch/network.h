@@ -32,12 +32,16 @@ struct PlacedNetwork {
   // Index of the first activation range (ArchitectureSpec::quantization): of the input; those of layers with weights follow. Unset: there are none.
   std::optional<size_t> first_range;
   std::optional<Submodel> submodel;  // where this network lies in the whole one, unless it is the whole
+  std::optional<Submodel> mask;      // of the weights that the spec keeps, where it names single ones; all else here is then of the whole model
   bool takes_tokens = false;
   int64_t peak_values = 0;  // most values one example's activation has between two layers
 };
 
 // Finds the architecture, reads its options, drops the channels that the spec does not keep, and places the layers. Errors: as MakeTorchTrainer.
 absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec);
+
+// `model`, which is of layout `mask->layout()` or `layout`, as one of `layout`, with zeros where weights are masked. INVALID_ARGUMENT  another length
+absl::StatusOr<std::vector<float>> WholeValues(const PlacedNetwork& network, absl::Span<const float> model);
 
 // Drawn from `seed` alone, on any machine. A narrower network gets its slice of what the whole one draws.
 std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed);

@@ -136,10 +136,8 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
                                                        const std::string& path) {
   FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
   FEDWATT_RETURN_IF_ERROR(internal::CheckQuantizable(network));
-  if (static_cast<int64_t>(model.size()) != network.layout.value_count()) {
-    return absl::InvalidArgumentError(absl::StrCat("model vector has ", model.size(), " values, the layout has ", network.layout.value_count()));
-  }
-  const std::optional<std::vector<internal::ActivationRange>> trained = internal::TrainedRanges(network, model);
+  FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, internal::WholeValues(network, model));
+  const std::optional<std::vector<internal::ActivationRange>> trained = internal::TrainedRanges(network, values);
   Dataset sample;
   if (!trained.has_value()) {
     if (calibration.size() == 0) return absl::InvalidArgumentError("int8 calibration: the dataset has no examples");
@@ -149,7 +147,7 @@ absl::StatusOr<Int8Delivery> WriteQuantizedTorchScript(const ArchitectureSpec& s
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     FEDWATT_RETURN_IF_ERROR(internal::UseQuantizedEngine());
     at::NoGradGuard no_grad;
-    const std::vector<at::Tensor> tensors = internal::Tensors(network.layout, model);
+    const std::vector<at::Tensor> tensors = internal::Tensors(network.layout, values);
     if (trained.has_value()) return internal::Archive(network, spec.name, tensors, *trained);
     const at::Tensor examples = internal::DatasetCache::Shared().Get(sample)->inputs;
     return internal::Archive(network, spec.name, tensors, internal::Calibrate(network, tensors, examples));

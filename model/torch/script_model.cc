@@ -165,7 +165,7 @@ absl::StatusOr<std::unique_ptr<ScriptModel>> MakeScriptModel(const ArchitectureS
       return absl::InvalidArgumentError(absl::StrCat("not a loadable TorchScript archive: ", error.what()));
     }
     FEDWATT_RETURN_IF_ERROR(model->Inspect());
-    if (!spec.kept.empty()) FEDWATT_RETURN_IF_ERROR(model->Narrow());
+    if (!spec.kept.empty() && !KeepsWeights(spec.kept)) FEDWATT_RETURN_IF_ERROR(model->Narrow());
     return model;
   });
 }

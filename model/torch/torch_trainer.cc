@@ -7,6 +7,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "layer_model.h"
+#include "masked_trainer.h"
 #include "script_channels.h"
 
 namespace fedwatt {
@@ -14,18 +15,17 @@ namespace fedwatt {
 absl::StatusOr<std::unique_ptr<LocalTrainer>> MakeTorchTrainer(const ArchitectureSpec& spec) {
   FEDWATT_ASSIGN_OR_RETURN(internal::PlacedNetwork network, internal::PlaceNetwork(spec));
   return internal::CatchTorch([&]() -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
-    return internal::MakeSgdTrainer(internal::MakeLayerModel(spec, std::move(network)));
+    std::optional<Submodel> mask = network.mask;
+    std::unique_ptr<internal::TrainableModel> model = internal::MakeLayerModel(spec, std::move(network));
+    return mask.has_value() ? internal::MakeMaskedTrainer(std::move(model), *std::move(mask)) : internal::MakeSgdTrainer(std::move(model));
   });
 }
 
 namespace {
 
-absl::StatusOr<std::string> Script(const ArchitectureSpec& spec, const internal::PlacedNetwork& network, absl::Span<const float> model) {
+// `model` is of network.layout.
+absl::StatusOr<std::string> Script(const ArchitectureSpec& spec, const internal::PlacedNetwork& network, const std::vector<float>& model) {
   const ParameterLayout& layout = network.layout;
-  if (static_cast<int64_t>(model.size()) != layout.value_count()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model vector has ", model.size(), " values, the layout has ", layout.value_count()));
-  }
   return internal::CatchTorch([&]() -> absl::StatusOr<std::string> {
     torch::jit::Module root(spec.name);
     std::map<std::string, torch::jit::Module> submodules;
@@ -56,7 +56,8 @@ absl::StatusOr<std::string> Script(const ArchitectureSpec& spec, const internal:
 
 absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const float> model, const std::string& path) {
   FEDWATT_ASSIGN_OR_RETURN(const internal::PlacedNetwork network, internal::PlaceNetwork(spec));
-  FEDWATT_ASSIGN_OR_RETURN(const std::string bytes, Script(spec, network, model));
+  FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, internal::WholeValues(network, model));
+  FEDWATT_ASSIGN_OR_RETURN(const std::string bytes, Script(spec, network, values));
   return WriteFileAtomically(path, bytes);
 }
 

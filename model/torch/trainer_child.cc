@@ -11,6 +11,7 @@
 #include "fedwatt/base/clock.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/torchscript/protocol.h"
+#include "masked_trainer.h"
 #include "script_model.h"
 
 namespace fedwatt {
@@ -66,14 +67,21 @@ class TrainerChild {
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "archive"));
     FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> model, MakeScriptModel(spec, std::move(archive)));
     model_ = model.get();
-    trainer_ = MakeSgdTrainer(std::move(model));
+    const bool masked = KeepsWeights(spec.kept);
+    const std::vector<ChannelGroup> weights = WeightGroups(model_->layout());
+    if (masked) {
+      FEDWATT_ASSIGN_OR_RETURN(Submodel mask, Submodel::Create(model_->layout(), weights, spec.kept));
+      trainer_ = MakeMaskedTrainer(std::move(model), std::move(mask));
+    } else {
+      trainer_ = MakeSgdTrainer(std::move(model));
+    }
     FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, trainer_->InitialModel(0));
     ByteWriter out;
     PutLayout(out, trainer_->layout());
     PutValues(out, values);
     if (const Submodel* part = trainer_->submodel(); part != nullptr) {
       PutLayout(out, part->whole());
-      PutGroups(out, model_->Channels().groups());
+      PutGroups(out, masked ? weights : model_->Channels().groups());
     }
     return std::make_pair(FrameKind::kLoaded, std::move(out).str());
   }
@@ -170,8 +178,13 @@ class TrainerChild {
   AnswerOr Save(ByteReader& in) {
     FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> values, GetValues(in, "values"));
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
-    if (static_cast<int64_t>(values.size()) != model_->layout().value_count()) return absl::DataLossError("values of another length");
-    return CatchTorch([&]() -> AnswerOr { return std::make_pair(FrameKind::kSaved, model_->Archive(values)); });
+    if (static_cast<int64_t>(values.size()) != trainer_->layout().value_count()) return absl::DataLossError("values of another length");
+    std::vector<float> whole;
+    if (const Submodel* mask = trainer_->submodel(); mask != nullptr && KeepsWeights(mask->kept())) {
+      whole.resize(static_cast<size_t>(mask->whole().value_count()));
+      mask->Scatter(values, absl::MakeSpan(whole));
+    }
+    return CatchTorch([&]() -> AnswerOr { return std::make_pair(FrameKind::kSaved, model_->Archive(whole.empty() ? values : whole)); });
   }
 
   AnswerOr Profile(ByteReader& in) {

@@ -489,7 +489,13 @@ TEST_F(SettingsTest, ReadsAPruningSchedule) {
   EXPECT_EQ(prune.every, 3);
   EXPECT_EQ(prune.channels, "taylor");
   EXPECT_EQ(prune.regrow, 0.2);
+  EXPECT_EQ(prune.unit, "channels");
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings masked, LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.1\nunit = \"weights\"\n"));
+  EXPECT_EQ(masked.settings.prune.unit, "weights");
+  EXPECT_THAT(LoadText("[prune]\nunit = \"rows\"\n"), StatusIs(kInvalid, HasSubstr("expected channels or weights, got 'rows'")));
+  EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nunit = \"weights\"\nchannels = \"ordered\"\n"), StatusIs(kInvalid, HasSubstr("single weights")));
+  EXPECT_THAT(LoadText("[fit]\npolicy = \"fixed\"\nwidths = [0.5]\n[prune]\ntarget = 0.5\nunit = \"weights\"\n"), StatusIs(kInvalid, HasSubstr("run.toml:6: prune.unit")));
   EXPECT_THAT(LoadText("[prune]\ntarget = 0\n"), StatusIs(kInvalid, HasSubstr("prune.target")));
   EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nregrow = 0.6\n"), StatusIs(kInvalid, HasSubstr("prune.regrow")));
   EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nbegin = 4\nend = 3\n"), StatusIs(kInvalid, AllOf(HasSubstr("run.toml:4"), HasSubstr("prune.begin = 4, got 3"))));

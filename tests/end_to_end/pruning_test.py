@@ -27,16 +27,16 @@ def digests(rounds):
 
 class PruningTest(unittest.TestCase):
     # Four of six members each round: others are away while the model is cut.
-    def compare(self, flags):
+    def compare(self, flags, *more, clients=("0/6", "1-3/6", "4/6", "5/6")):
         with tempfile.TemporaryDirectory() as folder:
             rounds = run_fleet(f"{folder}/one", flags, workers=1)
             self.assertEqual(digests(rounds), digests(run_fleet(f"{folder}/two", flags, workers=2)), "one and two workers")
-            with Federation(f"{folder}/net", flags, 6, ["0/6", "1-3/6", "4/6", "5/6"]) as federation:
+            with Federation(f"{folder}/net", flags, 6, list(clients)) as federation:
                 federation.start()
                 federation.finish()
                 networked = federation.rounds()
                 self.assertEqual(digests(rounds), digests(networked), "simulated and networked")
-                for key in ("model_parameters", "eval_accuracy", "uplink_payload_bytes"):
+                for key in ("model_parameters", "eval_accuracy", "uplink_payload_bytes", *more):
                     self.assertEqual([line[key] for line in rounds], [line[key] for line in networked], key)
                 self.assertEqual({line["outcome"] for line in federation.attempts()}, {"accepted"})
                 return rounds, read_lines(pathlib.Path(folder) / "one" / "clients.jsonl"), self.score(federation)
@@ -68,6 +68,20 @@ class PruningTest(unittest.TestCase):
     def test_with_feedback_and_mixed_widths(self):
         self.compare(flags(federation__wait_for_clients=6, compression__uplink="ef,ecsq:rate=0.7", aggregation__strategy="fedadam", fit__policy="by_turns",
                            fit__widths="[1,0.5]"))
+
+    # Masks save bytes alone: the network is as wide as ever.
+    def test_single_weights_save_bytes_alone(self):
+        rounds, attempts, size = self.compare(flags(federation__wait_for_clients=6, prune__unit="weights", prune__channels="magnitude", compression__uplink="float32"), "downlink_payload_bytes",
+                                                clients=[f"{i}/6" for i in range(6)])
+        whole = 784 * 200 + 200 + 200 * 200 + 200 + 2000 + 10
+        self.assertLessEqual(rounds[-1]["model_parameters"], 0.3 * whole)
+        self.assertEqual(len({line["fit"]["macs_per_example"] for line in attempts}), 1)
+        self.assertGreater(size, 4 * whole)
+        self.assertLess(rounds[-1]["uplink_payload_bytes"], 0.32 * rounds[0]["uplink_payload_bytes"])
+        self.assertGreater(rounds[-1]["eval_accuracy"], 0.6)
+        # Of those left in the end a client that was there since the last cut hears nothing more than the increment.
+        last = [line["downlink_payload_bytes"] for line in attempts if line["round"] == 8]
+        self.assertLess(min(last), max(line["downlink_payload_bytes"] for line in attempts if line["round"] == 6))
 
     # One client comes when the model has been cut already; the coordinator is killed in between.
     def test_a_late_joiner_and_a_killed_coordinator(self):

@@ -119,6 +119,29 @@ TEST(SubmodelTest, ConcatenatedGroupsAreCutPartByPart) {
   EXPECT_THAT(kept({{"a", {{2, 3}}}}), ElementsAre(2, 3, 4, 5));
 }
 
+// Single weights of a and all of b; the entry that is cut becomes one row.
+TEST(SubmodelTest, KeepsSingleWeights) {
+  Perceptron p;
+  const std::vector<ChannelGroup> weights = WeightGroups(p.layout);
+  ASSERT_EQ(weights.size(), 2u) << "biases are no groups";
+  EXPECT_EQ(weights[0].name, "a.weight[]");
+  EXPECT_EQ(weights[0].size, 12);
+  const KeptChannels kept{{"a.weight[]", {{1, 3}, {7, 8}}}};
+  EXPECT_TRUE(KeepsWeights(kept));
+  EXPECT_FALSE(KeepsWeights({}));
+  EXPECT_FALSE(KeepsWeights({{"a", {{0, 1}}}}));
+  ASSERT_OK_AND_ASSIGN(const Submodel left, Submodel::Create(p.layout, weights, kept));
+  EXPECT_THAT(left.layout().entries()[0].shape, ElementsAre(3));
+  EXPECT_THAT(left.layout().entries()[2].shape, ElementsAre(2, 4)) << "not cut, not flattened";
+  EXPECT_THAT(Kept(left), ElementsAre(1, 2, 7, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25));
+  // Cuts of a cut.
+  const std::vector<ChannelGroup> narrow = NarrowGroups(weights, kept);
+  ASSERT_OK_AND_ASSIGN(const Submodel twice, Submodel::Create(left.layout(), narrow, {{"a.weight[]", {{1, 3}}}}));
+  EXPECT_EQ(twice.Gather(Kept(left))[0], 2);
+  EXPECT_EQ(KeptOfKept(weights, kept, {{"a.weight[]", {{1, 3}}}}), (KeptChannels{{"a.weight[]", {{2, 3}, {7, 8}}}}));
+  EXPECT_THAT(Submodel::Create(p.layout, weights, {{"a.weight[]", {{0, 13}}}}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("range")));
+}
+
 TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
   Perceptron p;
   const auto refused = [&](KeptChannels kept, const char* words) {
@@ -140,7 +163,7 @@ TEST(SubmodelTest, RefusesWhatIsNoChoiceOfChannels) {
   unsuitable({"nowhere", 0});
   unsuitable({"a.weight", 1});
   unsuitable({"a.weight", 2});
-  unsuitable({"a.weight", -1});
+  unsuitable({"a.weight", -2});
   unsuitable({.entry = "a.bias", .axis = 0, .begin = 1});
   unsuitable({.entry = "a.bias", .axis = 0, .begin = -1});
   unsuitable({.entry = "a.bias", .axis = 0, .repeat = 0});

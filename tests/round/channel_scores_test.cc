@@ -1,5 +1,6 @@
 #include "fedwatt/round/channel_scores.h"
 
+#include "fedwatt/model/submodel.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -83,7 +84,7 @@ TEST(ChannelScoresTest, FindsEachGroupsPartOfAConcatenatedAxis) {
   EXPECT_EQ(scores.at("b")[1].pull, 4);
   for (const auto& [group, channel] : {std::pair("a", 0), {"a", 1}, {"b", 0}}) EXPECT_EQ(scores.at(group)[static_cast<size_t>(channel)].pull, 0) << group << channel;
 
-  ZeroReaders(model.layout, model.groups[1], 0, absl::MakeSpan(model.model));
+  ZeroReaders(model.layout, model.groups[1], {0}, absl::MakeSpan(model.model));
   EXPECT_THAT(model.model, ElementsAre(1, 2, 3, 4, 10, 11, 0, 0, 22, 23, 90, 12, 13, 0, 0, 26, 27, 91));
 }
 
@@ -97,9 +98,23 @@ TEST(ChannelScoresTest, ForgetsScoresOfAnotherSizeAndOfOtherGroups) {
   EXPECT_EQ(scores.at("in")[0].sensitivity, 16) << "as if this were the first round";
 }
 
+TEST(ChannelScoresTest, ASingleWeightIsItsOwnChannel) {
+  Tiny tiny;
+  const std::vector<ChannelGroup> weights = WeightGroups(tiny.layout);
+  ChannelScores scores;
+  ScoreChannels(tiny.layout, weights, tiny.model, std::vector<float>{1, -1, 0, 2, 1, 0, 3, 4, 0, -1}, scores);
+  ASSERT_THAT(scores.at("in.weight[]"), SizeIs(4));
+  const ChannelScore& third = scores.at("out.weight[]")[3];  // weight 10, moved by -1
+  EXPECT_EQ(third.made * third.read, 100) << "so that magnitude is the weight's";
+  EXPECT_EQ(third.sensitivity, 100);
+  EXPECT_EQ(third.pull, 1);
+  ZeroReaders(tiny.layout, weights[0], {0, 2}, absl::MakeSpan(tiny.model));
+  EXPECT_THAT(tiny.model, ElementsAre(0, 2, 0, 4, 5, 6, 7, 8, 9, 10));
+}
+
 TEST(ChannelScoresTest, ZeroReadersTakesAChannelOutOfTheModel) {
   Tiny tiny;
-  ZeroReaders(tiny.layout, tiny.groups[0], 1, absl::MakeSpan(tiny.model));
+  ZeroReaders(tiny.layout, tiny.groups[0], {1}, absl::MakeSpan(tiny.model));
   EXPECT_THAT(tiny.model, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 0, 0));
 }
 

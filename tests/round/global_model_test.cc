@@ -562,7 +562,7 @@ class PrunedModelTest : public ::testing::Test {
     for (int64_t i = 0; i < layout_.value_count(); ++i) delta.push_back(static_cast<float>(random.Normal() * 0.1));
     return delta;
   }
-  Submodel Part(const KeptChannels& kept) const { return *Submodel::Create(layout_, options_.groups, kept); }
+  Submodel Part(const KeptChannels& kept) const { return *Submodel::Create(layout_, KeepsWeights(kept) ? WeightGroups(layout_) : options_.groups, kept); }
   void Step(GlobalModel& model, int64_t round) {
     MeanDelta mean{.values = Part(model.plan().architecture.kept).Gather(Delta(round)), .uncovered = {}, .update_count = 1, .total_weight = 1};
     ASSERT_THAT(model.Step(mean, round), IsOk());
@@ -808,6 +808,72 @@ TEST_F(PrunedModelTest, ChannelsComeBackWithoutATrace) {
   std::vector<float> before(83);
   Part(KeptChannels{{"in", ToRanges(left)}}).Scatter(was, absl::MakeSpan(before));
   for (int64_t channel : left) EXPECT_EQ(whole[48 + channel], before[48 + channel] + Delta(2)[48 + channel]);
+}
+
+// 72 weights and 11 biases, of which half of the parameters are left: the largest weights of each tensor, and no multiply-adds saved.
+TEST_F(PrunedModelTest, SingleWeightsGoByMagnitudeAndSaveBytesAlone) {
+  options_.prune.unit = "weights";
+  const std::vector<ChannelGroup> weights = WeightGroups(layout_);
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  Step(model, 1);
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const FittedPlan> dense, model.Assign(2, 1));
+  EXPECT_EQ(dense->kept_bytes, 0);
+  std::vector<float> whole = *model.published();
+  for (size_t i = 0; i < whole.size(); ++i) whole[i] += Delta(2)[i];
+  Step(model, 2);
+  const KeptChannels kept = model.plan().architecture.kept;
+  ASSERT_TRUE(KeepsWeights(kept));
+  EXPECT_LE(model.layout().value_count(), 41);
+  EXPECT_GE(model.layout().value_count(), 39);
+  EXPECT_EQ(*model.published(), Part(kept).Gather(whole)) << "what is left did not move by being left";
+  for (const auto& [entry, offset] : {std::pair<size_t, int64_t>{0, 0}, {2, 56}}) {
+    const ChannelGroup& group = weights[entry / 2];
+    const std::vector<int64_t> left = ChannelsOf(group, kept);
+    float least = 1e9f, greatest = 0;
+    for (int64_t i = 0; i < group.size; ++i) {
+      const float magnitude = std::fabs(whole[static_cast<size_t>(offset + i)]);
+      std::binary_search(left.begin(), left.end(), i) ? least = std::min(least, magnitude) : greatest = std::max(greatest, magnitude);
+    }
+    EXPECT_GE(least, greatest) << group.name;
+  }
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const FittedPlan> masked, model.Assign(3, 1));
+  EXPECT_EQ(masked->macs_per_example, dense->macs_per_example);
+  EXPECT_EQ(masked->layout, model.layout());
+  Step(model, 3);
+  options_.fit = {.policy = "fixed", .widths = {0.5}};
+  EXPECT_THAT(GlobalModel::Create(options_, initial_), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("prune.unit")));
+}
+
+// What is tried starts at zero, whatever was drawn, and the best of it replaces the least.
+TEST_F(PrunedModelTest, SingleWeightsComeBackFromZeroAndARestartGoesOn) {
+  options_.plan.downlink_codec = "chain:step=0.05";
+  options_.prune = {.target = 0.4, .begin = 1, .end = 5, .every = 2, .unit = "weights", .regrow = 0.4};
+  ASSERT_OK_AND_ASSIGN(GlobalModel model, GlobalModel::Create(options_, initial_));
+  int64_t trials = 0, moves = 0;
+  for (int64_t round = 1; round <= 6; ++round) {
+    ASSERT_OK_AND_ASSIGN(GlobalModel again, GlobalModel::Create(options_, initial_));
+    ASSERT_THAT(again.Restore(model.Save()), IsOk());
+    const Submodel had = Part(model.plan().architecture.kept);
+    Step(model, round);
+    Step(again, round);
+    EXPECT_EQ(again.published_digest(), model.published_digest()) << round;
+    EXPECT_EQ(again.Save(), model.Save()) << round;
+    const Submodel now = Part(model.plan().architecture.kept);
+    std::vector<float> whole(83), was(83);
+    now.Scatter(std::vector<float>(static_cast<size_t>(now.layout().value_count()), 1), absl::MakeSpan(whole));
+    had.Scatter(std::vector<float>(static_cast<size_t>(had.layout().value_count()), 1), absl::MakeSpan(was));
+    std::vector<float> held(83);
+    now.Scatter(*model.published(), absl::MakeSpan(held));
+    for (size_t i = 0; i < whole.size(); ++i) {
+      if (whole[i] == 0 || was[i] != 0) continue;
+      ++trials;
+      EXPECT_NEAR(held[i], 0, 0.05) << "within a step of the chain";
+    }
+    if (round == 3 || round == 5) moves += now.layout().value_count() < had.layout().value_count();
+  }
+  EXPECT_GT(trials, 4);
+  EXPECT_EQ(moves, 2);
+  EXPECT_LE(model.layout().value_count(), 33);
 }
 
 TEST_F(PrunedModelTest, MayBeNarrowFromTheStart) {

@@ -76,6 +76,23 @@ TEST(ConversionTest, PlanFillsEveryFieldOfTheMessage) {
   }
 }
 
+TEST(ConversionTest, ManyRangesArePackedAndComeBack) {
+  Plan plan = FullPlan();
+  std::vector<ChannelRange>& weights = plan.architecture.kept["a.weight[]"];
+  for (int64_t i = 0; i < 3000; ++i) weights.push_back({3 * i + i % 2, 3 * i + 2});
+  v1::Plan proto = ToProto(plan);
+  v1::ChannelRanges& said = (*proto.mutable_architecture()->mutable_kept())["a.weight[]"];
+  EXPECT_EQ(said.ranges_size(), 0);
+  EXPECT_LT(said.packed().size(), 1200u) << "a bit a weight";
+  ASSERT_OK_AND_ASSIGN(const Plan back, FromProto(proto));
+  EXPECT_EQ(back.architecture.kept, plan.architecture.kept);
+  said.add_ranges()->set_end(1);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("both packed and listed")));
+  said.clear_ranges();
+  said.mutable_packed()->resize(7);
+  EXPECT_THAT(FromProto(proto), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("")));
+}
+
 TEST(ConversionTest, PlanFromTheWireIsChecked) {
   v1::Plan proto = ToProto(FullPlan());
   proto.mutable_recipe()->set_client_learning_rate(std::numeric_limits<double>::quiet_NaN());

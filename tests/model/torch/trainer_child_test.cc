@@ -106,6 +106,39 @@ TEST_F(TrainerChildTest, TheTwinTrainsAsTheBuiltInDoes) {
   EXPECT_THAT(twin->WriteArchive(std::vector<float>(3), Path("x")), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("3 values")));
 }
 
+// Of an archive, too, single weights can be left; the archive that is written has zeros for the others.
+TEST_F(TrainerChildTest, TheMaskedTwinTrainsAsTheMaskedBuiltInDoes) {
+  ArchitectureSpec builtin_spec = TypicalSpec("mlp_2nn");
+  ASSERT_OK_AND_ASSIGN(const auto whole, MakeTorchTrainer(builtin_spec));
+  ASSERT_THAT(WriteTorchScript(builtin_spec, *whole->InitialModel(1), Path("masked_twin")), IsOk());
+  for (const ChannelGroup& group : WeightGroups(whole->layout())) {
+    for (int64_t i = 0; i + 1 < group.size; i += 3) builtin_spec.kept[group.name].push_back({i, i + 1});
+  }
+  ArchitectureSpec spec = builtin_spec;
+  spec.name = "torchscript";
+  ASSERT_OK_AND_ASSIGN(const auto builtin, MakeTorchTrainer(builtin_spec));
+  ASSERT_OK_AND_ASSIGN(const auto twin, MakeTorchScriptTrainer(spec, Path("masked_twin"), Options()));
+  EXPECT_EQ(twin->layout(), builtin->layout());
+  ASSERT_NE(twin->submodel(), nullptr);
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> initial, twin->InitialModel(99));
+  EXPECT_EQ(initial, *builtin->InitialModel(1));
+  const Dataset data = RandomDataset(builtin_spec, 45);
+  TrainingRecipe recipe;
+  recipe.batch_size = 10;
+  std::vector<float> expected(initial.size()), got(initial.size());
+  ASSERT_THAT(builtin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(expected)), IsOk());
+  ASSERT_THAT(twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(got)), IsOk());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-6) << i;
+  EXPECT_NE(got, initial);
+  ASSERT_THAT(twin->WriteArchive(got, Path("masked_final")), IsOk());
+  const at::Tensor weight = torch::jit::load(Path("masked_final")).attr("fc3").toModule().attr("weight").toTensor();
+  ASSERT_EQ(weight.numel(), 2000);
+  for (int64_t i = 0; i < weight.numel(); ++i) {
+    if (i % 3 != 0 || i == 1999) ASSERT_EQ(weight.data_ptr<float>()[i], 0) << i;
+  }
+  EXPECT_GT(weight.abs().max().item<float>(), 0);
+}
+
 TEST_F(TrainerChildTest, BuffersAreAveragedCountersStayLocalAndDropoutFollowsTheSeed) {
   torch::jit::Module norm = WithTrainingFlag("Norm");
   norm.register_parameter("weight", at::ones({4}).set_requires_grad(true), false);

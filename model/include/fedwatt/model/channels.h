@@ -13,8 +13,11 @@ namespace fedwatt {
 // `channel`, for every block in [0, blocks) and r in [0, repeat). Where outputs are concatenated, an axis has several such parts, of one group or of
 // several; they do not overlap, and what no group claims is kept.
 struct ChannelAxis {
+  // The entry seen as one row of values, whatever its shape: what is left of it is such a row.
+  static constexpr int32_t kFlat = -1;
+
   std::string entry;
-  int32_t axis = 0;
+  int32_t axis = 0;    // of the entry, or kFlat
   int64_t repeat = 1;  // positions a flattened channel occupies (H * W)
   int64_t blocks = 1;  // stacked copies (the four gates of an LSTM)
   int64_t begin = 0;   // >= 0

@@ -24,7 +24,8 @@ struct ArchitectureSpec {
   // "int8": the model is trained to be delivered as 8-bit integers. Weights and activations are rounded in training, and the layout ends in the activations' ranges
   // (averaged buffers of shape {2}: least and greatest value), which clients follow and the coordinator averages. "": it is not.
   std::string quantization;
-  // The channels that are left where the model is a narrower one; options and counts above describe the whole.
+  // The channels that are left where the model is a narrower one; options and counts above describe the whole. Or the single weights that are
+  // left (KeepsWeights() in model/submodel.h): the others are zero in a model that is as wide as ever, and its layout lists those that are left.
   KeptChannels kept;
 };
 

@@ -44,6 +44,12 @@ class Submodel {
   std::vector<int64_t> starts_;  // of each covered range, in the narrow model
 };
 
+// Single weights as channels: for each parameter of two dimensions or more, "conv1.weight", a group "conv1.weight[]" whose channels are its values, in order.
+// Other entries, such as biases, belong to none.
+std::vector<ChannelGroup> WeightGroups(const ParameterLayout& layout);
+// Whether `kept` speaks of single weights.
+bool KeepsWeights(const KeptChannels& kept);
+
 // The groups that are left of `groups` in a model that keeps the channels `kept` of them.
 std::vector<ChannelGroup> NarrowGroups(absl::Span<const ChannelGroup> groups, const KeptChannels& kept);
 // What a narrower model keeps of the whole that keeps the channels `inner` of a model that itself keeps `outer` of the whole's `groups`. Both must suit them.

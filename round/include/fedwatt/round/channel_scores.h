@@ -15,9 +15,9 @@ namespace fedwatt {
 
 // What is known of one channel. Sums run over its coordinates; those by which other entries read it are told apart from those that make it.
 struct ChannelScore {
-  double made = 0;       // sum of w^2 where it is made
+  double made = 0;       // sum of w^2 where it is made; 1 in groups that are only read (single weights)
   double read = 0;       // sum of w^2 where it is read; 1 in groups whose readers are not known
-  double sensitivity = 0;  // mean over recent rounds of (sum of w * d)^2, d the round's mean delta: what dropping it would do to the loss, to first order
+  double sensitivity = 0;  // mean over recent rounds of (sum of w * d where it is made)^2, d the round's mean delta: what dropping it would do to the loss, to first order
   double pull = 0;       // sum of d^2 where it is read, in the last round: how strongly updates ask for more of it
 
   // Behind `sensitivity`: sums that forget, and how many rounds they stand for.
@@ -32,8 +32,8 @@ using ChannelScores = std::map<std::string, std::vector<ChannelScore>>;
 void ScoreChannels(const ParameterLayout& layout, absl::Span<const ChannelGroup> groups, absl::Span<const float> model, absl::Span<const float> delta,
                    ChannelScores& scores);
 
-// Sets to zero what other entries read of a channel: the model computes as if it were not there. `model` has layout.value_count() values.
-void ZeroReaders(const ParameterLayout& layout, const ChannelGroup& group, int64_t channel, absl::Span<float> model);
+// Sets to zero what other entries read of some channels, which ascend: the model computes as if they were not there. `model` has layout.value_count() values.
+void ZeroReaders(const ParameterLayout& layout, const ChannelGroup& group, absl::Span<const int64_t> channels, absl::Span<float> model);
 
 }  // namespace fedwatt
 

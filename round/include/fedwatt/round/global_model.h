@@ -54,7 +54,8 @@ struct FittedPlan {
   ParameterLayout layout;                            // of what is trained
   std::shared_ptr<const std::vector<float>> values;  // that the client starts from
   Digest model_digest;                               // of these
-  double macs_per_example = 0;                       // multiply-adds of one forward pass
+  double macs_per_example = 0;                       // multiply-adds of one forward pass; where single weights are masked, of the whole model
+  int64_t kept_bytes = 0;                            // that the plan's packed channels or weights take, once for each client
 };
 
 // Check an update that may be hostile, decode it, add it to `accumulator`. Nothing shared changes on error. Thread-safe for different accumulators
@@ -127,7 +128,7 @@ class GlobalModel {
   absl::Status TakeShape(const std::vector<float>& initial);
   // Turns the model of now into what the pruner has left of it.
   absl::Status Reshape();
-  bool wants_scores() const { return pruner_.prunes() || fitter_.wants_scores(); }
+  bool wants_scores() const { return pruner_.cuts_ahead() || fitter_.wants_scores(); }
 
   GlobalModelOptions options_;  // layout, groups and plan of the model of now
   ParameterLayout whole_layout_;

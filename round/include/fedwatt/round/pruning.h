@@ -23,6 +23,8 @@ struct PruneOptions {
   int64_t end = 0;                     // and the last ones; >= begin
   int64_t every = 1;                   // rounds between two cuts; >= 1
   std::string channels = "magnitude";  // the ChannelPolicy that says which are kept
+  // What is cut: "channels", so that the model is a smaller dense one; or "weights", single ones of every tensor of two dimensions or more, which saves bytes alone.
+  std::string unit = "channels";
   double regrow = 0;                   // of the channels left, the share that at most may give way to dropped ones at the first cut, [0, 0.5]
 };
 // Errors: NOT_FOUND  unknown policy; INVALID_ARGUMENT  naming the setting, its range and what was got
@@ -45,6 +47,8 @@ class Pruner {
   static absl::StatusOr<Pruner> Create(PruneOptions options, ParameterLayout layout, std::vector<ChannelGroup> groups, uint64_t seed);
 
   bool prunes() const { return options_.target < 1; }
+  // Whether Advance() may still change something.
+  bool cuts_ahead() const { return prunes() && cuts_ < cut_count(); }
   // The channels of the whole that the model has; empty: all.
   const KeptChannels& kept() const { return kept_; }
   // What the model has after `round`, 0 being the start. `scores`: of the channels that it has. In order, each round that
