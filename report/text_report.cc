@@ -8,6 +8,7 @@
 #include "fedwatt/report/report.h"
 #include "carbon_lines.h"
 #include "format.h"
+#include "network_lines.h"
 #include "provenance.h"
 #include "width_table.h"
 
@@ -107,6 +108,9 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
   line("all joules", report.total.energy ? absl::StrCat(internal::SumText(report.total), report.total.complete ? "" : "; the rest was not metered")
                                          : "not measured");
   if (report.carbon.operational_grams) line("carbon", internal::CarbonText(report));
+  if (const auto network = internal::MakeNetworkReport(run.attempts, report.simulated, report.started_at)) {
+    for (const auto& [name, value] : internal::NetworkLines(*network)) line(name, value);
+  }
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run)) {
     std::string cells;
