@@ -132,8 +132,10 @@ class OperatorClientImpl : public OperatorClient {
     return FromMessage(response.status());
   }
 
-  absl::StatusOr<IssuedToken> IssueToken(absl::Duration lifetime) override {
+  absl::StatusOr<IssuedToken> IssueToken(absl::Duration lifetime, std::string_view role) override {
+    FEDWATT_ASSIGN_OR_RETURN(Peer::Role parsed, ParseRole(role));
     v1::IssueTokenRequest request;
+    request.set_role(ToProto(parsed));
     request.set_request_id(RandomId());
     *request.mutable_lifetime_duration() = ToProto(lifetime);
     v1::IssueTokenResponse response;
@@ -142,6 +144,13 @@ class OperatorClientImpl : public OperatorClient {
     token.token = response.token();
     FEDWATT_ASSIGN_OR_RETURN(token.expiry_time, FromProto(response.expiry_time()));
     return token;
+  }
+
+  absl::Status Revoke(const std::string& name) override {
+    v1::RevokeRequest request;
+    request.set_name(name);
+    v1::RevokeResponse response;
+    return Call(&v1::Operator::Stub::Revoke, request, &response);
   }
 
  private:

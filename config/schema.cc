@@ -614,6 +614,8 @@ std::vector<Key> MakeSchema() {
 
   add(NonEmptyKey("security.directory", FIELD(std::string, security.directory),
                   "certificates and tokens; default = \"security\" beside the configuration file, or in the working folder"));
+  add(DurationKey("security.certificate_lifetime", FIELD(absl::Duration, security.certificate_lifetime),
+                  "of the certificates that the coordinator makes, at most 87600h; each is renewed by itself when a third is left"));
   add(BoolKey("security.insecure", FIELD(bool, security.insecure), "no TLS; only by the flag --insecure"));
 
   add(NonEmptyKey("server.listen", FIELD(std::string, server.listen), "address and port to listen on; port 0 = any free one"));

@@ -1,23 +1,14 @@
 #include "fedwatt/energy/ledger.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr size_t kHexDigits = 64;
-constexpr int64_t kMostBytes = int64_t{1} << 32;
 
 template <typename T>
 Json OrNull(const std::optional<T>& value) {
@@ -50,16 +41,6 @@ Json SpansToJson(const std::vector<PhaseSpan>& spans) {
   return array;
 }
 
-absl::Status WriteWhole(int fd, std::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    const ssize_t written = write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, path);
-    data.remove_prefix(static_cast<size_t>(written));
-  }
-  return fdatasync(fd) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path);
-}
-
 }  // namespace
 
 std::string LedgerPayload(const LedgerRecord& record) {
@@ -82,63 +63,22 @@ std::string LedgerPayload(const LedgerRecord& record) {
   return json.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 
-LedgerHead NextHead(const LedgerHead& last, std::string_view payload) {
-  return {last.sequence + 1, last.head, Sha256(absl::StrCat(last.head.Hex(), std::string(payload)))};
-}
-
 absl::StatusOr<std::vector<LedgerEntry>> ReadLedger(std::string_view text, const std::string& where) {
+  FEDWATT_ASSIGN_OR_RETURN(std::vector<ChainEntry> lines, ReadHashChain(text, where));
   std::vector<LedgerEntry> entries;
-  LedgerHead head;
-  while (!text.empty()) {
-    const size_t end = text.find('\n');
-    const auto damaged = [&](std::string_view what) {
-      return absl::DataLossError(absl::StrCat(where, ": record ", head.sequence + 1, ": ", std::string(what)));
-    };
-    if (end == std::string_view::npos) return damaged("no end of line");
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end + 1);
-    if (line.size() < kHexDigits + 2 || line[kHexDigits] != ' ') return damaged("expected a hash of 64 digits, a space and a record");
-    const std::string_view payload = line.substr(kHexDigits + 1);
-    const LedgerHead next = NextHead(head, payload);
-    if (next.head.Hex() != line.substr(0, kHexDigits)) return damaged("its hash does not fit it and what stands before it");
-    const Json json = Json::parse(payload.begin(), payload.end(), nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("attempt") || !json["attempt"].is_string()) return damaged("no record");
-    entries.push_back({next, std::string(payload), json["attempt"].get<std::string>()});
-    head = next;
+  for (ChainEntry& line : lines) {
+    const Json json = Json::parse(line.payload, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("attempt") || !json["attempt"].is_string()) {
+      return absl::DataLossError(absl::StrCat(where, ": record ", line.position.sequence, ": no record"));
+    }
+    entries.push_back({line.position, std::move(line.payload), json["attempt"].get<std::string>()});
   }
   return entries;
 }
 
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::string& path) {
-  std::string text;
-  if (absl::StatusOr<std::string> read = ReadFile(path, kMostBytes); read.ok()) {
-    text = *std::move(read);
-  } else if (!absl::IsNotFound(read.status())) {
-    return read.status();
-  }
-  const size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
-  FEDWATT_ASSIGN_OR_RETURN(const std::vector<LedgerEntry> entries, ReadLedger(std::string_view(text).substr(0, whole), path));
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  if (fd < 0) return ErrnoStatus(errno, path);
-  std::unique_ptr<Ledger> ledger(new Ledger(path, fd, static_cast<int64_t>(whole), entries.empty() ? LedgerHead{} : entries.back().position));
-  if (whole != text.size() && ftruncate(fd, static_cast<off_t>(whole)) != 0) return ErrnoStatus(errno, path);
-  return ledger;
-}
-
-Ledger::~Ledger() { close(fd_); }
-
-absl::StatusOr<LedgerHead> Ledger::Append(const LedgerRecord& record) {
-  const std::string payload = LedgerPayload(record);
-  const LedgerHead next = NextHead(head_, payload);
-  const std::string line = absl::StrCat(next.head.Hex(), " ", payload, "\n");
-  if (absl::Status written = WriteWhole(fd_, line, path_); !written.ok()) {
-    // Half a line must not stand before the next one.
-    (void)!ftruncate(fd_, static_cast<off_t>(size_));
-    return written;
-  }
-  size_ += static_cast<int64_t>(line.size());
-  head_ = next;
-  return next;
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<HashChainFile> file, HashChainFile::Open(path));
+  return std::unique_ptr<Ledger>(new Ledger(std::move(file)));
 }
 
 }  // namespace fedwatt

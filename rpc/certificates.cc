@@ -171,10 +171,44 @@ std::vector<std::string> NamesOf(X509* certificate) {
   return result;
 }
 
-absl::Time NotAfter(X509* certificate) {
+namespace {
+absl::Time TimeOf(const ASN1_TIME* time, absl::Time otherwise) {
   std::tm parts{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts) != 1) return absl::InfinitePast();
-  return absl::FromTM(parts, absl::UTCTimeZone());
+  return ASN1_TIME_to_tm(time, &parts) == 1 ? absl::FromTM(parts, absl::UTCTimeZone()) : otherwise;
+}
+}  // namespace
+
+absl::Time NotBefore(X509* certificate) { return TimeOf(X509_get0_notBefore(certificate), absl::InfiniteFuture()); }
+absl::Time NotAfter(X509* certificate) { return TimeOf(X509_get0_notAfter(certificate), absl::InfinitePast()); }
+
+std::string CommonNameOf(X509* certificate) {
+  X509_NAME* subject = X509_get_subject_name(certificate);
+  const int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+  if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0) return "";
+  unsigned char* text = nullptr;
+  const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+  if (size < 0) {
+    ERR_clear_error();
+    return "";
+  }
+  std::string name(reinterpret_cast<const char*>(text), static_cast<size_t>(size));
+  OPENSSL_free(text);
+  return name;
+}
+
+int VerifyClient(X509* certificate, X509* authority) {
+  std::unique_ptr<X509_STORE, Freer<X509_STORE_free>> store(X509_STORE_new());
+  std::unique_ptr<X509_STORE_CTX, Freer<X509_STORE_CTX_free>> verification(X509_STORE_CTX_new());
+  int error = X509_V_ERR_UNSPECIFIED;
+  if (X509_STORE_add_cert(store.get(), authority) == 1 && X509_STORE_CTX_init(verification.get(), store.get(), certificate, nullptr) == 1 &&
+      X509_STORE_CTX_set_purpose(verification.get(), X509_PURPOSE_SSL_CLIENT) == 1) {
+    X509_STORE_CTX_set_flags(verification.get(), X509_V_FLAG_NO_CHECK_TIME);
+    const bool ok = X509_verify_cert(verification.get()) == 1;
+    error = X509_STORE_CTX_get_error(verification.get());
+    if (ok != (error == X509_V_OK)) error = X509_V_ERR_UNSPECIFIED;
+  }
+  ERR_clear_error();
+  return error;
 }
 
 }  // namespace fedwatt::internal

@@ -53,7 +53,12 @@ absl::StatusOr<KeyPtr> KeyOfRequest(std::string_view csr_pem);
 
 // DNS names and IP addresses of the subject, sorted.
 std::vector<std::string> NamesOf(X509* certificate);
+absl::Time NotBefore(X509* certificate);
 absl::Time NotAfter(X509* certificate);
+std::string CommonNameOf(X509* certificate);  // "" where there is none, or several
+
+// X509_V_OK, or OpenSSL's reason why `certificate` is none that `authority` signed for clients. Time is not looked at.
+int VerifyClient(X509* certificate, X509* authority);
 
 }  // namespace fedwatt::internal
 

@@ -90,6 +90,25 @@ absl::StatusOr<Phase> FromProto(v1::Phase phase) {
   return static_cast<Phase>(phase - 1);
 }
 
+v1::Role ToProto(Peer::Role role) {
+  switch (role) {
+    case Peer::Role::kDevice: return v1::ROLE_CLIENT;
+    case Peer::Role::kOperator: return v1::ROLE_OPERATOR;
+    case Peer::Role::kReadOnly: return v1::ROLE_READ_ONLY;
+    default: return v1::ROLE_UNSPECIFIED;
+  }
+}
+
+absl::StatusOr<Peer::Role> FromProto(v1::Role role) {
+  switch (role) {
+    case v1::ROLE_UNSPECIFIED:
+    case v1::ROLE_CLIENT: return Peer::Role::kDevice;
+    case v1::ROLE_OPERATOR: return Peer::Role::kOperator;
+    case v1::ROLE_READ_ONLY: return Peer::Role::kReadOnly;
+    default: return absl::InvalidArgumentError(absl::StrCat("role: unknown value ", static_cast<int>(role)));
+  }
+}
+
 google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<PhaseSpan>& spans) {
   google::protobuf::RepeatedPtrField<v1::PhaseSpan> protos;
   const EnergyReading* before = nullptr;

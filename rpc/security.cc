@@ -1,5 +1,6 @@
 #include "fedwatt/rpc/security.h"
 
+#include <openssl/err.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,7 +9,8 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -16,7 +18,10 @@
 #include "fedwatt/base/digest.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/base/text.h"
 #include "fedwatt/rpc/chunks.h"
+#include "grpcpp/security/tls_certificate_provider.h"
+#include "grpcpp/security/tls_credentials_options.h"
 
 namespace fedwatt {
 namespace {
@@ -29,14 +34,13 @@ using internal::KeyPtr;
 constexpr int64_t kMaxFileBytes = 1 << 20;
 constexpr absl::Duration kDay = absl::Hours(24);
 constexpr absl::Duration kAuthorityLifetime = absl::Hours(24 * 3650);
-constexpr absl::Duration kLeafLifetime = absl::Hours(24 * 730);
-constexpr absl::Duration kDeviceLifetime = absl::Hours(24 * 365);
-constexpr absl::Duration kRenewBefore = absl::Hours(24 * 30);
 constexpr absl::Duration kFirstTokenLifetime = absl::Hours(24 * 7);
 constexpr absl::Duration kLockPatience = absl::Seconds(30);
 constexpr absl::Duration kPollInterval = absl::Milliseconds(50);
 constexpr char kReadyText[] = "fedwatt security 1\n";
 constexpr size_t kHalfTokenDigits = 32;
+constexpr char kRefusalUrl[] = "fedwatt.refusal";
+constexpr unsigned kReloadSeconds = 1;
 
 std::string File(const std::string& folder, std::string_view name) { return absl::StrCat(folder, "/", std::string(name)); }
 
@@ -94,32 +98,60 @@ absl::Status MakeAuthority(const std::string& folder, absl::Time now) {
   return WriteFileAtomically(File(folder, "ca.crt.pem"), pem, 0644);
 }
 
-// `stem` is "server" or "client". The chain carries the CA, so that a device with a token can learn it from the handshake.
-absl::Status MakeLeaf(const std::string& folder, const Authority& authority, const std::string& stem, const CertificateSpec& spec) {
+struct Leaf {
+  std::string key_pem, certificate_pem;
+};
+// The chain carries the CA, so that a device with a token can learn it from the handshake.
+absl::StatusOr<Leaf> MakeLeaf(const Authority& authority, const CertificateSpec& spec) {
+  Leaf leaf;
   FEDWATT_ASSIGN_OR_RETURN(KeyPtr key, internal::GenerateKey());
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::Sign(spec, key.get(), authority.certificate.get(), authority.key.get()));
-  FEDWATT_ASSIGN_OR_RETURN(std::string key_pem, internal::KeyToPem(key.get()));
-  FEDWATT_ASSIGN_OR_RETURN(std::string pem, internal::CertificateToPem(certificate.get()));
-  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(folder, stem + ".key.pem"), key_pem, 0600));
-  return WriteFileAtomically(File(folder, stem + ".crt.pem"), pem + authority.pem, 0644);
+  FEDWATT_ASSIGN_OR_RETURN(leaf.key_pem, internal::KeyToPem(key.get()));
+  FEDWATT_ASSIGN_OR_RETURN(leaf.certificate_pem, internal::CertificateToPem(certificate.get()));
+  leaf.certificate_pem += authority.pem;
+  return leaf;
 }
 
-// True when the certificate is there, lives long enough and names all of `names`.
-bool LeafIsGood(const std::string& folder, const std::string& stem, const std::vector<std::string>& names, absl::Time now) {
-  absl::StatusOr<std::string> pem = Read(folder, stem + ".crt.pem");
-  absl::StatusOr<std::string> key = Read(folder, stem + ".key.pem");
-  if (!pem.ok() || !key.ok() || !internal::KeyFromPem(*key).ok()) return false;
+absl::Time RenewalTimeOf(X509* certificate) {
+  const absl::Time end = internal::NotAfter(certificate);
+  return end - (end - (internal::NotBefore(certificate) + kDay)) / 3;
+}
+
+// When the leaf in these files should be renewed; InfinitePast where it is missing, unusable, or lacks one of `names`.
+absl::Time LeafRenewal(const absl::StatusOr<std::string>& key, const absl::StatusOr<std::string>& pem, const std::vector<std::string>& names) {
+  if (!key.ok() || !pem.ok()) return absl::InfinitePast();
+  absl::StatusOr<KeyPtr> own = internal::KeyFromPem(*key);
   absl::StatusOr<CertificatePtr> certificate = internal::CertificateFromPem(*pem);
-  if (!certificate.ok() || internal::NotAfter(certificate->get()) < now + kRenewBefore) return false;
+  if (!own.ok() || !certificate.ok() || X509_check_private_key(certificate->get(), own->get()) != 1) {
+    ERR_clear_error();
+    return absl::InfinitePast();
+  }
   std::vector<std::string> found = internal::NamesOf(certificate->get());
-  return std::includes(found.begin(), found.end(), names.begin(), names.end());
+  return std::includes(found.begin(), found.end(), names.begin(), names.end()) ? RenewalTimeOf(certificate->get()) : absl::InfinitePast();
 }
 
-// ---- Tokens. One line each: "<SHA-256 of the secret> <expiry, Unix seconds> [<client id> <SHA-256 of the request>]".
+// ---- Names. What a certificate allows is said by how its common name begins; only our authority signs.
+
+struct RolePrefix {
+  Peer::Role role;
+  absl::string_view name, prefix;
+};
+constexpr RolePrefix kRoles[] = {
+    {Peer::Role::kDevice, "client", "device-"}, {Peer::Role::kReadOnly, "read_only", "reader-"}, {Peer::Role::kOperator, "operator", "operator-"}};
+
+const RolePrefix* FindRole(Peer::Role role) {
+  for (const RolePrefix& candidate : kRoles) {
+    if (candidate.role == role) return &candidate;
+  }
+  return nullptr;
+}
+
+// ---- Tokens. One line each: "<SHA-256 of the secret> <expiry, Unix seconds> [<role>] [<client id> <SHA-256 of the request>]"; no role: client.
 
 struct TokenLine {
   std::string hash;
   absl::Time expiry_time;
+  Peer::Role role = Peer::Role::kDevice;
   std::string client_id;  // "" while unused
   std::string request_hash;
 };
@@ -131,12 +163,23 @@ absl::StatusOr<std::vector<TokenLine>> ReadTokens(const std::string& folder) {
   std::vector<TokenLine> tokens;
   for (absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
     std::vector<std::string> fields = absl::StrSplit(line, ' ');
+    TokenLine token;
     int64_t expiry = 0;
-    if ((fields.size() != 2 && fields.size() != 4) || fields[0].size() != 64 || !absl::SimpleAtoi(fields[1], &expiry)) {
-      return absl::DataLossError(absl::StrCat(File(folder, "tokens"), ": line ", tokens.size() + 1, " is damaged"));
+    bool ok = fields.size() >= 2 && fields.size() <= 5 && fields[0].size() == 64 && absl::SimpleAtoi(fields[1], &expiry);
+    if (ok && fields.size() % 2 == 1) {
+      absl::StatusOr<Peer::Role> role = ParseRole(fields[2]);
+      ok = role.ok();
+      token.role = role.value_or(token.role);
+      fields.erase(fields.begin() + 2);
     }
-    fields.resize(4);
-    tokens.push_back({fields[0], absl::FromUnixSeconds(expiry), fields[2], fields[3]});
+    if (!ok) return absl::DataLossError(absl::StrCat(File(folder, "tokens"), ": line ", tokens.size() + 1, " is damaged"));
+    token.hash = fields[0];
+    token.expiry_time = absl::FromUnixSeconds(expiry);
+    if (fields.size() == 4) {
+      token.client_id = fields[2];
+      token.request_hash = fields[3];
+    }
+    tokens.push_back(std::move(token));
   }
   return tokens;
 }
@@ -144,7 +187,7 @@ absl::StatusOr<std::vector<TokenLine>> ReadTokens(const std::string& folder) {
 absl::Status WriteTokens(const std::string& folder, const std::vector<TokenLine>& tokens) {
   std::string text;
   for (const TokenLine& token : tokens) {
-    absl::StrAppend(&text, token.hash, " ", absl::ToUnixSeconds(token.expiry_time));
+    absl::StrAppend(&text, token.hash, " ", absl::ToUnixSeconds(token.expiry_time), " ", FindRole(token.role)->name);
     if (!token.client_id.empty()) absl::StrAppend(&text, " ", token.client_id, " ", token.request_hash);
     absl::StrAppend(&text, "\n");
   }
@@ -153,6 +196,28 @@ absl::Status WriteTokens(const std::string& folder, const std::vector<TokenLine>
 
 bool IsHex(absl::string_view text, size_t digits) {
   return text.size() == digits && std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isxdigit(c) && !absl::ascii_isupper(c); });
+}
+
+// What a certificate's name allows; nothing where it is none of ours.
+std::optional<Peer::Role> RoleOf(absl::string_view name) {
+  if (name == "local") return Peer::Role::kLocal;
+  for (const RolePrefix& role : kRoles) {
+    if (absl::StartsWith(name, role.prefix) && IsHex(name.substr(role.prefix.size()), 32)) return role.role;
+  }
+  return std::nullopt;
+}
+
+// `revoked`: one name a line, sorted. Errors: DATA_LOSS
+absl::StatusOr<std::set<std::string>> ReadRevocations(const std::string& folder) {
+  absl::StatusOr<std::string> text = Read(folder, "revoked");
+  if (text.status().code() == absl::StatusCode::kNotFound) return std::set<std::string>();
+  FEDWATT_RETURN_IF_ERROR(text.status());
+  std::set<std::string> names;
+  for (absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
+    if (!RoleOf(line).has_value()) return absl::DataLossError(absl::StrCat(File(folder, "revoked"), ": line ", names.size() + 1, " is damaged"));
+    names.emplace(line);
+  }
+  return names;
 }
 
 absl::Status CheckIdentity(const std::string& folder, const TlsIdentity& identity) {
@@ -195,25 +260,30 @@ std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const TlsIdentity& i
   return grpc::SslCredentials({identity.ca_pem, identity.key_pem, identity.certificate_pem});
 }
 
-std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const TlsIdentity& identity) {
-  grpc::SslServerCredentialsOptions options(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = identity.ca_pem;
-  options.pem_key_cert_pairs.push_back({identity.key_pem, identity.certificate_pem});
-  return grpc::SslServerCredentials(options);
-}
-
 std::shared_ptr<grpc::ChannelCredentials> InsecureClientCredentials() { return grpc::InsecureChannelCredentials(); }
 std::shared_ptr<grpc::ServerCredentials> InsecureServerCredentials() { return grpc::InsecureServerCredentials(); }
 
-Peer PeerOf(const grpc::AuthContext* context) {
-  if (context == nullptr) return {Peer::Role::kInsecure, ""};
-  std::vector<grpc::string_ref> type = context->FindPropertyValues("transport_security_type");
-  if (type.empty() || type[0] != "ssl") return {Peer::Role::kInsecure, ""};
-  std::vector<grpc::string_ref> names = context->FindPropertyValues("x509_common_name");
-  if (!context->IsPeerAuthenticated() || names.size() != 1) return {Peer::Role::kAnonymous, ""};
-  std::string name(names[0].data(), names[0].size());
-  // Only our CA signs, and it gives every enrolled device a name that starts with "device-".
-  return {name == "local" ? Peer::Role::kLocal : Peer::Role::kDevice, std::move(name)};
+std::string_view RoleName(Peer::Role role) {
+  if (const RolePrefix* found = FindRole(role); found != nullptr) return {found->name.data(), found->name.size()};
+  return role == Peer::Role::kLocal ? "local" : role == Peer::Role::kInsecure ? "insecure" : "anonymous";
+}
+
+absl::StatusOr<Peer::Role> ParseRole(std::string_view name) {
+  for (const RolePrefix& role : kRoles) {
+    if (role.name == absl::string_view(name.data(), name.size())) return role.role;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("role: expected client, operator or read_only, got '", std::string(name.substr(0, 40)), "'"));
+}
+
+absl::Status RefusalStatus(absl::StatusCode code, std::string_view reason, std::string_view message) {
+  absl::Status status(code, absl::string_view(message.data(), message.size()));
+  status.SetPayload(kRefusalUrl, absl::Cord(absl::string_view(reason.data(), reason.size())));
+  return status;
+}
+
+std::string RefusalReason(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRefusalUrl);
+  return payload.has_value() ? std::string(*payload) : "";
 }
 
 absl::StatusOr<SigningRequest> MakeSigningRequest() {
@@ -235,7 +305,11 @@ absl::StatusOr<TokenParts> ParseToken(std::string_view text) {
 
 absl::StatusOr<std::unique_ptr<SecurityDirectory>> SecurityDirectory::CreateOrOpen(const std::string& path,
                                                                                    const std::vector<std::string>& extra_names,
-                                                                                   const Clock* clock) {
+                                                                                   const Clock* clock, absl::Duration certificate_lifetime) {
+  if (certificate_lifetime < absl::Seconds(1) || certificate_lifetime > 3650 * kDay) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("certificate lifetime: expected [1 s, 3650 days], got ", absl::FormatDuration(certificate_lifetime)));
+  }
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(path, 0700));
   FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path));
   const absl::Time now = clock->Now();
@@ -243,32 +317,22 @@ absl::StatusOr<std::unique_ptr<SecurityDirectory>> SecurityDirectory::CreateOrOp
     if (::chmod(path.c_str(), 0700) != 0) return ErrnoStatus(errno, absl::StrCat("setting the mode of ", path));
     FEDWATT_RETURN_IF_ERROR(MakeAuthority(path, now));
     // Left over from a start that was interrupted; they belong to another authority.
-    for (const char* name : {"server.crt.pem", "client.crt.pem", "tokens", "enrolment_token"}) ::unlink(File(path, name).c_str());
+    for (const char* name : {"server.pem", "client.crt.pem", "tokens", "enrolment_token", "revoked"}) ::unlink(File(path, name).c_str());
   }
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(File(path, "enrolled"), 0700));
-  FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path));
 
-  CertificateSpec server = Spec("fedwatt-server", CertificateUse::kServer, now, kLeafLifetime);
-  server.names = ServerNames(extra_names);
-  if (!LeafIsGood(path, "server", server.names, now)) {
-    // Names that an earlier start asked for stay.
-    if (absl::StatusOr<std::string> pem = Read(path, "server.crt.pem"); pem.ok()) {
-      if (absl::StatusOr<CertificatePtr> old = internal::CertificateFromPem(*pem); old.ok()) {
-        for (const std::string& name : internal::NamesOf(old->get())) server.names.push_back(name);
-        std::sort(server.names.begin(), server.names.end());
-        server.names.erase(std::unique(server.names.begin(), server.names.end()), server.names.end());
-      }
-    }
-    FEDWATT_RETURN_IF_ERROR(MakeLeaf(path, authority, "server", server));
-  }
-  if (!LeafIsGood(path, "client", {}, now)) {
-    FEDWATT_RETURN_IF_ERROR(MakeLeaf(path, authority, "client", Spec("local", CertificateUse::kClient, now, kLeafLifetime)));
-  }
-
-  std::unique_ptr<SecurityDirectory> directory(new SecurityDirectory(path, clock));
-  FEDWATT_ASSIGN_OR_RETURN(directory->server_, ReadIdentity(path, "server"));
+  std::unique_ptr<SecurityDirectory> directory(new SecurityDirectory(path, clock, certificate_lifetime));
+  directory->server_names_ = ServerNames(extra_names);
+  FEDWATT_RETURN_IF_ERROR(directory->RenewLeaves(/*all=*/false));
+  FEDWATT_ASSIGN_OR_RETURN(std::string bundle, Read(path, "server.pem"));
+  const size_t certificates = bundle.find("-----BEGIN CERTIFICATE-----");
+  directory->server_.key_pem = bundle.substr(0, certificates);
+  directory->server_.certificate_pem = certificates == std::string::npos ? "" : bundle.substr(certificates);
+  FEDWATT_ASSIGN_OR_RETURN(directory->server_.ca_pem, Read(path, "ca.crt.pem"));
+  FEDWATT_RETURN_IF_ERROR(CheckIdentity(path, directory->server_));
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(directory->server_.certificate_pem));
   directory->server_names_ = internal::NamesOf(certificate.get());
+  FEDWATT_RETURN_IF_ERROR(directory->ReadRevoked().status());
 
   bool token_is_good = false;
   if (absl::StatusOr<std::string> text = Read(path, "enrolment_token"); text.ok()) {
@@ -279,22 +343,139 @@ absl::StatusOr<std::unique_ptr<SecurityDirectory>> SecurityDirectory::CreateOrOp
     }
   }
   if (!token_is_good) {
-    FEDWATT_ASSIGN_OR_RETURN(EnrolmentToken token, directory->IssueTokenLocked(kFirstTokenLifetime));
+    FEDWATT_ASSIGN_OR_RETURN(EnrolmentToken token, directory->IssueTokenLocked(kFirstTokenLifetime, Peer::Role::kDevice));
     FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "enrolment_token"), token.text + "\n", 0600));
   }
   if (!Exists(File(path, "ready"))) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "ready"), kReadyText, 0644));
   return directory;
 }
 
-absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueToken(absl::Duration lifetime) {
+absl::Status SecurityDirectory::RenewLeaves(bool all) {
+  FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path_));
+  const absl::Time now = clock_->Now();
+  absl::StatusOr<std::string> server = Read(path_, "server.pem");
+  absl::Time server_renewal = LeafRenewal(server, server, server_names_);
+  if (all || server_renewal <= now) {
+    CertificateSpec spec = Spec("fedwatt-server", CertificateUse::kServer, now, lifetime_);
+    std::set<std::string> names(server_names_.begin(), server_names_.end());
+    // Names that an earlier start asked for stay.
+    if (absl::StatusOr<CertificatePtr> old = internal::CertificateFromPem(server.value_or("")); old.ok()) {
+      for (std::string& name : internal::NamesOf(old->get())) names.insert(std::move(name));
+    }
+    spec.names.assign(names.begin(), names.end());
+    FEDWATT_ASSIGN_OR_RETURN(Leaf leaf, MakeLeaf(authority, spec));
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "server.pem"), leaf.key_pem + leaf.certificate_pem, 0600));
+    server_renewal = LeafRenewal(leaf.key_pem, leaf.certificate_pem, {});
+  }
+  absl::Time client_renewal = LeafRenewal(Read(path_, "client.key.pem"), Read(path_, "client.crt.pem"), {});
+  if (all || client_renewal <= now) {
+    FEDWATT_ASSIGN_OR_RETURN(Leaf leaf, MakeLeaf(authority, Spec("local", CertificateUse::kClient, now, lifetime_)));
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "client.key.pem"), leaf.key_pem, 0600));
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "client.crt.pem"), leaf.certificate_pem, 0644));
+    client_renewal = LeafRenewal(leaf.key_pem, leaf.certificate_pem, {});
+  }
+  absl::MutexLock lock(&mutex_);
+  renew_at_ = std::min(server_renewal, client_renewal);
+  return absl::OkStatus();
+}
+
+absl::Status SecurityDirectory::RenewNow() {
+  FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
+  return RenewLeaves(/*all=*/true);
+}
+
+absl::StatusOr<std::vector<std::string>> SecurityDirectory::Maintain() {
+  bool renew;
+  {
+    absl::MutexLock lock(&mutex_);
+    renew = renew_at_ <= clock_->Now();
+  }
+  if (renew) {
+    FEDWATT_ASSIGN_OR_RETURN(FileLock lock, FileLock::Acquire(File(path_, "lock")));
+    FEDWATT_RETURN_IF_ERROR(RenewLeaves(/*all=*/false));
+  }
+  return ReadRevoked();
+}
+
+absl::StatusOr<std::vector<std::string>> SecurityDirectory::ReadRevoked() {
+  struct stat info;
+  Stamp stamp;
+  if (::stat(File(path_, "revoked").c_str(), &info) == 0) {
+    stamp = {static_cast<int64_t>(info.st_ino), static_cast<int64_t>(info.st_size), info.st_ctim.tv_sec * 1'000'000'000 + info.st_ctim.tv_nsec};
+  } else if (errno != ENOENT) {
+    return ErrnoStatus(errno, File(path_, "revoked"));
+  }
+  absl::MutexLock lock(&mutex_);
+  if (stamp == revoked_stamp_) return std::vector<std::string>();
+  std::vector<std::string> news;
+  if (stamp.bytes >= 0) {
+    FEDWATT_ASSIGN_OR_RETURN(std::set<std::string> names, ReadRevocations(path_));
+    for (const std::string& name : names) {
+      // Nobody comes back: what the file lost since is still refused here, until the next start.
+      if (revoked_.insert(name).second) news.push_back(name);
+    }
+  }
+  revoked_stamp_ = stamp;
+  return news;
+}
+
+absl::Status SecurityDirectory::Revoke(const std::string& name) {
+  FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
+  if (!RoleOf(name).has_value() || *RoleOf(name) == Peer::Role::kLocal || !Exists(File(path_, absl::StrCat("enrolled/", name, ".crt.pem")))) {
+    return absl::NotFoundError(absl::StrCat(OneLine(TruncateUtf8(name, 64)), ": nothing was enrolled by this name in ", path_,
+                                            "; `fedwatt keys show` lists what was", name == "local" ? ". Who holds 'local' can read the authority's key: make a new "
+                                            "security directory and enrol anew" : ""));
+  }
+  FEDWATT_ASSIGN_OR_RETURN(std::set<std::string> names, ReadRevocations(path_));
+  if (!names.insert(name).second) return absl::OkStatus();
+  return WriteFileAtomically(File(path_, "revoked"), absl::StrCat(absl::StrJoin(names, "\n"), "\n"), 0600);
+}
+
+bool SecurityDirectory::IsRevoked(const std::string& name) const {
+  absl::MutexLock lock(&mutex_);
+  return revoked_.contains(name);
+}
+
+std::shared_ptr<grpc::ServerCredentials> SecurityDirectory::ServerCredentials() const {
+  const std::string file = File(path_, "server.pem");
+  auto provider = std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(file, file, kReloadSeconds);
+  grpc::experimental::TlsServerCredentialsOptions options(provider);
+  options.watch_identity_key_cert_pairs();
+  options.set_cert_request_type(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_BUT_DONT_VERIFY);
+  return grpc::experimental::TlsServerCredentials(options);
+}
+
+absl::StatusOr<Peer> SecurityDirectory::Judge(std::string_view certificate_pem) const {
+  const auto refuse = [](std::string_view reason, std::string_view why) {
+    return RefusalStatus(absl::StatusCode::kUnauthenticated, reason, absl::StrCat("client certificate: ", std::string(why)));
+  };
+  absl::StatusOr<CertificatePtr> certificate = internal::CertificateFromPem(certificate_pem);
+  if (!certificate.ok()) return refuse("unreadable", "cannot be read");
+  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr authority, internal::CertificateFromPem(server_.ca_pem));
+  if (const int error = internal::VerifyClient(certificate->get(), authority.get()); error != X509_V_OK) {
+    if (error == X509_V_ERR_INVALID_PURPOSE) return refuse("wrong_use", "is not one for clients");
+    return refuse("unknown_authority", absl::StrCat("not signed by this coordinator's authority (", X509_verify_cert_error_string(error), "); enrol here"));
+  }
+  Peer peer;
+  peer.name = internal::CommonNameOf(certificate->get());
+  peer.not_before = internal::NotBefore(certificate->get());
+  peer.not_after = internal::NotAfter(certificate->get());
+  const std::optional<Peer::Role> role = RoleOf(peer.name);
+  if (!role.has_value()) return refuse("wrong_name", absl::StrCat("its name '", OneLine(TruncateUtf8(peer.name, 64)), "' is none that this coordinator gives"));
+  peer.role = *role;
+  return peer;
+}
+
+absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueToken(absl::Duration lifetime, Peer::Role role) {
+  if (FindRole(role) == nullptr) return absl::InvalidArgumentError("token role: expected client, operator or read_only");
   if (lifetime <= absl::ZeroDuration() || lifetime > 30 * kDay) {
     return absl::InvalidArgumentError(absl::StrCat("token lifetime: expected (0, 30 days], got ", absl::FormatDuration(lifetime)));
   }
   FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
-  return IssueTokenLocked(lifetime);
+  return IssueTokenLocked(lifetime, role);
 }
 
-absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueTokenLocked(absl::Duration lifetime) {
+absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueTokenLocked(absl::Duration lifetime, Peer::Role role) {
   FEDWATT_ASSIGN_OR_RETURN(std::vector<TokenLine> tokens, ReadTokens(path_));
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr ca, internal::CertificateFromPem(server_.ca_pem));
   const absl::Time now = clock_->Now();
@@ -302,14 +483,17 @@ absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueTokenLocked(absl::Duratio
   std::erase_if(tokens, [now](const TokenLine& token) { return token.expiry_time <= now; });
   const std::string secret = RandomId();
   EnrolmentToken token{absl::StrCat(secret, ".", internal::Fingerprint(ca.get()).substr(0, kHalfTokenDigits)), now + lifetime};
-  tokens.push_back({Sha256(secret).Hex(), token.expiry_time, "", ""});
+  tokens.push_back({Sha256(secret).Hex(), token.expiry_time, role, "", ""});
   FEDWATT_RETURN_IF_ERROR(WriteTokens(path_, tokens));
   return token;
 }
 
 absl::StatusOr<EnrolledCertificate> SecurityDirectory::Enrol(std::string_view token, std::string_view request_id, std::string_view csr_pem) {
   absl::StatusOr<TokenParts> parts = ParseToken(token);
-  if (!parts.ok()) return absl::PermissionDeniedError(parts.status().message());
+  const auto refuse = [](std::string_view reason, std::string_view why) {
+    return RefusalStatus(absl::StatusCode::kPermissionDenied, reason, absl::StrCat("enrolment token: ", std::string(why)));
+  };
+  if (!parts.ok()) return refuse("token_unknown", "expected 32 hexadecimal digits, a dot and 32 more");
   FEDWATT_ASSIGN_OR_RETURN(KeyPtr key, internal::KeyOfRequest(csr_pem));
   const std::string hash = Sha256(parts->secret).Hex();
   const std::string request_hash = Sha256(absl::StrCat(std::string(request_id), "\n", std::string(csr_pem))).Hex();
@@ -317,32 +501,48 @@ absl::StatusOr<EnrolledCertificate> SecurityDirectory::Enrol(std::string_view to
   FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
   FEDWATT_ASSIGN_OR_RETURN(std::vector<TokenLine> tokens, ReadTokens(path_));
   auto line = std::find_if(tokens.begin(), tokens.end(), [&](const TokenLine& candidate) { return candidate.hash == hash; });
-  if (line == tokens.end()) return absl::PermissionDeniedError("enrolment token: unknown to this coordinator");
+  if (line == tokens.end()) return refuse("token_unknown", "unknown to this coordinator");
   const absl::Time now = clock_->Now();
   if (line->expiry_time <= now) {
-    return absl::PermissionDeniedError(absl::StrCat("enrolment token: expired at ", absl::FormatTime(line->expiry_time, absl::UTCTimeZone())));
+    return refuse("token_expired", absl::StrCat("expired at ", absl::FormatTime(line->expiry_time, absl::UTCTimeZone())));
   }
-  FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path_));
-  EnrolledCertificate enrolled;
-  enrolled.ca_pem = authority.pem;
   if (!line->client_id.empty()) {
-    if (line->request_hash != request_hash) return absl::PermissionDeniedError("enrolment token: used already");
-    enrolled.client_id = line->client_id;
+    if (line->request_hash != request_hash) return refuse("token_used", "used already");
+    EnrolledCertificate enrolled{line->client_id, "", server_.ca_pem};
     FEDWATT_ASSIGN_OR_RETURN(enrolled.certificate_pem, Read(path_, absl::StrCat("enrolled/", line->client_id, ".crt.pem")));
     return enrolled;
   }
-  enrolled.client_id = absl::StrCat("device-", RandomId());
-  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate,
-                           internal::Sign(Spec(enrolled.client_id, CertificateUse::kClient, now, kDeviceLifetime), key.get(),
-                                          authority.certificate.get(), authority.key.get()));
-  FEDWATT_ASSIGN_OR_RETURN(enrolled.certificate_pem, internal::CertificateToPem(certificate.get()));
   // The certificate first: a crash before the token is marked leaves only a file that nobody was given.
-  FEDWATT_RETURN_IF_ERROR(
-      WriteFileAtomically(File(path_, absl::StrCat("enrolled/", enrolled.client_id, ".crt.pem")), enrolled.certificate_pem, 0644));
+  FEDWATT_ASSIGN_OR_RETURN(EnrolledCertificate enrolled, SignLocked(absl::StrCat(FindRole(line->role)->prefix, RandomId()), key.get()));
   line->client_id = enrolled.client_id;
   line->request_hash = request_hash;
   FEDWATT_RETURN_IF_ERROR(WriteTokens(path_, tokens));
   return enrolled;
+}
+
+absl::StatusOr<EnrolledCertificate> SecurityDirectory::SignLocked(const std::string& name, EVP_PKEY* key) {
+  FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path_));
+  EnrolledCertificate enrolled{name, "", authority.pem};
+  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::Sign(Spec(name, CertificateUse::kClient, clock_->Now(), lifetime_), key,
+                                                                      authority.certificate.get(), authority.key.get()));
+  FEDWATT_ASSIGN_OR_RETURN(enrolled.certificate_pem, internal::CertificateToPem(certificate.get()));
+  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, absl::StrCat("enrolled/", name, ".crt.pem")), enrolled.certificate_pem, 0644));
+  return enrolled;
+}
+
+absl::StatusOr<EnrolledCertificate> SecurityDirectory::Renew(const std::string& name, std::string_view csr_pem) {
+  FEDWATT_ASSIGN_OR_RETURN(KeyPtr key, internal::KeyOfRequest(csr_pem));
+  FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
+  const std::optional<Peer::Role> role = RoleOf(name);
+  if (!role.has_value() || *role == Peer::Role::kLocal || !Exists(File(path_, absl::StrCat("enrolled/", name, ".crt.pem")))) {
+    return absl::FailedPreconditionError(absl::StrCat("renewal: '", name, "' was not enrolled here"));
+  }
+  return SignLocked(name, key.get());
+}
+
+absl::StatusOr<absl::Time> RenewalTime(std::string_view certificate_pem) {
+  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(certificate_pem));
+  return RenewalTimeOf(certificate.get());
 }
 
 absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Duration wait) {
@@ -355,16 +555,20 @@ absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Du
     }
     absl::SleepFor(kPollInterval);
   }
-  return ReadIdentity(path, "client");
+  // While the coordinator renews the pair, key and certificate belong apart for an instant.
+  absl::StatusOr<TlsIdentity> identity = ReadIdentity(path, "client");
+  for (int i = 0; i < 20 && identity.status().code() == absl::StatusCode::kDataLoss; ++i) {
+    absl::SleepFor(kPollInterval);
+    identity = ReadIdentity(path, "client");
+  }
+  return identity;
 }
 
 absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity) {
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(identity.certificate_pem));
-  char name[256] = {};
-  if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()), NID_commonName, name, sizeof(name)) < 1) {
-    return absl::DataLossError("the certificate has no common name");
-  }
-  return std::string(name);
+  std::string name = internal::CommonNameOf(certificate.get());
+  if (name.empty()) return absl::DataLossError("the certificate has no common name");
+  return name;
 }
 
 absl::Status WriteIdentity(const std::string& path, const TlsIdentity& identity) {

@@ -30,7 +30,7 @@ RESTRICTED = [
     (re.compile(r"(toml\+\+/|toml\.hpp)"), "toml++", {"config"}),
     (re.compile(r"CLI/"), "CLI11", {"config"} | TOP),
     (re.compile(r"spdlog/"), "spdlog", TOP),
-    (re.compile(r"nlohmann/"), "nlohmann-json", {"energy", "report", "config"} | TOP),
+    (re.compile(r"nlohmann/"), "nlohmann-json", {"energy", "report", "rpc", "config"} | TOP),
 ]
 # Its headers are for the rooms that talk gRPC, so they may name gRPC's types.
 OPEN_HEADERS = {"rpc"}

@@ -52,8 +52,8 @@ class RoundWatcher {
 // Owned by the loop's thread, Snapshot() excepted.
 class Coordinator {
  public:
-  // `options` and `loop` must outlive the coordinator; `security` too, or it is null when the server runs insecurely.
-  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(ServerOptions* options, Loop* loop, SecurityDirectory* security);
+  // `options` and `loop` must outlive the coordinator.
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(ServerOptions* options, Loop* loop);
   ~Coordinator();
 
   // Before Start(): the port whose bytes are counted.
@@ -71,7 +71,6 @@ class Coordinator {
   ServerSnapshot Snapshot() const;
 
   // ---- Calls of clients. A call that is held keeps `response` until `done`.
-  void Enrol(const v1::EnrolRequest& request, v1::EnrolResponse* response, const Done& done);
   void CheckIn(const Peer& peer, const v1::CheckInRequest& request, v1::CheckInResponse* response, const Done& done);
   void WaitForWork(CallId call, const v1::WaitForWorkRequest& request, v1::WaitForWorkResponse* response, Done done);
   void StillWanted(const v1::StillWantedRequest& request, v1::StillWantedResponse* response, const Done& done);
@@ -103,7 +102,6 @@ class Coordinator {
   v1::RunStatus Status() const;
   void ListClients(v1::ListClientsResponse* response) const;
   void StopRun(const v1::StopRunRequest& request, v1::StopRunResponse* response);
-  absl::Status IssueToken(const v1::IssueTokenRequest& request, v1::IssueTokenResponse* response);
   // `watcher` is called until RemoveWatcher(); finished rounds from `from_round` on are told at once.
   void AddWatcher(RoundWatcher* watcher, int64_t from_round);
   void RemoveWatcher(RoundWatcher* watcher);
@@ -189,7 +187,7 @@ class Coordinator {
     Loop::TimerId timer = 0;
   };
 
-  Coordinator(ServerOptions* options, Loop* loop, SecurityDirectory* security);
+  Coordinator(ServerOptions* options, Loop* loop);
 
   // coordinator.cc: the engine's effects.
   void Feed(Event event);
@@ -262,7 +260,6 @@ class Coordinator {
 
   ServerOptions* const options_;
   Loop* const loop_;
-  SecurityDirectory* const security_;
   const Clock* const clock_;
   v1::RetryWindows retry_;
   v1::Plan plan_;  // of the round under way for the whole model, which is what clients score
@@ -306,7 +303,6 @@ class Coordinator {
   std::optional<double> best_accuracy_;
   std::vector<v1::RoundSummary> finished_rounds_;
   std::vector<RoundWatcher*> watchers_;
-  std::map<std::string, v1::IssueTokenResponse> issued_tokens_;  // by request_id
 
   mutable absl::Mutex snapshot_mutex_;
   ServerSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);

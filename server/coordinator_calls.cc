@@ -93,21 +93,6 @@ absl::Duration Coordinator::WatchGrace(const Session& session) const {
   return options_->disconnect_grace + (AtWork(session) ? options_->watch_after : absl::ZeroDuration());
 }
 
-void Coordinator::Enrol(const v1::EnrolRequest& request, v1::EnrolResponse* response, const Done& done) {
-  done([&]() -> absl::Status {
-    if (security_ == nullptr) return absl::FailedPreconditionError("enrol: this coordinator runs without TLS (--insecure)");
-    if (request.token().size() > kMaxIdBytes) return absl::InvalidArgumentError("enrol: token longer than 128 bytes");
-    if (request.csr_pem().size() > (16 << 10)) return absl::InvalidArgumentError("enrol: signing request longer than 16 KiB");
-    FEDWATT_RETURN_IF_ERROR(CheckId("request_id", request.request_id()));
-    FEDWATT_ASSIGN_OR_RETURN(EnrolledCertificate enrolled, security_->Enrol(request.token(), request.request_id(), request.csr_pem()));
-    response->set_certificate_chain_pem(enrolled.certificate_pem);
-    response->set_ca_pem(enrolled.ca_pem);
-    response->set_client_id(enrolled.client_id);
-    Log(options_->log, LogLevel::kInfo, absl::StrCat("enrolled ", enrolled.client_id));
-    return absl::OkStatus();
-  }());
-}
-
 std::optional<v1::CheckInResponse::Refused> Coordinator::CheckInRefusal(const v1::CheckInRequest& request) const {
   if (request.protocol().min_version() > kProtocolVersion || request.protocol().max_version() < kProtocolVersion) {
     return Refuse(v1::REFUSAL_REASON_VERSION, absl::StrCat("the coordinator speaks protocol version ", kProtocolVersion, ", the client ",
@@ -149,7 +134,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     if (request.client_name().size() > kMaxIdBytes) return absl::InvalidArgumentError("client_name: longer than 128 bytes");
     if (!request.has_protocol()) return absl::InvalidArgumentError("protocol: missing");
     if (peer.role == Peer::Role::kDevice && peer.name != request.client_id()) {
-      return absl::PermissionDeniedError(absl::StrCat("client_id: the certificate is for '", peer.name, "'"));
+      return RefusalStatus(absl::StatusCode::kPermissionDenied, "wrong_client_id", absl::StrCat("client_id: the certificate is for '", peer.name, "'"));
     }
     return absl::OkStatus();
   }();
@@ -756,26 +741,6 @@ void Coordinator::StopRun(const v1::StopRunRequest& request, v1::StopRunResponse
     Feed(StopRequested{*stop_after_round_});
   }
   *response->mutable_status() = Status();
-}
-
-absl::Status Coordinator::IssueToken(const v1::IssueTokenRequest& request, v1::IssueTokenResponse* response) {
-  if (security_ == nullptr) return absl::FailedPreconditionError("tokens: this coordinator runs without TLS (--insecure)");
-  FEDWATT_RETURN_IF_ERROR(CheckId("request_id", request.request_id()));
-  if (auto known = issued_tokens_.find(request.request_id()); known != issued_tokens_.end()) {
-    *response = known->second;
-    return absl::OkStatus();
-  }
-  absl::Duration lifetime = absl::Hours(24);
-  if (request.has_lifetime_duration()) {
-    FEDWATT_ASSIGN_OR_RETURN(lifetime, FromProto(request.lifetime_duration()));
-  }
-  FEDWATT_ASSIGN_OR_RETURN(EnrolmentToken token, security_->IssueToken(lifetime));
-  response->set_token(token.text);
-  *response->mutable_expiry_time() = ToProto(token.expiry_time);
-  constexpr size_t kRememberedTokens = 1000;
-  if (issued_tokens_.size() >= kRememberedTokens) issued_tokens_.clear();
-  issued_tokens_.emplace(request.request_id(), *response);
-  return absl::OkStatus();
 }
 
 void Coordinator::AddWatcher(RoundWatcher* watcher, int64_t from_round) {

@@ -7,16 +7,21 @@
 #include "coordinator.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
+#include "fedwatt/rpc/audit_log.h"
 #include "fedwatt/rpc/channel.h"
+#include "fedwatt/rpc/gate.h"
 #include "fedwatt/rpc/security.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
+#include "identity_desk.h"
 #include "services.h"
 
 namespace fedwatt {
 namespace {
+
+constexpr absl::Duration kMaintenanceInterval = absl::Seconds(1);
 
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.durability == "update") {
@@ -42,12 +47,19 @@ class GrpcServer : public Server {
     FEDWATT_ASSIGN_OR_RETURN(HostPort listen, ParseAddress(options_.listen));
     FEDWATT_RETURN_IF_ERROR(MakeDirectories(options_.out_directory));
     if (!options_.insecure) {
-      FEDWATT_ASSIGN_OR_RETURN(security_, SecurityDirectory::CreateOrOpen(options_.security_directory, options_.server_names, options_.clock));
+      FEDWATT_ASSIGN_OR_RETURN(security_, SecurityDirectory::CreateOrOpen(options_.security_directory, options_.server_names, options_.clock,
+                                                                                  options_.certificate_lifetime));
     }
-    FEDWATT_ASSIGN_OR_RETURN(coordinator_, internal::Coordinator::Create(&options_, &loop_, security_.get()));
+    FEDWATT_ASSIGN_OR_RETURN(coordinator_, internal::Coordinator::Create(&options_, &loop_));
     run_id_ = coordinator_->run_id();
-    coordinator_service_.emplace(&loop_, coordinator_.get());
-    operator_service_.emplace(&loop_, coordinator_.get());
+    FEDWATT_ASSIGN_OR_RETURN(audit_, AuditLog::Open(absl::StrCat(options_.out_directory, "/audit.log"), options_.clock, options_.log));
+    gate_.emplace(security_.get(), audit_.get(), options_.clock);
+    desk_.emplace(security_.get(), &*gate_);
+    const internal::ServiceContext with{&loop_, coordinator_.get(), &*desk_, &*gate_};
+    coordinator_service_.emplace(with);
+    operator_service_.emplace(with);
+    audit_->Action({.event = "started", .detail = absl::StrCat("run ", run_id_, options_.insecure ? ", without TLS" : "")});
+    Maintain();
 
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -56,7 +68,7 @@ class GrpcServer : public Server {
     grpc::ServerBuilder builder;
     ApplyServerLimits(builder);
     int port = 0;
-    builder.AddListeningPort(options_.listen, options_.insecure ? InsecureServerCredentials() : ServerCredentials(security_->server_identity()), &port);
+    builder.AddListeningPort(options_.listen, options_.insecure ? InsecureServerCredentials() : security_->ServerCredentials(), &port);
     builder.RegisterService(&*coordinator_service_);
     builder.RegisterService(&*operator_service_);
     server_ = builder.BuildAndStart();
@@ -91,6 +103,23 @@ class GrpcServer : public Server {
   }
 
  private:
+  // Once a second: certificates that are due, revocations, counts for the audit log.
+  void Maintain() {
+    audit_->Tick();
+    if (security_ != nullptr) {
+      absl::StatusOr<std::vector<std::string>> revoked = security_->Maintain();
+      for (const std::string& name : revoked.ok() ? *revoked : std::vector<std::string>()) {
+        audit_->Action({.event = "revoked", .detail = absl::StrCat(name, ", in the security directory")});
+      }
+      // Another process that holds the folder's lock does the same work.
+      if (!revoked.ok() && revoked.status().code() != absl::StatusCode::kAlreadyExists && revoked.status() != maintenance_) {
+        Log(options_.log, LogLevel::kError, absl::StrCat("security directory: ", std::string(revoked.status().message())));
+      }
+      maintenance_ = revoked.status();
+    }
+    loop_.After(kMaintenanceInterval, [this] { Maintain(); });
+  }
+
   // Calls end on the loop's thread, so it must turn until the last one has ended.
   void ShutDown() {
     if (server_ == nullptr) return;
@@ -105,12 +134,17 @@ class GrpcServer : public Server {
     loop_.RunOnce(absl::ZeroDuration());
     thread.join();
     server_.reset();
+    audit_->Action({.event = "stopped", .detail = absl::StrCat("run ", run_id_)});
   }
 
   ServerOptions options_;
   internal::Loop loop_;
   std::unique_ptr<SecurityDirectory> security_;
+  absl::Status maintenance_;  // how the last one went
   std::unique_ptr<internal::Coordinator> coordinator_;
+  std::unique_ptr<AuditLog> audit_;
+  std::optional<Gate> gate_;
+  std::optional<internal::IdentityDesk> desk_;
   std::optional<internal::CoordinatorService> coordinator_service_;
   std::optional<internal::OperatorService> operator_service_;
   std::unique_ptr<grpc::Server> server_;

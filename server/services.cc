@@ -17,24 +17,16 @@ CallId NextCallId() {
   return next++;
 }
 
-// Devices and the holder of the security directory; Enrol alone is open to everybody.
-absl::Status CheckClient(const Peer& peer) {
-  if (peer.role != Peer::Role::kAnonymous) return absl::OkStatus();
-  return absl::UnauthenticatedError("no client certificate; enrol first, or use the coordinator's security directory");
-}
-
-absl::Status CheckOperator(const Peer& peer) {
-  if (peer.role == Peer::Role::kInsecure || peer.role == Peer::Role::kLocal) return absl::OkStatus();
-  return absl::PermissionDeniedError("only the holder of the coordinator's security directory may do this");
-}
-
 // A call that may be held for long without a thread; the coordinator ends it by Done.
 class Call : public grpc::ServerUnaryReactor {
  public:
-  Call(Loop* loop, Coordinator* coordinator) : loop_(loop), coordinator_(coordinator) {}
+  Call(Loop* loop, Coordinator* coordinator, Gate* gate, Caller caller)
+      : loop_(loop), coordinator_(coordinator), gate_(gate), caller_(std::move(caller)) {}
+  const Caller& caller() const { return caller_; }
   CallId id() const { return id_; }
   Done done() {
     return [this](const absl::Status& status) {
+      gate_->Answered(caller_, status);
       const bool transient = status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kResourceExhausted;
       Finish(ToGrpcStatus(transient ? WithRetry(status, coordinator_->retry()) : status));
     };
@@ -48,27 +40,30 @@ class Call : public grpc::ServerUnaryReactor {
  private:
   Loop* const loop_;
   Coordinator* const coordinator_;
+  Gate* const gate_;
+  const Caller caller_;
   const CallId id_ = NextCallId();
 };
 
-// Runs `handle(call)` on the loop's thread, unless `allowed` refuses.
+// Runs `handle(call)` on the loop's thread, unless the gate refuses the caller.
 template <typename Handle>
-grpc::ServerUnaryReactor* Dispatch(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, Handle handle) {
-  Call* call = new Call(loop, coordinator);
-  if (!allowed.ok()) {
-    call->done()(allowed);
+grpc::ServerUnaryReactor* Dispatch(const ServiceContext& with, Caller caller, Handle handle) {
+  Call* call = new Call(with.loop, with.coordinator, with.gate, std::move(caller));
+  if (!call->caller().verdict.ok()) {
+    call->done()(call->caller().verdict);
   } else {
-    loop->Post([call, handle = std::move(handle)] { handle(call); });
+    with.loop->Post([call, handle = std::move(handle)] { handle(call); });
   }
   return call;
 }
 
 class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse> {
  public:
-  DownloadReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, v1::DownloadBlobRequest request)
-      : loop_(loop), coordinator_(coordinator), session_(request.session_id()), offset_(request.offset_bytes()) {
-    if (!allowed.ok()) {
-      Finish(ToGrpcStatus(allowed));
+  DownloadReactor(const ServiceContext& with, Caller caller, v1::DownloadBlobRequest request)
+      : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)), session_(request.session_id()),
+        offset_(request.offset_bytes()) {
+    if (!caller_.verdict.ok()) {
+      Refuse(caller_.verdict);
       return;
     }
     loop_->Post([this, request = std::move(request)] {
@@ -90,11 +85,19 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
     const int64_t sent = static_cast<int64_t>(response_.chunk().data().size());
     download_.sent_bytes->fetch_add(sent);
     offset_ += sent;
-    Next();
+    if (absl::Status admitted = gate_->StillAdmitted(caller_); !admitted.ok()) {
+      Refuse(admitted);
+    } else {
+      Next();
+    }
   }
   void OnDone() override { delete this; }
 
  private:
+  void Refuse(const absl::Status& status) {
+    gate_->Answered(caller_, status);
+    Finish(ToGrpcStatus(status));
+  }
   void Next() {
     if (offset_ >= static_cast<int64_t>(download_.blob->size())) {
       Finish(grpc::Status::OK);
@@ -106,6 +109,8 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
 
   Loop* const loop_;
   Coordinator* const coordinator_;
+  Gate* const gate_;
+  const Caller caller_;
   const std::string session_;
   int64_t offset_;
   Coordinator::Download download_;
@@ -114,10 +119,10 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
 
 class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
  public:
-  UploadReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, v1::UploadResponse* response)
-      : loop_(loop), coordinator_(coordinator), response_(response) {
-    if (!allowed.ok()) {
-      End(allowed);
+  UploadReactor(const ServiceContext& with, Caller caller, v1::UploadResponse* response)
+      : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)), response_(response) {
+    if (!caller_.verdict.ok()) {
+      End(caller_.verdict);
     } else {
       StartRead(&request_);
     }
@@ -128,6 +133,8 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
     } else if (!ok) {
       // Either the client has said everything or its connection is gone; what has arrived stays in both cases.
       End(cancelled_ ? absl::CancelledError("the client hung up") : absl::OkStatus());
+    } else if (absl::Status admitted = gate_->StillAdmitted(caller_); !admitted.ok()) {
+      End(admitted);
     } else if (!request_.has_chunk()) {
       End(absl::InvalidArgumentError("upload: expected a chunk"));
     } else {
@@ -167,11 +174,14 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
       response_->set_received_bytes(stream_->upload->received_bytes());
       loop_->Post([coordinator = coordinator_, stream = *stream_, status] { coordinator->CloseUpload(stream, status); });
     }
+    gate_->Answered(caller_, status);
     Finish(ToGrpcStatus(status));
   }
 
   Loop* const loop_;
   Coordinator* const coordinator_;
+  Gate* const gate_;
+  const Caller caller_;
   v1::UploadResponse* const response_;
   v1::UploadRequest request_;  // one chunk at a time
   std::optional<Coordinator::UploadStream> stream_;
@@ -180,21 +190,31 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
 
 class WatchReactor : public grpc::ServerWriteReactor<v1::WatchRoundsResponse>, public RoundWatcher {
  public:
-  WatchReactor(Loop* loop, Coordinator* coordinator, const absl::Status& allowed, int64_t from_round) : loop_(loop), coordinator_(coordinator) {
-    if (!allowed.ok()) {
+  WatchReactor(const ServiceContext& with, Caller caller, int64_t from_round)
+      : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)) {
+    if (!caller_.verdict.ok()) {
       {
         // A cancellation may come at once, and must not finish it again.
         absl::MutexLock lock(&mutex_);
         finished_ = true;
       }
-      Finish(ToGrpcStatus(allowed));
+      gate_->Answered(caller_, caller_.verdict);
+      Finish(ToGrpcStatus(caller_.verdict));
       return;
     }
     loop_->Post([this, from_round] { coordinator_->AddWatcher(this, from_round); });
   }
   void OnRound(const v1::WatchRoundsResponse& response) override {
+    absl::Status admitted = gate_->StillAdmitted(caller_);
     absl::MutexLock lock(&mutex_);
-    waiting_.push_back(response);
+    if (admitted.ok()) {
+      waiting_.push_back(response);
+    } else if (verdict_.ok()) {
+      gate_->Answered(caller_, admitted);
+      verdict_ = admitted;
+      waiting_.clear();
+      ending_ = true;
+    }
     Next();
   }
   void OnEnd() override { EndAfterWrites(); }
@@ -235,13 +255,16 @@ class WatchReactor : public grpc::ServerWriteReactor<v1::WatchRoundsResponse>, p
       StartWrite(&current_);
     } else if (ending_) {
       finished_ = true;
-      Finish(grpc::Status::OK);
+      Finish(ToGrpcStatus(verdict_));
     }
   }
 
   Loop* const loop_;
   Coordinator* const coordinator_;
+  Gate* const gate_;
+  const Caller caller_;
   absl::Mutex mutex_;
+  absl::Status verdict_ ABSL_GUARDED_BY(mutex_);
   std::deque<v1::WatchRoundsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
   v1::WatchRoundsResponse current_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
@@ -249,93 +272,104 @@ class WatchReactor : public grpc::ServerWriteReactor<v1::WatchRoundsResponse>, p
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-Peer PeerOf(const grpc::CallbackServerContext* context) { return fedwatt::PeerOf(context->auth_context().get()); }
-
 }  // namespace
 
-grpc::ServerUnaryReactor* CoordinatorService::Enrol(grpc::CallbackServerContext*, const v1::EnrolRequest* request, v1::EnrolResponse* response) {
-  return Dispatch(loop_, coordinator_, absl::OkStatus(), [=, this](Call* call) { coordinator_->Enrol(*request, response, call->done()); });
+grpc::ServerUnaryReactor* CoordinatorService::Enrol(grpc::CallbackServerContext* context, const v1::EnrolRequest* request,
+                                                    v1::EnrolResponse* response) {
+  return Dispatch(with_, with_.gate->Admit(*context, "Enrol", Access::kAnybody),
+                  [=, this](Call* call) { call->done()(with_.desk->Enrol(call->caller(), *request, response)); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorService::Renew(grpc::CallbackServerContext* context, const v1::RenewRequest* request,
+                                                    v1::RenewResponse* response) {
+  return Dispatch(with_, with_.gate->Admit(*context, "Renew", Access::kEnrolled),
+                  [=, this](Call* call) { call->done()(with_.desk->Renew(call->caller(), *request, response)); });
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::CheckIn(grpc::CallbackServerContext* context, const v1::CheckInRequest* request,
                                                       v1::CheckInResponse* response) {
-  const Peer peer = PeerOf(context);
-  return Dispatch(loop_, coordinator_, CheckClient(peer),
-                  [=, this](Call* call) { coordinator_->CheckIn(peer, *request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "CheckIn", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->CheckIn(call->caller().peer, *request, response, call->done()); });
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::WaitForWork(grpc::CallbackServerContext* context, const v1::WaitForWorkRequest* request,
                                                           v1::WaitForWorkResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
-                  [=, this](Call* call) { coordinator_->WaitForWork(call->id(), *request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "WaitForWork", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->WaitForWork(call->id(), *request, response, call->done()); });
 }
 
 grpc::ServerWriteReactor<v1::DownloadBlobResponse>* CoordinatorService::DownloadBlob(grpc::CallbackServerContext* context,
                                                                                      const v1::DownloadBlobRequest* request) {
-  return new DownloadReactor(loop_, coordinator_, CheckClient(PeerOf(context)), *request);
+  return new DownloadReactor(with_, with_.gate->Admit(*context, "DownloadBlob", Access::kClient), *request);
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::StillWanted(grpc::CallbackServerContext* context, const v1::StillWantedRequest* request,
                                                           v1::StillWantedResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
-                  [=, this](Call* call) { coordinator_->StillWanted(*request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "StillWanted", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->StillWanted(*request, response, call->done()); });
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::QueryUpload(grpc::CallbackServerContext* context, const v1::QueryUploadRequest* request,
                                                           v1::QueryUploadResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
-                  [=, this](Call* call) { coordinator_->QueryUpload(*request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "QueryUpload", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->QueryUpload(*request, response, call->done()); });
 }
 
 grpc::ServerReadReactor<v1::UploadRequest>* CoordinatorService::Upload(grpc::CallbackServerContext* context, v1::UploadResponse* response) {
-  return new UploadReactor(loop_, coordinator_, CheckClient(PeerOf(context)), response);
+  return new UploadReactor(with_, with_.gate->Admit(*context, "Upload", Access::kClient), response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::Report(grpc::CallbackServerContext* context, const v1::ReportRequest* request,
                                                      v1::ReportResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
-                  [=, this](Call* call) { coordinator_->Report(call->id(), *request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "Report", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->Report(call->id(), *request, response, call->done()); });
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::ReportEvaluation(grpc::CallbackServerContext* context, const v1::ReportEvaluationRequest* request,
                                                                v1::ReportEvaluationResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckClient(PeerOf(context)),
-                  [=, this](Call* call) { coordinator_->ReportEvaluation(*request, response, call->done()); });
+  return Dispatch(with_, with_.gate->Admit(*context, "ReportEvaluation", Access::kClient),
+                  [=, this](Call* call) { with_.coordinator->ReportEvaluation(*request, response, call->done()); });
 }
 
 grpc::ServerUnaryReactor* OperatorService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
                                                      v1::GetStatusResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
-    *response->mutable_status() = coordinator_->Status();
+  return Dispatch(with_, with_.gate->Admit(*context, "GetStatus", Access::kLook), [=, this](Call* call) {
+    *response->mutable_status() = with_.coordinator->Status();
     call->done()(absl::OkStatus());
   });
 }
 
 grpc::ServerUnaryReactor* OperatorService::ListClients(grpc::CallbackServerContext* context, const v1::ListClientsRequest*,
                                                        v1::ListClientsResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
-    coordinator_->ListClients(response);
+  return Dispatch(with_, with_.gate->Admit(*context, "ListClients", Access::kLook), [=, this](Call* call) {
+    with_.coordinator->ListClients(response);
     call->done()(absl::OkStatus());
   });
 }
 
 grpc::ServerWriteReactor<v1::WatchRoundsResponse>* OperatorService::WatchRounds(grpc::CallbackServerContext* context,
                                                                                 const v1::WatchRoundsRequest* request) {
-  return new WatchReactor(loop_, coordinator_, CheckOperator(PeerOf(context)), request->from_round());
+  return new WatchReactor(with_, with_.gate->Admit(*context, "WatchRounds", Access::kLook), request->from_round());
 }
 
 grpc::ServerUnaryReactor* OperatorService::StopRun(grpc::CallbackServerContext* context, const v1::StopRunRequest* request,
                                                    v1::StopRunResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)), [=, this](Call* call) {
-    coordinator_->StopRun(*request, response);
+  return Dispatch(with_, with_.gate->Admit(*context, "StopRun", Access::kOperate), [=, this](Call* call) {
+    with_.coordinator->StopRun(*request, response);
+    with_.gate->Done(call->caller(), "stop_asked", request->reason());
     call->done()(absl::OkStatus());
   });
 }
 
 grpc::ServerUnaryReactor* OperatorService::IssueToken(grpc::CallbackServerContext* context, const v1::IssueTokenRequest* request,
                                                       v1::IssueTokenResponse* response) {
-  return Dispatch(loop_, coordinator_, CheckOperator(PeerOf(context)),
-                  [=, this](Call* call) { call->done()(coordinator_->IssueToken(*request, response)); });
+  return Dispatch(with_, with_.gate->Admit(*context, "IssueToken", Access::kOperate),
+                  [=, this](Call* call) { call->done()(with_.desk->IssueToken(call->caller(), *request, response)); });
+}
+
+grpc::ServerUnaryReactor* OperatorService::Revoke(grpc::CallbackServerContext* context, const v1::RevokeRequest* request, v1::RevokeResponse*) {
+  return Dispatch(with_, with_.gate->Admit(*context, "Revoke", Access::kOperate),
+                  [=, this](Call* call) { call->done()(with_.desk->Revoke(call->caller(), *request)); });
 }
 
 }  // namespace fedwatt::internal

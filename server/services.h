@@ -5,16 +5,27 @@
 #include "coordinator.h"
 #include "fedwatt/v1/coordinator.grpc.pb.h"
 #include "fedwatt/v1/operator.grpc.pb.h"
+#include "fedwatt/rpc/gate.h"
+#include "identity_desk.h"
 #include "loop.h"
 
 namespace fedwatt::internal {
 
-// Thread-safe. `loop` and `coordinator` must outlive every call.
+// What every service works with; borrowed, and must outlive every call.
+struct ServiceContext {
+  Loop* loop;
+  Coordinator* coordinator;
+  IdentityDesk* desk;
+  Gate* gate;
+};
+
+// Thread-safe.
 class CoordinatorService : public v1::Coordinator::CallbackService {
  public:
-  CoordinatorService(Loop* loop, Coordinator* coordinator) : loop_(loop), coordinator_(coordinator) {}
+  explicit CoordinatorService(const ServiceContext& with) : with_(with) {}
 
   grpc::ServerUnaryReactor* Enrol(grpc::CallbackServerContext* context, const v1::EnrolRequest* request, v1::EnrolResponse* response) override;
+  grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context, const v1::RenewRequest* request, v1::RenewResponse* response) override;
   grpc::ServerUnaryReactor* CheckIn(grpc::CallbackServerContext* context, const v1::CheckInRequest* request, v1::CheckInResponse* response) override;
   grpc::ServerUnaryReactor* WaitForWork(grpc::CallbackServerContext* context, const v1::WaitForWorkRequest* request,
                                         v1::WaitForWorkResponse* response) override;
@@ -30,14 +41,13 @@ class CoordinatorService : public v1::Coordinator::CallbackService {
                                              v1::ReportEvaluationResponse* response) override;
 
  private:
-  Loop* const loop_;
-  Coordinator* const coordinator_;
+  const ServiceContext with_;
 };
 
-// Thread-safe; as above.
+// Thread-safe.
 class OperatorService : public v1::Operator::CallbackService {
  public:
-  OperatorService(Loop* loop, Coordinator* coordinator) : loop_(loop), coordinator_(coordinator) {}
+  explicit OperatorService(const ServiceContext& with) : with_(with) {}
 
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
@@ -48,10 +58,10 @@ class OperatorService : public v1::Operator::CallbackService {
   grpc::ServerUnaryReactor* StopRun(grpc::CallbackServerContext* context, const v1::StopRunRequest* request, v1::StopRunResponse* response) override;
   grpc::ServerUnaryReactor* IssueToken(grpc::CallbackServerContext* context, const v1::IssueTokenRequest* request,
                                        v1::IssueTokenResponse* response) override;
+  grpc::ServerUnaryReactor* Revoke(grpc::CallbackServerContext* context, const v1::RevokeRequest* request, v1::RevokeResponse* response) override;
 
  private:
-  Loop* const loop_;
-  Coordinator* const coordinator_;
+  const ServiceContext with_;
 };
 
 }  // namespace fedwatt::internal

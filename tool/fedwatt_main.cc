@@ -80,6 +80,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments) {
   AddCodecs(app, chosen);
   AddFits(app, chosen);
   AddNumberFormats(app, chosen);
+  AddAuditLog(app, chosen);
   AddLedger(app, chosen);
   AddMeters(app, chosen);
   AddReports(app, chosen);

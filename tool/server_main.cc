@@ -108,6 +108,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   ServerOptions options;
   options.listen = settings.server.listen;
   options.security_directory = settings.security.directory;
+  options.certificate_lifetime = settings.security.certificate_lifetime;
   options.server_names = settings.server.names;
   options.insecure = settings.security.insecure;
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;

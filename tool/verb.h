@@ -41,6 +41,7 @@ void AddArchitectures(CLI::App& app, Action& chosen);
 void AddArchive(CLI::App& app, Action& chosen);
 void AddAudit(CLI::App& app, Action& chosen);
 #endif
+void AddAuditLog(CLI::App& app, Action& chosen);
 void AddCalibrate(CLI::App& app, Action& chosen);
 void AddCarbon(CLI::App& app, Action& chosen);
 void AddChannels(CLI::App& app, Action& chosen);

@@ -22,7 +22,7 @@ class EnrolTest : public ::testing::Test {
     base_ = base;
     ASSERT_OK_AND_ASSIGN(directory_, SecurityDirectory::CreateOrOpen(base_ + "/security", {}));
     fake_.security = directory_.get();
-    ASSERT_TRUE(fake_.Start(ServerCredentials(directory_->server_identity())));
+    ASSERT_TRUE(fake_.Start(directory_->ServerCredentials()));
   }
   void TearDown() override {
     fake_.Stop();

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_split.h"
+#include "fedwatt/base/digest.h"
 #include "fedwatt/base/file.h"
 #include "tests/testing/status_matchers.h"
 
@@ -70,7 +71,7 @@ bool Verifies(const std::string& pem, const std::string& ca_pem, int purpose) {
 TEST_F(SecurityTest, FilesAndModes) {
   ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {}));
   EXPECT_EQ(Mode(path_), 0700);
-  for (const char* secret : {"ca.key.pem", "server.key.pem", "client.key.pem", "enrolment_token", "tokens"}) {
+  for (const char* secret : {"ca.key.pem", "server.pem", "client.key.pem", "enrolment_token", "tokens"}) {
     EXPECT_EQ(Mode(path_ + "/" + secret), 0600) << secret;
   }
   EXPECT_NE(Mode(path_ + "/ready"), -1);
@@ -120,7 +121,7 @@ TEST_F(SecurityTest, ANameWithACommaIsOneName) {
 }
 
 TEST_F(SecurityTest, RenewsBeforeExpiry) {
-  VirtualClock clock(absl::Now() - absl::Hours(24 * 715));
+  VirtualClock clock(absl::Now() - absl::Hours(24 * 300));
   ASSERT_OK_AND_ASSIGN(auto old, SecurityDirectory::CreateOrOpen(path_, {}, &clock));
   ASSERT_OK_AND_ASSIGN(auto renewed, SecurityDirectory::CreateOrOpen(path_, {}));
   EXPECT_NE(renewed->server_identity().certificate_pem, old->server_identity().certificate_pem);
@@ -221,8 +222,87 @@ TEST_F(SecurityTest, DamageIsNamed) {
   EXPECT_THAT(SecurityDirectory::CreateOrOpen(path_, {}), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("ca.key.pem")));
 }
 
-TEST_F(SecurityTest, NobodyHasNoRole) {
-  EXPECT_EQ(PeerOf(nullptr).role, Peer::Role::kInsecure);
+TEST_F(SecurityTest, ServerAndLocalAreRenewedWhileRunning) {
+  VirtualClock clock(absl::Now());
+  ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {"a.example"}, &clock, absl::Hours(30)));
+  const auto bytes = [&](const char* name) { return ReadFile(path_ + "/" + name).value_or(""); };
+  const std::string server = bytes("server.pem"), local = bytes("client.crt.pem"), ca = bytes("ca.crt.pem");
+  clock.Advance(absl::Hours(19));
+  ASSERT_THAT(directory->Maintain().status(), IsOk());
+  EXPECT_EQ(bytes("server.pem"), server);
+  clock.Advance(absl::Hours(2));
+  ASSERT_THAT(directory->Maintain().status(), IsOk());
+  EXPECT_NE(bytes("server.pem"), server);
+  EXPECT_NE(bytes("client.crt.pem"), local);
+  EXPECT_EQ(bytes("ca.crt.pem"), ca);
+  EXPECT_EQ(Mode(path_ + "/server.pem"), 0600);
+  X509* certificate = Parse(bytes("server.pem"));
+  EXPECT_EQ(X509_check_host(certificate, "a.example", 0, 0, nullptr), 1);
+  X509_free(certificate);
+  EXPECT_FALSE(SecurityDirectory::CreateOrOpen(path_, {}, &clock, absl::ZeroDuration()).ok());
+  EXPECT_FALSE(SecurityDirectory::CreateOrOpen(path_, {}, &clock, absl::InfiniteDuration()).ok());
+}
+
+TEST_F(SecurityTest, RolesStandInTheTokenAndTheName) {
+  ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {}));
+  ASSERT_OK_AND_ASSIGN(SigningRequest request, MakeSigningRequest());
+  const std::pair<Peer::Role, std::string> roles[] = {
+      {Peer::Role::kDevice, "device-"}, {Peer::Role::kOperator, "operator-"}, {Peer::Role::kReadOnly, "reader-"}};
+  for (const auto& [role, prefix] : roles) {
+    ASSERT_OK_AND_ASSIGN(EnrolmentToken token, directory->IssueToken(absl::Hours(1), role));
+    ASSERT_OK_AND_ASSIGN(EnrolledCertificate enrolled, directory->Enrol(token.text, "r", request.csr_pem));
+    EXPECT_THAT(enrolled.client_id, ::testing::StartsWith(prefix));
+    ASSERT_OK_AND_ASSIGN(Peer peer, directory->Judge(enrolled.certificate_pem));
+    EXPECT_EQ(peer.role, role);
+    EXPECT_EQ(peer.name, enrolled.client_id);
+  }
+  EXPECT_FALSE(directory->IssueToken(absl::Hours(1), Peer::Role::kLocal).ok());
+  // Files of before roles were there hold client tokens.
+  ASSERT_OK_AND_ASSIGN(std::string tokens, ReadFile(path_ + "/tokens"));
+  const std::string secret(32, 'a');
+  ASSERT_THAT(WriteFileAtomically(path_ + "/tokens", tokens + Sha256(secret).Hex() + " 99999999999\n", 0600), IsOk());
+  ASSERT_OK_AND_ASSIGN(EnrolledCertificate old, directory->Enrol(secret, "r", request.csr_pem));
+  EXPECT_THAT(old.client_id, ::testing::StartsWith("device-"));
+  ASSERT_THAT(WriteFileAtomically(path_ + "/tokens", std::string(64, '0') + " 1 king\n", 0600), IsOk());
+  EXPECT_THAT(directory->Enrol(secret, "r", request.csr_pem), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("tokens: line 1")));
+}
+
+TEST_F(SecurityTest, RevocationIsForGoodAndSeenByOthers) {
+  ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {}));
+  ASSERT_OK_AND_ASSIGN(SigningRequest request, MakeSigningRequest());
+  ASSERT_OK_AND_ASSIGN(EnrolledCertificate enrolled, directory->Enrol(Token(), "r", request.csr_pem));
+  ASSERT_OK_AND_ASSIGN(auto other, SecurityDirectory::CreateOrOpen(path_, {}));
+  EXPECT_FALSE(directory->IsRevoked(enrolled.client_id));
+  for (const char* unknown : {"local", "device-0", "../ca.crt", "device-00000000000000000000000000000000", ""}) {
+    EXPECT_THAT(other->Revoke(unknown), StatusIs(absl::StatusCode::kNotFound, HasSubstr("nothing was enrolled"))) << unknown;
+  }
+  ASSERT_THAT(other->Revoke(enrolled.client_id), IsOk());
+  ASSERT_THAT(other->Revoke(enrolled.client_id), IsOk());
+  ASSERT_OK_AND_ASSIGN(std::vector<std::string> news, directory->Maintain());
+  EXPECT_THAT(news, ::testing::ElementsAre(enrolled.client_id));
+  EXPECT_TRUE(directory->IsRevoked(enrolled.client_id));
+  ASSERT_OK_AND_ASSIGN(news, directory->Maintain());
+  EXPECT_THAT(news, ::testing::IsEmpty());
+  // Damage is named, and lets nobody back in.
+  ASSERT_THAT(WriteFileAtomically(path_ + "/revoked", "nonsense\n", 0600), IsOk());
+  EXPECT_THAT(directory->Maintain().status(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("revoked: line 1")));
+  EXPECT_TRUE(directory->IsRevoked(enrolled.client_id));
+  EXPECT_THAT(SecurityDirectory::CreateOrOpen(path_, {}), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("revoked")));
+}
+
+TEST_F(SecurityTest, RenewalKeepsTheName) {
+  ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {}));
+  ASSERT_OK_AND_ASSIGN(SigningRequest first, MakeSigningRequest());
+  ASSERT_OK_AND_ASSIGN(SigningRequest second, MakeSigningRequest());
+  ASSERT_OK_AND_ASSIGN(EnrolledCertificate enrolled, directory->Enrol(Token(), "r", first.csr_pem));
+  ASSERT_OK_AND_ASSIGN(EnrolledCertificate renewed, directory->Renew(enrolled.client_id, second.csr_pem));
+  EXPECT_EQ(renewed.client_id, enrolled.client_id);
+  EXPECT_THAT(WriteIdentity(base_ + "/identity", {renewed.ca_pem, renewed.certificate_pem, second.key_pem}), IsOk());
+  EXPECT_FALSE(directory->Renew("local", second.csr_pem).ok());
+  EXPECT_FALSE(directory->Renew("device-00000000000000000000000000000000", second.csr_pem).ok());
+  EXPECT_FALSE(directory->Renew(enrolled.client_id, "garbage").ok());
+  ASSERT_OK_AND_ASSIGN(absl::Time due, RenewalTime(renewed.certificate_pem));
+  EXPECT_LT(absl::AbsDuration(due - (absl::Now() + kCertificateLifetime * 2 / 3)), absl::Hours(1));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "fedwatt/base/file.h"
 #include "fedwatt/rpc/channel.h"
+#include "fedwatt/rpc/gate.h"
 #include "fedwatt/rpc/security.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
 #include "fedwatt/rpc/status_conversion.h"
@@ -22,9 +23,15 @@ using ::testing::HasSubstr;
 
 // Tells a caller who it is.
 class MirrorService : public v1::Coordinator::Service {
+ public:
+  std::optional<Gate> gate;
+
+ private:
   grpc::Status StillWanted(grpc::ServerContext* context, const v1::StillWantedRequest*, v1::StillWantedResponse*) override {
-    Peer peer = PeerOf(context->auth_context().get());
-    return grpc::Status(grpc::StatusCode::ABORTED, std::to_string(static_cast<int>(peer.role)) + " " + peer.name);
+    const Caller caller = gate->Admit(*context, "StillWanted", Access::kClient);
+    gate->Answered(caller, caller.verdict);
+    if (!caller.verdict.ok()) return ToGrpcStatus(caller.verdict);
+    return grpc::Status(grpc::StatusCode::ABORTED, std::string(RoleName(caller.peer.role)) + " " + caller.peer.name);
   }
   grpc::Status QueryUpload(grpc::ServerContext*, const v1::QueryUploadRequest*, v1::QueryUploadResponse* response) override {
     response->set_received_bytes(7);
@@ -46,6 +53,8 @@ class TlsTest : public ::testing::Test {
     ASSERT_NE(::mkdtemp(base.data()), nullptr);
     base_ = base;
     ASSERT_OK_AND_ASSIGN(directory_, SecurityDirectory::CreateOrOpen(base_ + "/security", {}));
+    ASSERT_OK_AND_ASSIGN(audit_, AuditLog::Open(base_ + "/audit.log", &RealClock(), nullptr));
+    service_.gate.emplace(directory_.get(), audit_.get(), &RealClock());
   }
   void TearDown() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
@@ -72,41 +81,46 @@ class TlsTest : public ::testing::Test {
 
   std::string base_;
   std::unique_ptr<SecurityDirectory> directory_;
+  std::unique_ptr<AuditLog> audit_;
   MirrorService service_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };
 
 TEST_F(TlsTest, RolesFollowCertificates) {
-  Serve(ServerCredentials(directory_->server_identity()));
+  Serve(directory_->ServerCredentials());
   ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
-  EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials(local)), absl::AbortedError("3 local"));
-  EXPECT_EQ(WhoAmI("localhost", ClientCredentials(local)), absl::AbortedError("3 local"));
-  EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials({local.ca_pem, "", ""})), absl::AbortedError("1 "));
+  EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials(local)), absl::AbortedError("local local"));
+  EXPECT_EQ(WhoAmI("localhost", ClientCredentials(local)), absl::AbortedError("local local"));
+  EXPECT_THAT(WhoAmI("127.0.0.1", ClientCredentials({local.ca_pem, "", ""})), StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("no client certificate")));
 
   ASSERT_OK_AND_ASSIGN(SigningRequest request, MakeSigningRequest());
   ASSERT_OK_AND_ASSIGN(std::string token, ReadFile(directory_->path() + "/enrolment_token"));
   ASSERT_OK_AND_ASSIGN(EnrolledCertificate device, directory_->Enrol(token, "r", request.csr_pem));
   EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials({device.ca_pem, device.certificate_pem, request.key_pem})),
-            absl::AbortedError("2 " + device.client_id));
+            absl::AbortedError("client " + device.client_id));
 }
 
 TEST_F(TlsTest, StrangersAreRefused) {
-  Serve(ServerCredentials(directory_->server_identity()));
+  Serve(directory_->ServerCredentials());
   ASSERT_OK_AND_ASSIGN(auto other, SecurityDirectory::CreateOrOpen(base_ + "/other", {}));
   ASSERT_OK_AND_ASSIGN(TlsIdentity stranger, ReadClientIdentity(other->path(), absl::ZeroDuration()));
+  ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
   EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials(stranger)).code(), absl::StatusCode::kUnavailable);
   // Right CA to trust, wrong certificate to show.
-  EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials({directory_->server_identity().ca_pem, stranger.certificate_pem, stranger.key_pem})).code(),
-            absl::StatusCode::kUnavailable);
+  EXPECT_THAT(WhoAmI("127.0.0.1", ClientCredentials({directory_->server_identity().ca_pem, stranger.certificate_pem, stranger.key_pem})),
+              StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("not signed by this coordinator's authority")));
+  // Another's certificate without its key does not even get through the handshake.
+  EXPECT_FALSE(WhoAmI("127.0.0.1", ClientCredentials({local.ca_pem, local.certificate_pem, stranger.key_pem})).ok());
   EXPECT_EQ(WhoAmI("127.0.0.1", InsecureClientCredentials()).code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(DiagnoseConnection("127.0.0.1:" + std::to_string(port_), &stranger, absl::Seconds(5)),
               StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("not of this federation")));
 }
 
 TEST_F(TlsTest, InsecureMustBeInsecureOnBothEnds) {
+  service_.gate.emplace(nullptr, audit_.get(), &RealClock());
   Serve(InsecureServerCredentials());
-  EXPECT_EQ(WhoAmI("127.0.0.1", InsecureClientCredentials()), absl::AbortedError("0 "));
+  EXPECT_EQ(WhoAmI("127.0.0.1", InsecureClientCredentials()), absl::AbortedError("insecure "));
   ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
   EXPECT_EQ(WhoAmI("127.0.0.1", ClientCredentials(local)).code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(DiagnoseConnection("127.0.0.1:" + std::to_string(port_), &local, absl::Seconds(5)),
@@ -116,23 +130,23 @@ TEST_F(TlsTest, InsecureMustBeInsecureOnBothEnds) {
 TEST_F(TlsTest, Ipv6Works) {
   if (!std::filesystem::exists("/proc/net/if_inet6")) GTEST_SKIP() << "no IPv6 here";
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("[::1]:0", ServerCredentials(directory_->server_identity()), &port_);
+  builder.AddListeningPort("[::1]:0", directory_->ServerCredentials(), &port_);
   builder.RegisterService(&service_);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port_ == 0) GTEST_SKIP() << "::1 cannot be bound here";
   ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
-  EXPECT_EQ(WhoAmI("[::1]", ClientCredentials(local)), absl::AbortedError("3 local"));
+  EXPECT_EQ(WhoAmI("[::1]", ClientCredentials(local)), absl::AbortedError("local local"));
 }
 
 TEST_F(TlsTest, DiagnosisNamesWhatIsWrong) {
-  Serve(ServerCredentials(directory_->server_identity()));
+  Serve(directory_->ServerCredentials());
   ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
   const std::string port = std::to_string(port_);
   EXPECT_THAT(DiagnoseConnection("127.0.0.1:" + port, &local, absl::Seconds(5)), IsOk());
   EXPECT_THAT(DiagnoseConnection("localhost:" + port, nullptr, absl::Seconds(5)), IsOk());
   // 127.0.0.2 reaches the same machine under a name that the certificate lacks.
   server_->Shutdown();
-  Serve(ServerCredentials(directory_->server_identity()), "0.0.0.0");
+  Serve(directory_->ServerCredentials(), "0.0.0.0");
   EXPECT_THAT(DiagnoseConnection("127.0.0.2:" + std::to_string(port_), &local, absl::Seconds(5)),
               StatusIs(absl::StatusCode::kUnauthenticated, AllOf(HasSubstr("does not name '127.0.0.2'"), HasSubstr("127.0.0.1, "), HasSubstr("localhost"))));
   server_->Shutdown();
@@ -144,7 +158,7 @@ TEST_F(TlsTest, DiagnosisNamesWhatIsWrong) {
 }
 
 TEST_F(TlsTest, TheTokenLeadsToTheCa) {
-  Serve(ServerCredentials(directory_->server_identity()));
+  Serve(directory_->ServerCredentials());
   ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(directory_->path() + "/enrolment_token"));
   ASSERT_OK_AND_ASSIGN(TokenParts token, ParseToken(text));
   const std::string address = "127.0.0.1:" + std::to_string(port_);
@@ -155,7 +169,7 @@ TEST_F(TlsTest, TheTokenLeadsToTheCa) {
 }
 
 TEST_F(TlsTest, BytesOnTheWireAreCounted) {
-  Serve(ServerCredentials(directory_->server_identity()));
+  Serve(directory_->ServerCredentials());
   ASSERT_OK_AND_ASSIGN(TlsIdentity local, ReadClientIdentity(directory_->path(), absl::ZeroDuration()));
   ASSERT_OK_AND_ASSIGN(auto channel, MakeChannel("127.0.0.1:" + std::to_string(port_), ClientCredentials(local)));
   SocketByteCounter client = SocketByteCounter::ToPeerPort(port_);

@@ -145,7 +145,7 @@ class NetworkTest : public ToolTest {
     grpc::ServerBuilder builder;
     ApplyServerLimits(builder);
     int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", ServerCredentials(security_->server_identity()), &port);
+    builder.AddListeningPort("127.0.0.1:0", security_->ServerCredentials(), &port);
     builder.RegisterService(&operator_);
     builder.RegisterService(&coordinator_);
     server_ = builder.BuildAndStart();
@@ -277,7 +277,7 @@ TEST_F(KeysTest, InitMakesAClosedDirectory) {
   const Outcome outcome = Run({"keys", "init", "security", "--names", "example.org,192.0.2.7"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Mode(Path("security")), 0700);
-  for (const char* secret : {"ca.key.pem", "server.key.pem", "client.key.pem", "enrolment_token", "tokens"}) {
+  for (const char* secret : {"ca.key.pem", "server.pem", "client.key.pem", "enrolment_token", "tokens"}) {
     EXPECT_EQ(Mode(Path("security") + "/" + secret), 0600) << secret;
     ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(Path("security") + "/" + secret));
     EXPECT_THAT(outcome.out + outcome.err, Not(HasSubstr(text.substr(0, 40)))) << secret;
@@ -296,23 +296,23 @@ TEST_F(KeysTest, InitMakesAClosedDirectory) {
 TEST_F(KeysTest, ShowTellsOpenFiles) {
   ASSERT_EQ(Run({"keys", "init", "security"}).code, 0);
   std::filesystem::remove(Path("security/enrolment_token"));
-  ::chmod(Path("security/server.key.pem").c_str(), 0640);
+  ::chmod(Path("security/server.pem").c_str(), 0640);
   const Outcome outcome = Run({"keys", "show", "security", "--format", "json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const nlohmann::json json = nlohmann::json::parse(outcome.out);
   EXPECT_EQ(json["token_present"], false);
   std::map<std::string, nlohmann::json> files;
   for (const auto& file : json["files"]) files[file["file"]] = file;
-  EXPECT_EQ(files["server.key.pem"]["too_open"], true);
-  EXPECT_EQ(files["server.key.pem"]["mode"], "0640");
+  EXPECT_EQ(files["server.pem"]["too_open"], true);
+  EXPECT_EQ(files["server.pem"]["mode"], "0640");
   EXPECT_EQ(files["client.key.pem"]["too_open"], false);
   EXPECT_EQ(files["client.crt.pem"]["subject"], "local");
-  EXPECT_EQ(files["server.crt.pem"]["names"].size() >= 3, true);
+  EXPECT_EQ(files["server.pem"]["names"].size() >= 3, true);
   EXPECT_EQ(Run({"doctor", "--set", "server.listen=127.0.0.1:0"}).code, 3);  // it looks at ./security
 }
 
 TEST_F(KeysTest, DoctorFindsExpiredCertificates) {
-  // Leaves live for 730 days, the authority for 10 years.
+  // Leaves live for 365 days, the authority for 10 years.
   const VirtualClock clock(absl::Now() - absl::Hours(24 * 800));
   ASSERT_THAT(SecurityDirectory::CreateOrOpen(Path("security"), {}, &clock).status(), IsOk());
   const Outcome outcome = Run({"doctor", "--format", "json", "--set", "server.listen=127.0.0.1:0"});
@@ -320,7 +320,7 @@ TEST_F(KeysTest, DoctorFindsExpiredCertificates) {
   std::map<std::string, std::string> verdicts;
   const nlohmann::json json = nlohmann::json::parse(outcome.out);
   for (const auto& check : json["checks"]) verdicts[check["name"]] = check["verdict"];
-  EXPECT_EQ(verdicts["security server.crt.pem"], "fail");
+  EXPECT_EQ(verdicts["security server.pem"], "fail");
   EXPECT_EQ(verdicts["security client.crt.pem"], "fail");
   EXPECT_EQ(verdicts["security ca.crt.pem"], "ok");
 }

@@ -62,6 +62,7 @@ absl::StatusOr<ExitCode> RunInit(const InitOptions& options) {
 struct TokenOptions {
   ConnectionFlags connection;
   std::string lifetime = "24h";
+  std::string role = "client";
 };
 
 absl::StatusOr<ExitCode> RunToken(const TokenOptions& options) {
@@ -73,11 +74,30 @@ absl::StatusOr<ExitCode> RunToken(const TokenOptions& options) {
   }
   FEDWATT_ASSIGN_OR_RETURN(ConnectionOptions connection, Resolve(options.connection));
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<OperatorClient> client, OperatorClient::Create(connection));
-  FEDWATT_ASSIGN_OR_RETURN(IssuedToken token, client->IssueToken(lifetime));
+  FEDWATT_ASSIGN_OR_RETURN(IssuedToken token, client->IssueToken(lifetime, options.role));
   Print(token.token + "\n");
   Say(absl::StrCat("good for one enrolment until ",
                    absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", token.expiry_time, absl::UTCTimeZone()),
                    "; on the device: fedwatt enrol --server ", connection.server, " --token - --directory DIR"));
+  return ExitCode::kDone;
+}
+
+struct RevokeOptions {
+  ConnectionFlags connection;
+  std::string name, directory;
+};
+
+absl::StatusOr<ExitCode> RunRevoke(const RevokeOptions& options) {
+  if (options.directory.empty()) {
+    FEDWATT_ASSIGN_OR_RETURN(ConnectionOptions connection, Resolve(options.connection));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<OperatorClient> client, OperatorClient::Create(connection));
+    FEDWATT_RETURN_IF_ERROR(client->Revoke(options.name));
+    Say(absl::StrCat(options.name, " is refused from now on"));
+  } else {
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<SecurityDirectory> directory, SecurityDirectory::CreateOrOpen(options.directory, {}));
+    FEDWATT_RETURN_IF_ERROR(directory->Revoke(options.name));
+    Say(absl::StrCat(options.name, " is refused by coordinators of ", options.directory, ", by running ones within seconds"));
+  }
   return ExitCode::kDone;
 }
 
@@ -106,6 +126,12 @@ void AddKeys(CLI::App& app, Action& chosen) {
   AddConnection(token, token_options->connection);
   token->add_option("--lifetime", token_options->lifetime, "how long it may be used, at most 720h; default 24h")
       ->type_name("DURATION");
+  token->add_option("--role", token_options->role, "what its holder may do: client, operator or read_only; default client")->type_name("ROLE");
+
+  auto [revoke, revoke_options] = Declare<RevokeOptions>(*keys, chosen, "revoke", "refuses an enrolled name from now on, on open connections too", RunRevoke);
+  revoke->add_option("NAME", revoke_options->name, "as `fedwatt enrol` printed it: device-..., operator-... or reader-...")->required();
+  revoke->add_option("--directory", revoke_options->directory, "write it into this security directory instead of asking a running coordinator")->type_name("DIR");
+  AddConnection(revoke, revoke_options->connection);
 }
 
 }  // namespace fedwatt::tool

@@ -8,6 +8,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -80,7 +81,10 @@ class OperatorClient {
   virtual absl::Status WatchRounds(int64_t from_round, std::stop_token stop,
                                    const std::function<bool(const std::optional<RoundSummary>&, const RunStatus&)>& on_round) = 0;
   virtual absl::StatusOr<RunStatus> StopRun(const std::string& reason, bool abandon_round) = 0;
-  virtual absl::StatusOr<IssuedToken> IssueToken(absl::Duration lifetime) = 0;
+  // `role`: "client", "operator" or "read_only".
+  virtual absl::StatusOr<IssuedToken> IssueToken(absl::Duration lifetime, std::string_view role) = 0;
+  // Errors also: NOT_FOUND  nothing was enrolled by this name
+  virtual absl::Status Revoke(const std::string& name) = 0;
 };
 
 }  // namespace fedwatt

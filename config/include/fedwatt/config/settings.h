@@ -101,6 +101,7 @@ struct CarbonSettings {
 struct SecuritySettings {
   std::string directory;  // after loading never empty
   bool insecure = false;
+  absl::Duration certificate_lifetime = absl::Hours(24 * 365);
 };
 
 struct ServerSettings {

@@ -11,7 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "fedwatt/base/digest.h"
+#include "fedwatt/base/hash_chain.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/phase_tracker.h"
 
@@ -34,42 +34,30 @@ struct LedgerRecord {
 // One line of JSON without its end, the same for equal records on every machine.
 std::string LedgerPayload(const LedgerRecord& record);
 
-// Where a record stands in its chain: head = SHA-256(previous in hexadecimal, payload).
-struct LedgerHead {
-  int64_t sequence = 0;  // from 1; 0: the chain is empty
-  Digest previous, head; // all zero where there is none
-};
-LedgerHead NextHead(const LedgerHead& last, std::string_view payload);
+using LedgerHead = ChainHead;
 
 struct LedgerEntry {
   LedgerHead position;
   std::string payload;
   std::string attempt;
 };
-// Reads a ledger: lines "HEAD PAYLOAD". Any byte that was changed, added or taken away inside it shows; what was cut off at its end shows only against a
-// head that somebody else has kept, such as the coordinator's.
-// Errors: DATA_LOSS  the line, and what does not fit
+// Errors: as ReadHashChain; DATA_LOSS  a line that is no record
 absl::StatusOr<std::vector<LedgerEntry>> ReadLedger(std::string_view text, const std::string& where);
 
 // Appends to a file. Owned by one thread.
 class Ledger {
  public:
-  // Opens, or creates, and verifies what is there. A last line without its end, as a crash leaves it, is cut off: it was never told to anyone.
-  // Errors: as ReadLedger; PERMISSION_DENIED, RESOURCE_EXHAUSTED, NOT_FOUND  the file's
+  // Errors: as HashChainFile::Open
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(const std::string& path);
-  ~Ledger();
 
-  // On disk when it returns (fdatasync). Errors: the file's; the chain is then as before.
-  absl::StatusOr<LedgerHead> Append(const LedgerRecord& record);
+  // On disk when it returns. Errors: the file's; the chain is then as before.
+  absl::StatusOr<LedgerHead> Append(const LedgerRecord& record) { return file_->Append(LedgerPayload(record), /*durable=*/true); }
 
-  const LedgerHead& head() const { return head_; }
+  const LedgerHead& head() const { return file_->head(); }
 
  private:
-  Ledger(std::string path, int fd, int64_t size, LedgerHead head) : path_(std::move(path)), fd_(fd), size_(size), head_(head) {}
-  std::string path_;
-  int fd_;
-  int64_t size_;
-  LedgerHead head_;
+  explicit Ledger(std::unique_ptr<HashChainFile> file) : file_(std::move(file)) {}
+  std::unique_ptr<HashChainFile> file_;
 };
 
 }  // namespace fedwatt

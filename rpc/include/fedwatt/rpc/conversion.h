@@ -11,8 +11,10 @@
 #include "fedwatt/energy/quantities.h"
 #include "fedwatt/model/plan.h"
 #include "fedwatt/model/rejection.h"
+#include "fedwatt/rpc/security.h"
 #include "fedwatt/v1/energy.pb.h"
 #include "fedwatt/v1/error.pb.h"
+#include "fedwatt/v1/operator.pb.h"
 #include "fedwatt/v1/plan.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
@@ -30,6 +32,9 @@ v1::EnergyTier ToProto(EnergyTier tier);
 absl::StatusOr<EnergyTier> FromProto(v1::EnergyTier tier);
 v1::Phase ToProto(Phase phase);
 absl::StatusOr<Phase> FromProto(v1::Phase phase);
+
+v1::Role ToProto(Peer::Role role);  // of kDevice, kOperator, kReadOnly
+absl::StatusOr<Peer::Role> FromProto(v1::Role role);  // unspecified: kDevice
 
 // Times are cut to whole microseconds; a reading's window comes back as its phase's wall time.
 google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<PhaseSpan>& spans);

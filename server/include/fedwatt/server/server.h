@@ -37,9 +37,10 @@ struct ServerSnapshot {
 struct ServerOptions {
   std::string listen = "127.0.0.1:0";  // "host:port", "[v6]:port"; port 0 takes a free one
   std::string security_directory;      // made at the first start: CA, server certificate, enrolment token
+  absl::Duration certificate_lifetime = absl::Hours(24 * 365);  // of certificates that are made from now on, [1 s, 3650 days]; renewed at a third left
   std::vector<std::string> server_names;  // extra names and addresses in the server's certificate
   bool insecure = false;               // true: no TLS, security_directory is not looked at
-  std::string out_directory;           // the run record and the state; created if needed
+  std::string out_directory;           // the run record, the state and the audit log; created if needed
 
   EngineOptions engine;                // run_id, next_round and incarnation are replaced by the stored ones on a restart
   GlobalModelOptions model;
