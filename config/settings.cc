@@ -220,9 +220,6 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
   if (settings.prune.target < 1 && settings.prune.unit == "weights" && SomeAreNarrow(settings.fit)) {
     return refuse("prune.unit", "single weights are cut of whole models alone; expected fit.policy = 'full', or channels");
   }
-  if (settings.prune.target < 1 && settings.prune.unit != "weights" && !settings.model.torchscript.empty()) {
-    return refuse("prune.target", "a TorchScript archive is not pruned for good, since what would be left of it can't be written as an archive; expected 1, narrower clients by fit.widths, or prune.unit = 'weights'");
-  }
   if (settings.prune.target < 1 && settings.prune.end >= federation.rounds) {
     fits.Update(absl::InvalidArgumentError(absl::StrCat("prune.end: what is cut must be trained on; expected less than federation.rounds = ", federation.rounds, ", got ",
                                                         settings.prune.end)));

@@ -52,7 +52,7 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data, s
   FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(settings.model.torchscript));
   model.architecture.archive_digest = Sha256(archive);
   model.archive = std::make_shared<const std::string>(archive);
-  if (SomeAreNarrow(settings.fit)) {
+  if (SomeAreNarrow(settings.fit) || CutsChannels(settings.prune)) {
     FEDWATT_ASSIGN_OR_RETURN(model.channels, FindArchiveChannels(model.architecture, archive, {}, std::move(stop)));
   }
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer,

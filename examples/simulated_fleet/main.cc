@@ -67,7 +67,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   if (!archive_path.empty()) {
     FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(archive_path));
     architecture.archive_digest = Sha256(bytes);
-    if (SomeAreNarrow(settings.fit)) {
+    if (SomeAreNarrow(settings.fit) || CutsChannels(settings.prune)) {
       FEDWATT_ASSIGN_OR_RETURN(channels, FindArchiveChannels(architecture, std::move(bytes)));
       Log(log, LogLevel::kInfo, absl::StrCat(archive_path, ": ", Summarise(*channels)));
     }
@@ -139,7 +139,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   if (archive_path.empty()) {
     FEDWATT_RETURN_IF_ERROR(WriteTorchScript(delivered, outcome.model, summary.model_path));
   } else {
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(delivered, archive_path));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(delivered, archive_path, {.channels = channels}));
     FEDWATT_RETURN_IF_ERROR(scribe->WriteArchive(outcome.model, summary.model_path));
   }
   FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(delivered, outcome.model, data->test, evaluates, settings.training.recipe.loss,

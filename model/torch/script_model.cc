@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
 #include "script_channels.h"
+#include "script_export.h"
 #include "script_tensors.h"
 
 namespace fedwatt::internal {
@@ -126,9 +127,9 @@ class ScriptModelImpl : public ScriptModel {
     return submodel_.has_value() ? submodel_->Gather(values) : values;
   }
 
-  std::string Archive(absl::Span<const float> values) const override {
-    if (submodel_.has_value()) throw std::invalid_argument("a narrower copy has no archive of its own");
+  std::string Archive(absl::Span<const float> values) override {
     torch::jit::Module module = WithValues(pristine_, layout_, values);
+    if (submodel_.has_value()) module = WithForward(module, channels_->Narrow(spec_.kept));
     module.eval();
     std::ostringstream out;
     module.save(out);

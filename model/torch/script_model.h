@@ -14,8 +14,8 @@ namespace fedwatt::internal {
 
 class ScriptModel : public TrainableModel {
  public:
-  // The archive with `values` in place of its own, in evaluation mode.
-  virtual std::string Archive(absl::Span<const float> values) const = 0;
+  // The archive with `values` in place of its own, in evaluation mode; of a narrower copy a smaller archive, with the calls of forward inlined and no other method.
+  virtual std::string Archive(absl::Span<const float> values) = 0;
   // Throws as ScriptChannels::Profile.
   virtual ModelProfile Profile() const = 0;
   // What can be dropped of the whole archive, followed when it is first asked for; not proven.

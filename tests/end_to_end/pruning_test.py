@@ -18,6 +18,8 @@ def flags(**more):
                    federation__wait_for_clients=5, federation__evaluate_every=1, training__batch_size=10, training__local_steps=40, seed=11)
     changes.update(PRUNE)
     changes.update(more)
+    if "model__torchscript" in more:
+        del changes["model__architecture"]
     return settings(**changes)
 
 
@@ -68,6 +70,16 @@ class PruningTest(unittest.TestCase):
     def test_with_feedback_and_mixed_widths(self):
         self.compare(flags(federation__wait_for_clients=6, compression__uplink="ef,ecsq:rate=0.7", aggregation__strategy="fedadam", fit__policy="by_turns",
                            fit__widths="[1,0.5]"))
+
+    # A network scripted in Python ends as a smaller archive, which Python scores.
+    def test_an_archive_is_pruned_for_good(self):
+        with tempfile.TemporaryDirectory() as folder:
+            archive = pathlib.Path(folder) / "twin.pt"
+            subprocess.run([PYTHON, str(HERE.parents[1] / "examples/torchscript/make_model.py"), "--out", str(archive)], check=True)
+            rounds, attempts, size = self.compare(flags(federation__wait_for_clients=6, model__torchscript=archive, federation__rounds=4, prune__end=1, prune__regrow=0))
+            self.assertLessEqual(rounds[-1]["model_parameters"], 59763)
+            self.assertLess(size, 0.4 * archive.stat().st_size)
+            self.assertGreater(rounds[-1]["eval_accuracy"], 0.5)
 
     # Masks save bytes alone: the network is as wide as ever.
     def test_single_weights_save_bytes_alone(self):

@@ -6,9 +6,11 @@
 
 #include <cstdlib>
 #include <map>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/model/submodel.h"
+#include "model/torch/script_export.h"
 #include "model/torch/script_model.h"
 #include "model/torch/script_tensors.h"
 #include "tests/testing/status_matchers.h"
@@ -127,6 +129,25 @@ TEST_P(TorchvisionTest, ShrinksUnaidedToHalfWidth) {
       RecordProperty(absl::StrCat("float32_gradient_error_", training, "_", batch), absl::StrCat(rounded.gradients));
     }
   }
+
+  // What is left can be saved and loaded again, with its tensors under their names.
+  at::NoGradGuard no_grad;
+  std::vector<float> own(static_cast<size_t>(layout.value_count()));
+  ReadValues(module, layout, absl::MakeSpan(own));
+  torch::jit::Module narrow = WithValues(module, part.layout(), part.Gather(own));
+  narrow.eval();
+  const at::Tensor input = at::randn({2, 3, side, side});
+  torch::jit::GraphExecutor executor(channels.Narrow(part.kept()), "forward");
+  torch::jit::Stack stack = ScriptChannels::Inputs(narrow, input);
+  executor.run(stack);
+  std::stringstream bytes;
+  WithForward(narrow, channels.Narrow(part.kept())).save(bytes);
+  torch::jit::Module left = torch::jit::load(bytes);
+  EXPECT_EQ(LayoutOf(left), part.layout());
+  EXPECT_FALSE(left.is_training());
+  EXPECT_TRUE(left.forward({input}).toTensor().equal(stack.back().toTensor()));
+  left.train();  // batch norm, too, follows the flag as before
+  if (std::string(name) == "resnet18") EXPECT_FALSE(left.forward({input}).toTensor().equal(stack.back().toTensor()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, TorchvisionTest,

@@ -30,6 +30,9 @@ struct PruneOptions {
 // Errors: NOT_FOUND  unknown policy; INVALID_ARGUMENT  naming the setting, its range and what was got
 absl::Status CheckPrune(const PruneOptions& options);
 
+// Whether the model is to become a smaller dense one.
+inline bool CutsChannels(const PruneOptions& options) { return options.target < 1 && options.unit == "channels"; }
+
 // A gradual schedule (Zhu, Gupta 2017, arXiv 1710.01878, equation 1, with whole channels for weights and the parameters' share for sparsity): cut k of n
 // leaves the share target + (1 - target) * (1 - k/n)^3 of the parameters, each group the same share of its channels, the most important ones.
 //
