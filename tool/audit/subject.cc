@@ -177,8 +177,8 @@ void Subject::AddHalfWidth() {
     if (trainer.ok()) {
       way.trainer = *std::move(trainer);
       way.parameters = ParameterCount(way.trainer->layout());
-      auto* archive = dynamic_cast<TorchScriptTrainer*>(way.trainer.get());
-      way.macs = MacsOf(archive != nullptr ? archive->Profile() : ProfileArchitecture(way.spec));
+      // Of a narrower copy of an archive Profile() counts none: unknown, not zero.
+      if (archive_path_.empty()) way.macs = MacsOf(ProfileArchitecture(way.spec));
       way.model_bytes = 4 * way.trainer->layout().value_count();
     } else {
       way.problem = std::string(trainer.status().message());
