@@ -220,6 +220,9 @@ absl::Status Resolve(Merger& merger, const std::optional<std::string>& file) {
   if (settings.prune.target < 1 && settings.prune.unit == "weights" && SomeAreNarrow(settings.fit)) {
     return refuse("prune.unit", "single weights are cut of whole models alone; expected fit.policy = 'full', or channels");
   }
+  if (CutsChannels(settings.prune) && settings.prune.regrow > 0 && !settings.model.torchscript.empty()) {
+    return refuse("prune.regrow", "what is dropped of a TorchScript archive can't be tried again, since it is not known where channels are read; expected 0, or prune.unit = 'weights'");
+  }
   if (settings.prune.target < 1 && settings.prune.end >= federation.rounds) {
     fits.Update(absl::InvalidArgumentError(absl::StrCat("prune.end: what is cut must be trained on; expected less than federation.rounds = ", federation.rounds, ", got ",
                                                         settings.prune.end)));

@@ -502,6 +502,8 @@ TEST_F(SettingsTest, ReadsAPruningSchedule) {
   EXPECT_THAT(LoadText("[prune]\ntarget = 0.5\nchannels = \"rolling\"\n"), StatusIs(kInvalid, HasSubstr("prune.channels = 'rolling'")));
   EXPECT_THAT(LoadText("[federation]\nrounds = 20\n[prune]\ntarget = 0.5\nend = 20\n"), StatusIs(kInvalid, HasSubstr("less than federation.rounds = 20, got 20")));
   EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 3\n"), IsOk());
+  EXPECT_THAT(LoadText("[model]\ntorchscript = \"m.pt\"\n[prune]\ntarget = 0.5\nend = 4\nevery = 2\nregrow = 0.1\n"),
+              StatusIs(kInvalid, AllOf(HasSubstr("run.toml:7: prune.regrow"), HasSubstr("expected 0"))));
 }
 
 // What --show-config prints can be given back: every shown value is accepted and shown the same again.

@@ -102,6 +102,7 @@ class PruningTest(unittest.TestCase):
             wait_for(lambda: len(federation.rounds()) >= 3, "two cuts")
             federation.server.kill()
             before = federation.rounds()
+            federation.flags += settings(federation__wait_for_clients=6)  # on a busy machine the run would be over before the late one is there
             federation.start_server(listen=federation.address)
             federation.start_client("5/6")
             federation.finish()
