@@ -178,7 +178,7 @@ struct AttemptRunner::Work {
   Monitor& monitor;
 };
 
-AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, Ledger* ledger, uint64_t seed)
+AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, std::string release_path, Ledger* ledger, uint64_t seed)
     : shared_(shared),
       partition_(partition),
       retrier_(shared->link.get(), shared->retry, seed),
@@ -186,7 +186,9 @@ AttemptRunner::AttemptRunner(Shared* shared, const ClientPartition* partition, s
       label_(shared->options.partitions.size() > 1 ? absl::StrCat("partition ", partition->index, ": ") : ""),
       residual_(std::move(residual_path)),
       ledger_(ledger),
-      tracker_(shared->options.clock, shared->lone_meter) {}
+      tracker_(shared->options.clock, shared->lone_meter) {
+  if (const std::optional<std::string>& key = shared->link->signing_key_pem(); key.has_value()) releases_.emplace(*key, std::move(release_path));
+}
 
 void AttemptRunner::StartTime() {
   tracker_.Enter(Phase::kInit);
@@ -270,6 +272,8 @@ void AttemptRunner::KeepResidual(const absl::Status& status) {
 template <typename Assignment>
 absl::StatusOr<Plan> AttemptRunner::HearPlan(Work& work, const Assignment& assignment) {
   FEDWATT_ASSIGN_OR_RETURN(const v1::Plan said, held_plan_.Hear(assignment));
+  // Before anything else is made of it.
+  if (releases_.has_value()) FEDWATT_RETURN_IF_ERROR(releases_->Check(said, assignment));
   for (const auto& [group, ranges] : assignment.plan().architecture().kept()) work.downloaded_bytes += static_cast<int64_t>(ranges.packed().size());
   return FromProto(said);
 }

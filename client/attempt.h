@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model_cache.h"
+#include "release_guard.h"
 #include "residual_store.h"
 #include "fedwatt/client/client.h"
 #include "fedwatt/energy/ledger.h"
@@ -91,8 +92,8 @@ v1::EnergyState ToProto(const DeviceState& state);
 // Works assignments off for one partition. Owned by one thread.
 class AttemptRunner {
  public:
-  // `residual_path`: where the partition's residual is kept; "" for nowhere. `ledger` may be null, and must outlive the runner.
-  AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, Ledger* ledger, uint64_t seed);
+  // `residual_path`, `release_path`: where the partition's residual and the number of its newest signed assignment are kept; "" for nowhere. `ledger` may be null, and must outlive the runner.
+  AttemptRunner(Shared* shared, const ClientPartition* partition, std::string residual_path, std::string release_path, Ledger* ledger, uint64_t seed);
 
   // Both return OK when the attempt is over, whatever became of it.
   // Errors: NOT_FOUND  the session is lost; CANCELLED  `stop` was asked; others are final for the client
@@ -143,6 +144,7 @@ class AttemptRunner {
   SocketByteCounter counter_;
   std::optional<WireBytes> wire_start_;  // when work was asked for
   HeldPlan held_plan_;
+  std::optional<ReleaseGuard> releases_;  // none without TLS
   std::string label_;  // "partition 3: ", or nothing when there is one
   std::optional<uint64_t> split_seed_;
   HeldOutSplit split_;

@@ -62,9 +62,9 @@ absl::Status Validate(const ClientOptions& options) {
 class Participant {
  public:
   Participant(Shared* shared, const ClientPartition* partition, const std::string* client_id, const MeterChoice* meters,
-              std::string residual_path, Ledger* ledger, uint64_t seed)
+              std::string residual_path, std::string release_path, Ledger* ledger, uint64_t seed)
       : shared_(*shared), partition_(*partition), client_id_(*client_id), meters_(*meters), retrier_(shared->link.get(), shared->retry, seed),
-        runner_(shared, partition, std::move(residual_path), ledger, seed + 1) {}
+        runner_(shared, partition, std::move(residual_path), std::move(release_path), ledger, seed + 1) {}
 
   absl::StatusOr<ClientSummary> Run(std::stop_token stop) {
     runner_.StartTime();
@@ -242,7 +242,7 @@ class ClientImpl : public Client {
             }
             ledger = *std::move(opened);
           }
-          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, state_.residual_path(partition.index), ledger.get(), seed).Run(all.get_token());
+          results[i] = Participant(shared_.get(), &partition, &client_id_, &meters_, state_.residual_path(partition.index), state_.release_path(partition.index), ledger.get(), seed).Run(all.get_token());
           if (!results[i].ok()) all.request_stop();
         });
       }

@@ -22,7 +22,7 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(10);
 absl::StatusOr<std::string> EnrolIdentity(const EnrolOptions& options) {
   FEDWATT_ASSIGN_OR_RETURN(TokenParts token, ParseToken(options.token));
   if (token.ca_fingerprint.empty()) return absl::InvalidArgumentError("enrolment token: the part after the dot is missing");
-  if (::access(absl::StrCat(options.directory, "/client.key.pem").c_str(), F_OK) == 0) {
+  if (::access(absl::StrCat(options.directory, "/client.pem").c_str(), F_OK) == 0) {
     return absl::AlreadyExistsError(absl::StrCat(options.directory, " holds an identity already; remove it to enrol anew"));
   }
   FEDWATT_ASSIGN_OR_RETURN(std::string ca_pem, FetchCa(options.server, token.ca_fingerprint, kConnectTimeout));
@@ -47,7 +47,7 @@ absl::StatusOr<std::string> EnrolIdentity(const EnrolOptions& options) {
     Log(options.log, LogLevel::kWarning, absl::StrCat("enrolling at ", options.server, ": ", std::string(status.message())));
   }
   if (!status.ok()) return Annotate(status, absl::StrCat("enrolling at ", options.server));
-  FEDWATT_RETURN_IF_ERROR(WriteIdentity(options.directory, {ca_pem, response.certificate_chain_pem(), request.key_pem}));
+  FEDWATT_RETURN_IF_ERROR(WriteIdentity(options.directory, {ca_pem, response.certificate_chain_pem(), request.key_pem, response.signing_key_pem()}));
   Log(options.log, LogLevel::kInfo, absl::StrCat("enrolled at ", options.server, " as ", response.client_id(), "; identity in ", options.directory));
   return response.client_id();
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -33,22 +34,31 @@ class Link {
   // Errors: as ReadClientIdentity and MakeChannel
   static absl::StatusOr<std::unique_ptr<Link>> Create(const ConnectionOptions& options, LogSink log);
 
-  v1::Coordinator::Stub& stub() { return *stub_; }
-  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  // Of the present connection; a renewed certificate brings another one, and calls that are under way end on the one they began on.
+  std::shared_ptr<v1::Coordinator::Stub> stub() const;
+  std::shared_ptr<grpc::Channel> channel() const;
   int port() const { return port_; }
   // The certificate's name; "" without TLS.
   const std::string& identity_name() const { return identity_name_; }
+  // The key that must have signed every assignment; nothing without TLS, "" where the identity has none.
+  const std::optional<std::string>& signing_key_pem() const { return signing_key_pem_; }
   // "127.0.0.1:9000 (from flag --server)".
   const std::string& address() const { return address_; }
+
+  // Renews the certificate in its folder once it is due (RenewalTime), or takes over what the coordinator or another process renewed there, and connects anew
+  // with it. Costs a comparison when nothing is due; where it cannot be done now, it is tried again later. Before each unary call.
+  void KeepIdentity();
 
   // One unary call. CANCELLED when `stop` ended it.
   template <typename Request, typename Response>
   absl::Status Call(grpc::Status (v1::Coordinator::Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request,
                     Response* response, std::stop_token stop, absl::Duration timeout = kCallTimeout) {
+    KeepIdentity();
+    const std::shared_ptr<v1::Coordinator::Stub> stub = this->stub();
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
     std::stop_callback canceller(stop, [&context] { context.TryCancel(); });
-    absl::Status status = FromGrpcStatus((stub_.get()->*method)(&context, request, response));
+    absl::Status status = FromGrpcStatus((stub.get()->*method)(&context, request, response));
     if (stop.stop_requested()) return absl::CancelledError("stopped");
     NoteAnswer(status);
     return status;
@@ -68,12 +78,20 @@ class Link {
  private:
   Link() = default;
 
-  std::string server_, address_, identity_name_;
+  // Connects with `identity`; null without TLS.
+  absl::Status Connect(std::optional<TlsIdentity> identity);
+  // The identity to go on with when the present one is due.
+  absl::StatusOr<TlsIdentity> NextIdentity(const TlsIdentity& present);
+
+  std::string server_, address_, identity_name_, security_directory_;
+  std::optional<std::string> signing_key_pem_;
   int port_ = 0;
   LogSink log_;
-  std::optional<TlsIdentity> identity_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::Coordinator::Stub> stub_;
+  std::atomic<int64_t> renew_at_{std::numeric_limits<int64_t>::max()};  // Unix nanoseconds
+  mutable absl::Mutex connection_;
+  std::optional<TlsIdentity> identity_ ABSL_GUARDED_BY(connection_);
+  std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(connection_);
+  std::shared_ptr<v1::Coordinator::Stub> stub_ ABSL_GUARDED_BY(connection_);
   std::atomic<int64_t> last_answer_ns_{0};
   std::atomic<bool> broken_{false};
   absl::Mutex mutex_;

@@ -185,6 +185,7 @@ std::string_view RunStateName(RunStatus::State state) {
 
 absl::StatusOr<std::unique_ptr<OperatorClient>> OperatorClient::Create(const ConnectionOptions& options) {
   FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<internal::Link> link, internal::Link::Create(options, nullptr));
+  link->KeepIdentity();
   return std::make_unique<OperatorClientImpl>(std::move(link));
 }
 

@@ -11,7 +11,7 @@
 namespace fedwatt::internal {
 
 // Files: lock, client_id, model-<layout>.fwt (the versions of models that are held), residual-<partition> and its .staged twin (error feedback),
-// ledger-<partition> (its books of joules),
+// ledger-<partition> (its books of joules), release-<partition> (the newest signed assignment that it took),
 // number_formats (measured speeds).
 // Locked for the object's lifetime.
 class StateDirectory {
@@ -26,6 +26,8 @@ class StateDirectory {
   std::string formats_path() const { return path_.empty() ? "" : path_ + "/number_formats"; }
   // Where a partition's residual lies; "" when nothing is kept.
   std::string residual_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/residual-" + std::to_string(partition); }
+  // Where the release number of a partition's newest assignment lies; "" when nothing is kept.
+  std::string release_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/release-" + std::to_string(partition); }
   // Where a partition's ledger lies; "" when nothing is kept.
   std::string ledger_path(int64_t partition) const { return path_.empty() ? "" : path_ + "/ledger-" + std::to_string(partition); }
 

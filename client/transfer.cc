@@ -64,7 +64,8 @@ absl::StatusOr<std::string> Download(Link& link, Retrier& retrier, const std::st
       request.set_session_id(session_id);
       request.set_digest(digest.Raw());
       request.set_offset_bytes(assembler.received_bytes());
-      auto reader = link.stub().DownloadBlob(&context, request);
+      const std::shared_ptr<v1::Coordinator::Stub> stub = link.stub();
+      auto reader = stub->DownloadBlob(&context, request);
       v1::DownloadBlobResponse response;
       while (status.ok() && reader->Read(&response)) {
         watchdog.Pat();
@@ -126,7 +127,8 @@ absl::Status Upload(Link& link, Retrier& retrier, const std::string& session_id,
     {
       grpc::ClientContext context;
       Watchdog watchdog(&context, stall_timeout, stop);
-      auto writer = link.stub().Upload(&context, &response);
+      const std::shared_ptr<v1::Coordinator::Stub> stub = link.stub();
+      auto writer = stub->Upload(&context, &response);
       v1::UploadRequest message;
       v1::UploadHeader& header = *message.mutable_header();
       header.set_session_id(session_id);

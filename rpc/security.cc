@@ -20,6 +20,7 @@
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/base/text.h"
 #include "fedwatt/rpc/chunks.h"
+#include "fedwatt/rpc/manifest.h"
 #include "grpcpp/security/tls_certificate_provider.h"
 #include "grpcpp/security/tls_credentials_options.h"
 
@@ -98,18 +99,13 @@ absl::Status MakeAuthority(const std::string& folder, absl::Time now) {
   return WriteFileAtomically(File(folder, "ca.crt.pem"), pem, 0644);
 }
 
-struct Leaf {
-  std::string key_pem, certificate_pem;
-};
-// The chain carries the CA, so that a device with a token can learn it from the handshake.
-absl::StatusOr<Leaf> MakeLeaf(const Authority& authority, const CertificateSpec& spec) {
-  Leaf leaf;
+// A new key and its certificate with the chain, which carries the CA so that a device with a token can learn it from the handshake.
+absl::StatusOr<std::string> MakeLeaf(const Authority& authority, const CertificateSpec& spec) {
   FEDWATT_ASSIGN_OR_RETURN(KeyPtr key, internal::GenerateKey());
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::Sign(spec, key.get(), authority.certificate.get(), authority.key.get()));
-  FEDWATT_ASSIGN_OR_RETURN(leaf.key_pem, internal::KeyToPem(key.get()));
-  FEDWATT_ASSIGN_OR_RETURN(leaf.certificate_pem, internal::CertificateToPem(certificate.get()));
-  leaf.certificate_pem += authority.pem;
-  return leaf;
+  FEDWATT_ASSIGN_OR_RETURN(std::string key_pem, internal::KeyToPem(key.get()));
+  FEDWATT_ASSIGN_OR_RETURN(std::string pem, internal::CertificateToPem(certificate.get()));
+  return key_pem + pem + authority.pem;
 }
 
 absl::Time RenewalTimeOf(X509* certificate) {
@@ -117,11 +113,11 @@ absl::Time RenewalTimeOf(X509* certificate) {
   return end - (end - (internal::NotBefore(certificate) + kDay)) / 3;
 }
 
-// When the leaf in these files should be renewed; InfinitePast where it is missing, unusable, or lacks one of `names`.
-absl::Time LeafRenewal(const absl::StatusOr<std::string>& key, const absl::StatusOr<std::string>& pem, const std::vector<std::string>& names) {
-  if (!key.ok() || !pem.ok()) return absl::InfinitePast();
-  absl::StatusOr<KeyPtr> own = internal::KeyFromPem(*key);
-  absl::StatusOr<CertificatePtr> certificate = internal::CertificateFromPem(*pem);
+// When the leaf in `bundle` should be renewed; InfinitePast where it is missing, unusable, or lacks one of `names`.
+absl::Time LeafRenewal(const absl::StatusOr<std::string>& bundle, const std::vector<std::string>& names) {
+  if (!bundle.ok()) return absl::InfinitePast();
+  absl::StatusOr<KeyPtr> own = internal::KeyFromPem(*bundle);
+  absl::StatusOr<CertificatePtr> certificate = internal::CertificateFromPem(*bundle);
   if (!own.ok() || !certificate.ok() || X509_check_private_key(certificate->get(), own->get()) != 1) {
     ERR_clear_error();
     return absl::InfinitePast();
@@ -233,11 +229,20 @@ absl::Status CheckIdentity(const std::string& folder, const TlsIdentity& identit
   return absl::OkStatus();
 }
 
-absl::StatusOr<TlsIdentity> ReadIdentity(const std::string& folder, const std::string& stem) {
+// From `name`, which holds key and chain.
+absl::StatusOr<TlsIdentity> ReadIdentity(const std::string& folder, const std::string& name) {
   TlsIdentity identity;
   FEDWATT_ASSIGN_OR_RETURN(identity.ca_pem, Read(folder, "ca.crt.pem"));
-  FEDWATT_ASSIGN_OR_RETURN(identity.certificate_pem, Read(folder, stem + ".crt.pem"));
-  FEDWATT_ASSIGN_OR_RETURN(identity.key_pem, Read(folder, stem + ".key.pem"));
+  FEDWATT_ASSIGN_OR_RETURN(const std::string bundle, Read(folder, name));
+  absl::StatusOr<std::string> signing_key = Read(folder, "signing.pub.pem");
+  if (signing_key.ok()) {
+    identity.signing_key_pem = *std::move(signing_key);
+  } else if (signing_key.status().code() != absl::StatusCode::kNotFound) {
+    return signing_key.status();
+  }
+  const size_t certificates = std::min(bundle.find("-----BEGIN CERTIFICATE-----"), bundle.size());
+  identity.key_pem = bundle.substr(0, certificates);
+  identity.certificate_pem = bundle.substr(certificates);
   FEDWATT_RETURN_IF_ERROR(CheckIdentity(folder, identity));
   return identity;
 }
@@ -317,19 +322,19 @@ absl::StatusOr<std::unique_ptr<SecurityDirectory>> SecurityDirectory::CreateOrOp
     if (::chmod(path.c_str(), 0700) != 0) return ErrnoStatus(errno, absl::StrCat("setting the mode of ", path));
     FEDWATT_RETURN_IF_ERROR(MakeAuthority(path, now));
     // Left over from a start that was interrupted; they belong to another authority.
-    for (const char* name : {"server.pem", "client.crt.pem", "tokens", "enrolment_token", "revoked"}) ::unlink(File(path, name).c_str());
+    for (const char* name : {"server.pem", "client.pem", "tokens", "enrolment_token", "revoked"}) ::unlink(File(path, name).c_str());
   }
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(File(path, "enrolled"), 0700));
+  if (!Exists(File(path, "signing.pub.pem"))) {
+    FEDWATT_ASSIGN_OR_RETURN(SigningKey signing, MakeSigningKey());
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "signing.key.pem"), signing.private_pem, 0600));
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "signing.pub.pem"), signing.public_pem, 0644));
+  }
 
   std::unique_ptr<SecurityDirectory> directory(new SecurityDirectory(path, clock, certificate_lifetime));
   directory->server_names_ = ServerNames(extra_names);
   FEDWATT_RETURN_IF_ERROR(directory->RenewLeaves(/*all=*/false));
-  FEDWATT_ASSIGN_OR_RETURN(std::string bundle, Read(path, "server.pem"));
-  const size_t certificates = bundle.find("-----BEGIN CERTIFICATE-----");
-  directory->server_.key_pem = bundle.substr(0, certificates);
-  directory->server_.certificate_pem = certificates == std::string::npos ? "" : bundle.substr(certificates);
-  FEDWATT_ASSIGN_OR_RETURN(directory->server_.ca_pem, Read(path, "ca.crt.pem"));
-  FEDWATT_RETURN_IF_ERROR(CheckIdentity(path, directory->server_));
+  FEDWATT_ASSIGN_OR_RETURN(directory->server_, ReadIdentity(path, "server.pem"));
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(directory->server_.certificate_pem));
   directory->server_names_ = internal::NamesOf(certificate.get());
   FEDWATT_RETURN_IF_ERROR(directory->ReadRevoked().status());
@@ -353,29 +358,27 @@ absl::StatusOr<std::unique_ptr<SecurityDirectory>> SecurityDirectory::CreateOrOp
 absl::Status SecurityDirectory::RenewLeaves(bool all) {
   FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path_));
   const absl::Time now = clock_->Now();
-  absl::StatusOr<std::string> server = Read(path_, "server.pem");
-  absl::Time server_renewal = LeafRenewal(server, server, server_names_);
-  if (all || server_renewal <= now) {
-    CertificateSpec spec = Spec("fedwatt-server", CertificateUse::kServer, now, lifetime_);
-    std::set<std::string> names(server_names_.begin(), server_names_.end());
+  const auto keep = [&](const char* file, const CertificateSpec& spec) -> absl::StatusOr<absl::Time> {
+    const absl::Time due = LeafRenewal(Read(path_, file), spec.names);
+    if (!all && due > now) return due;
+    FEDWATT_ASSIGN_OR_RETURN(std::string leaf, MakeLeaf(authority, spec));
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, file), leaf, 0600));
+    return LeafRenewal(leaf, {});
+  };
+  CertificateSpec server = Spec("fedwatt-server", CertificateUse::kServer, now, lifetime_);
+  server.names = server_names_;
+  if (LeafRenewal(Read(path_, "server.pem"), server.names) == absl::InfinitePast()) {
     // Names that an earlier start asked for stay.
-    if (absl::StatusOr<CertificatePtr> old = internal::CertificateFromPem(server.value_or("")); old.ok()) {
+    if (absl::StatusOr<CertificatePtr> old = internal::CertificateFromPem(Read(path_, "server.pem").value_or("")); old.ok()) {
+      std::set<std::string> names(server.names.begin(), server.names.end());
       for (std::string& name : internal::NamesOf(old->get())) names.insert(std::move(name));
+      server.names.assign(names.begin(), names.end());
     }
-    spec.names.assign(names.begin(), names.end());
-    FEDWATT_ASSIGN_OR_RETURN(Leaf leaf, MakeLeaf(authority, spec));
-    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "server.pem"), leaf.key_pem + leaf.certificate_pem, 0600));
-    server_renewal = LeafRenewal(leaf.key_pem, leaf.certificate_pem, {});
   }
-  absl::Time client_renewal = LeafRenewal(Read(path_, "client.key.pem"), Read(path_, "client.crt.pem"), {});
-  if (all || client_renewal <= now) {
-    FEDWATT_ASSIGN_OR_RETURN(Leaf leaf, MakeLeaf(authority, Spec("local", CertificateUse::kClient, now, lifetime_)));
-    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "client.key.pem"), leaf.key_pem, 0600));
-    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "client.crt.pem"), leaf.certificate_pem, 0644));
-    client_renewal = LeafRenewal(leaf.key_pem, leaf.certificate_pem, {});
-  }
+  FEDWATT_ASSIGN_OR_RETURN(absl::Time server_due, keep("server.pem", server));
+  FEDWATT_ASSIGN_OR_RETURN(absl::Time local_due, keep("client.pem", Spec("local", CertificateUse::kClient, now, lifetime_)));
   absl::MutexLock lock(&mutex_);
-  renew_at_ = std::min(server_renewal, client_renewal);
+  renew_at_ = std::min(server_due, local_due);
   return absl::OkStatus();
 }
 
@@ -466,6 +469,22 @@ absl::StatusOr<Peer> SecurityDirectory::Judge(std::string_view certificate_pem) 
   return peer;
 }
 
+absl::StatusOr<std::string> SecurityDirectory::SigningKeyPem() const { return Read(path_, "signing.key.pem"); }
+
+absl::StatusOr<int64_t> SecurityDirectory::NextEpoch() {
+  FEDWATT_ASSIGN_OR_RETURN(FileLock lock, LockFolder(path_));
+  int64_t last = 0;
+  if (absl::StatusOr<std::string> text = Read(path_, "release"); text.ok()) {
+    if (!absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &last) || last < 0) return absl::DataLossError(absl::StrCat(File(path_, "release"), ": not a number"));
+  } else if (text.status().code() != absl::StatusCode::kNotFound) {
+    return text.status();
+  }
+  // By the time, too, so that a folder that was restored from a backup goes on above what it had reached.
+  const int64_t next = std::max(last + 1, absl::ToUnixSeconds(clock_->Now()));
+  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path_, "release"), absl::StrCat(next, "\n"), 0644));
+  return next;
+}
+
 absl::StatusOr<EnrolmentToken> SecurityDirectory::IssueToken(absl::Duration lifetime, Peer::Role role) {
   if (FindRole(role) == nullptr) return absl::InvalidArgumentError("token role: expected client, operator or read_only");
   if (lifetime <= absl::ZeroDuration() || lifetime > 30 * kDay) {
@@ -508,7 +527,7 @@ absl::StatusOr<EnrolledCertificate> SecurityDirectory::Enrol(std::string_view to
   }
   if (!line->client_id.empty()) {
     if (line->request_hash != request_hash) return refuse("token_used", "used already");
-    EnrolledCertificate enrolled{line->client_id, "", server_.ca_pem};
+    EnrolledCertificate enrolled{line->client_id, "", server_.ca_pem, server_.signing_key_pem};
     FEDWATT_ASSIGN_OR_RETURN(enrolled.certificate_pem, Read(path_, absl::StrCat("enrolled/", line->client_id, ".crt.pem")));
     return enrolled;
   }
@@ -522,7 +541,7 @@ absl::StatusOr<EnrolledCertificate> SecurityDirectory::Enrol(std::string_view to
 
 absl::StatusOr<EnrolledCertificate> SecurityDirectory::SignLocked(const std::string& name, EVP_PKEY* key) {
   FEDWATT_ASSIGN_OR_RETURN(Authority authority, ReadAuthority(path_));
-  EnrolledCertificate enrolled{name, "", authority.pem};
+  EnrolledCertificate enrolled{name, "", authority.pem, server_.signing_key_pem};
   FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::Sign(Spec(name, CertificateUse::kClient, clock_->Now(), lifetime_), key,
                                                                       authority.certificate.get(), authority.key.get()));
   FEDWATT_ASSIGN_OR_RETURN(enrolled.certificate_pem, internal::CertificateToPem(certificate.get()));
@@ -545,6 +564,11 @@ absl::StatusOr<absl::Time> RenewalTime(std::string_view certificate_pem) {
   return RenewalTimeOf(certificate.get());
 }
 
+absl::StatusOr<absl::Time> ExpiryTime(std::string_view certificate_pem) {
+  FEDWATT_ASSIGN_OR_RETURN(CertificatePtr certificate, internal::CertificateFromPem(certificate_pem));
+  return internal::NotAfter(certificate.get());
+}
+
 absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Duration wait) {
   const absl::Duration start = RealClock().Monotonic();
   while (!Exists(File(path, "ready"))) {
@@ -555,13 +579,7 @@ absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Du
     }
     absl::SleepFor(kPollInterval);
   }
-  // While the coordinator renews the pair, key and certificate belong apart for an instant.
-  absl::StatusOr<TlsIdentity> identity = ReadIdentity(path, "client");
-  for (int i = 0; i < 20 && identity.status().code() == absl::StatusCode::kDataLoss; ++i) {
-    absl::SleepFor(kPollInterval);
-    identity = ReadIdentity(path, "client");
-  }
-  return identity;
+  return ReadIdentity(path, "client.pem");
 }
 
 absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity) {
@@ -574,9 +592,9 @@ absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity) {
 absl::Status WriteIdentity(const std::string& path, const TlsIdentity& identity) {
   FEDWATT_RETURN_IF_ERROR(CheckIdentity(path, identity));
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(path, 0700));
-  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "client.key.pem"), identity.key_pem, 0600));
-  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "client.crt.pem"), identity.certificate_pem));
   FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "ca.crt.pem"), identity.ca_pem));
+  if (!identity.signing_key_pem.empty()) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "signing.pub.pem"), identity.signing_key_pem));
+  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(File(path, "client.pem"), identity.key_pem + identity.certificate_pem, 0600));
   return WriteFileAtomically(File(path, "ready"), kReadyText);
 }
 

@@ -101,8 +101,8 @@ v1::RoundSummary SummaryOf(const RoundRecord& record) {
   return summary;
 }
 
-Coordinator::Coordinator(ServerOptions* options, Loop* loop)
-    : options_(options), loop_(loop), clock_(options->clock),
+Coordinator::Coordinator(ServerOptions* options, Loop* loop, ManifestSigner* signer)
+    : options_(options), loop_(loop), signer_(signer), clock_(options->clock),
       other_downloaded_bytes_(std::make_shared<std::atomic<int64_t>>(0)), evaluation_loop_(options->clock) {
   *retry_.mutable_accepted() = ToProto(options->retry.accepted);
   *retry_.mutable_not_now() = ToProto(options->retry.not_now);
@@ -115,8 +115,8 @@ Coordinator::~Coordinator() {
   evaluation_loop_.Post([] {});
 }
 
-absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* options, Loop* loop) {
-  std::unique_ptr<Coordinator> self(new Coordinator(options, loop));
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* options, Loop* loop, ManifestSigner* signer) {
+  std::unique_ptr<Coordinator> self(new Coordinator(options, loop, signer));
   if (options->out_directory.empty()) return absl::InvalidArgumentError("out: the coordinator needs a folder for its record and its state");
   if (options->carbon_site && (options->engine.carbon == nullptr || !options->engine.carbon->FindSite(*options->carbon_site))) {
     return absl::InvalidArgumentError(absl::StrCat("carbon.server_site: '", *options->carbon_site, "' is not one of carbon.sites"));

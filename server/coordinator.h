@@ -23,6 +23,7 @@
 #include "fedwatt/round/engine.h"
 #include "fedwatt/round/global_model.h"
 #include "fedwatt/round/model_archive.h"
+#include "fedwatt/rpc/manifest.h"
 #include "fedwatt/rpc/security.h"
 #include "fedwatt/rpc/socket_byte_counter.h"
 #include "fedwatt/server/server.h"
@@ -52,8 +53,8 @@ class RoundWatcher {
 // Owned by the loop's thread, Snapshot() excepted.
 class Coordinator {
  public:
-  // `options` and `loop` must outlive the coordinator.
-  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(ServerOptions* options, Loop* loop);
+  // `options` and `loop` must outlive the coordinator; `signer` too, or it is null and assignments are not signed.
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(ServerOptions* options, Loop* loop, ManifestSigner* signer);
   ~Coordinator();
 
   // Before Start(): the port whose bytes are counted.
@@ -109,6 +110,12 @@ class Coordinator {
   const v1::RetryWindows& retry() const { return retry_; }
 
  private:
+  // Signs an assignment that names its model; one that cannot be signed goes out as it is, and clients refuse it.
+  template <typename Assignment>
+  void Vouch(const v1::Plan& plan, Assignment* assignment) {
+    if (signer_ == nullptr) return;
+    if (absl::Status status = signer_->Sign(plan, assignment); !status.ok()) Log(options_->log, LogLevel::kError, std::string(status.message()));
+  }
   struct HeldWait {
     CallId call = 0;
     std::string current_attempt;
@@ -187,7 +194,7 @@ class Coordinator {
     Loop::TimerId timer = 0;
   };
 
-  Coordinator(ServerOptions* options, Loop* loop);
+  Coordinator(ServerOptions* options, Loop* loop, ManifestSigner* signer);
 
   // coordinator.cc: the engine's effects.
   void Feed(Event event);
@@ -260,6 +267,7 @@ class Coordinator {
 
   ServerOptions* const options_;
   Loop* const loop_;
+  ManifestSigner* const signer_;
   const Clock* const clock_;
   v1::RetryWindows retry_;
   v1::Plan plan_;  // of the round under way for the whole model, which is what clients score

@@ -303,6 +303,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     SayPlan(said_.second, session.held_plan_id, train);
     const int64_t kept_bytes = train->has_plan() ? fitted.kept_bytes : 0;
     const Offered offered = OfferModel(session, fitted.plan.architecture.kept, fitted.model_digest, train);
+    Vouch(said_.second, train);
     attempt->offered_bytes = offered.bytes + kept_bytes;
     attempt->downloaded_bytes->fetch_add(offered.inline_bytes + kept_bytes);
     attempt->told = true;
@@ -319,6 +320,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());
     }
+    Vouch(plan_, evaluate);
     evaluation_->told.insert(session.evaluation);
     *evaluate->mutable_deadline_duration() = ToProto(options_->federated_evaluation_timeout);
     return true;

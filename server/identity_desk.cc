@@ -35,6 +35,7 @@ absl::Status IdentityDesk::Enrol(const Caller& caller, const v1::EnrolRequest& r
   response->set_certificate_chain_pem(enrolled.certificate_pem);
   response->set_ca_pem(enrolled.ca_pem);
   response->set_client_id(enrolled.client_id);
+  response->set_signing_key_pem(enrolled.signing_key_pem);
   const std::string called = request.client_name().empty() ? "" : absl::StrCat(" calls itself ", OneLine(TruncateUtf8(request.client_name(), 128)));
   gate_->Done(caller, "enrolled", absl::StrCat(enrolled.client_id, called));
   return absl::OkStatus();

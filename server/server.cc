@@ -10,6 +10,7 @@
 #include "fedwatt/rpc/audit_log.h"
 #include "fedwatt/rpc/channel.h"
 #include "fedwatt/rpc/gate.h"
+#include "fedwatt/rpc/manifest.h"
 #include "fedwatt/rpc/security.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -50,7 +51,12 @@ class GrpcServer : public Server {
       FEDWATT_ASSIGN_OR_RETURN(security_, SecurityDirectory::CreateOrOpen(options_.security_directory, options_.server_names, options_.clock,
                                                                                   options_.certificate_lifetime));
     }
-    FEDWATT_ASSIGN_OR_RETURN(coordinator_, internal::Coordinator::Create(&options_, &loop_));
+    if (security_ != nullptr) {
+      FEDWATT_ASSIGN_OR_RETURN(const std::string key, security_->SigningKeyPem());
+      FEDWATT_ASSIGN_OR_RETURN(const int64_t epoch, security_->NextEpoch());
+      FEDWATT_ASSIGN_OR_RETURN(signer_, ManifestSigner::Create(key, epoch));
+    }
+    FEDWATT_ASSIGN_OR_RETURN(coordinator_, internal::Coordinator::Create(&options_, &loop_, signer_.get()));
     run_id_ = coordinator_->run_id();
     FEDWATT_ASSIGN_OR_RETURN(audit_, AuditLog::Open(absl::StrCat(options_.out_directory, "/audit.log"), options_.clock, options_.log));
     gate_.emplace(security_.get(), audit_.get(), options_.clock);
@@ -141,6 +147,7 @@ class GrpcServer : public Server {
   internal::Loop loop_;
   std::unique_ptr<SecurityDirectory> security_;
   absl::Status maintenance_;  // how the last one went
+  std::unique_ptr<ManifestSigner> signer_;
   std::unique_ptr<internal::Coordinator> coordinator_;
   std::unique_ptr<AuditLog> audit_;
   std::optional<Gate> gate_;

@@ -54,8 +54,8 @@ absl::StatusOr<SecurityFile> Describe(const std::string& directory, const std::s
   SecurityFile file;
   file.name = name;
   file.mode = static_cast<int>(info.st_mode & 07777);
-  file.secret = S_ISDIR(info.st_mode) || absl::EndsWith(name, ".key.pem") || name == "server.pem" || name == "revoked" || name == "tokens" || name == "enrolment_token";
-  if (absl::EndsWith(name, ".crt.pem") || name == "server.pem") {
+  file.secret = S_ISDIR(info.st_mode) || absl::EndsWith(name, ".key.pem") || name == "server.pem" || name == "client.pem" || name == "revoked" || name == "tokens" || name == "enrolment_token";
+  if (absl::EndsWith(name, ".crt.pem") || name == "server.pem" || name == "client.pem") {
     absl::StatusOr<CertificateFacts> certificate = ReadCertificate(path);
     if (certificate.ok())
       file.certificate = *certificate;

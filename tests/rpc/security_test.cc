@@ -71,7 +71,7 @@ bool Verifies(const std::string& pem, const std::string& ca_pem, int purpose) {
 TEST_F(SecurityTest, FilesAndModes) {
   ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {}));
   EXPECT_EQ(Mode(path_), 0700);
-  for (const char* secret : {"ca.key.pem", "server.pem", "client.key.pem", "enrolment_token", "tokens"}) {
+  for (const char* secret : {"ca.key.pem", "server.pem", "client.pem", "enrolment_token", "tokens"}) {
     EXPECT_EQ(Mode(path_ + "/" + secret), 0600) << secret;
   }
   EXPECT_NE(Mode(path_ + "/ready"), -1);
@@ -150,7 +150,7 @@ TEST_F(SecurityTest, TokenEnrolsOneDevice) {
   // The identity can be stored and read like a security directory.
   const std::string identity_path = base_ + "/identity";
   ASSERT_THAT(WriteIdentity(identity_path, {enrolled.ca_pem, enrolled.certificate_pem, request.key_pem}), IsOk());
-  EXPECT_EQ(Mode(identity_path + "/client.key.pem"), 0600);
+  EXPECT_EQ(Mode(identity_path + "/client.pem"), 0600);
   EXPECT_THAT(ReadClientIdentity(identity_path, absl::ZeroDuration()), IsOk());
   EXPECT_THAT(WriteIdentity(base_ + "/wrong", {enrolled.ca_pem, enrolled.certificate_pem, other.key_pem}),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("does not belong")));
@@ -226,14 +226,14 @@ TEST_F(SecurityTest, ServerAndLocalAreRenewedWhileRunning) {
   VirtualClock clock(absl::Now());
   ASSERT_OK_AND_ASSIGN(auto directory, SecurityDirectory::CreateOrOpen(path_, {"a.example"}, &clock, absl::Hours(30)));
   const auto bytes = [&](const char* name) { return ReadFile(path_ + "/" + name).value_or(""); };
-  const std::string server = bytes("server.pem"), local = bytes("client.crt.pem"), ca = bytes("ca.crt.pem");
+  const std::string server = bytes("server.pem"), local = bytes("client.pem"), ca = bytes("ca.crt.pem");
   clock.Advance(absl::Hours(19));
   ASSERT_THAT(directory->Maintain().status(), IsOk());
   EXPECT_EQ(bytes("server.pem"), server);
   clock.Advance(absl::Hours(2));
   ASSERT_THAT(directory->Maintain().status(), IsOk());
   EXPECT_NE(bytes("server.pem"), server);
-  EXPECT_NE(bytes("client.crt.pem"), local);
+  EXPECT_NE(bytes("client.pem"), local);
   EXPECT_EQ(bytes("ca.crt.pem"), ca);
   EXPECT_EQ(Mode(path_ + "/server.pem"), 0600);
   X509* certificate = Parse(bytes("server.pem"));

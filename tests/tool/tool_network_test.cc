@@ -235,7 +235,7 @@ TEST_F(NetworkTest, EnrolsWithAFreshToken) {
   EXPECT_THAT(enrolled.out, StartsWith("device-"));
   EXPECT_EQ(coordinator_.name, "kitchen");
   EXPECT_EQ(Mode(Path("device")), 0700);
-  EXPECT_EQ(Mode(Path("device/client.key.pem")), 0600);
+  EXPECT_EQ(Mode(Path("device/client.pem")), 0600);
 
   const Outcome shown = Run({"keys", "show", "device"});
   EXPECT_THAT(shown.out, HasSubstr(enrolled.out.substr(0, enrolled.out.size() - 1)));
@@ -244,7 +244,7 @@ TEST_F(NetworkTest, EnrolsWithAFreshToken) {
             3);  // an identity is there
   EXPECT_EQ(Run({"enrol", "--server", address_, "--token", "-", "--directory", "other"}, token.out).code,
             5);  // the token is used
-  EXPECT_FALSE(std::filesystem::exists(Path("other/client.key.pem")));
+  EXPECT_FALSE(std::filesystem::exists(Path("other/client.pem")));
 }
 
 TEST_F(NetworkTest, DoctorComparesClocks) {
@@ -277,7 +277,7 @@ TEST_F(KeysTest, InitMakesAClosedDirectory) {
   const Outcome outcome = Run({"keys", "init", "security", "--names", "example.org,192.0.2.7"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Mode(Path("security")), 0700);
-  for (const char* secret : {"ca.key.pem", "server.pem", "client.key.pem", "enrolment_token", "tokens"}) {
+  for (const char* secret : {"ca.key.pem", "server.pem", "client.pem", "enrolment_token", "tokens"}) {
     EXPECT_EQ(Mode(Path("security") + "/" + secret), 0600) << secret;
     ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(Path("security") + "/" + secret));
     EXPECT_THAT(outcome.out + outcome.err, Not(HasSubstr(text.substr(0, 40)))) << secret;
@@ -305,8 +305,8 @@ TEST_F(KeysTest, ShowTellsOpenFiles) {
   for (const auto& file : json["files"]) files[file["file"]] = file;
   EXPECT_EQ(files["server.pem"]["too_open"], true);
   EXPECT_EQ(files["server.pem"]["mode"], "0640");
-  EXPECT_EQ(files["client.key.pem"]["too_open"], false);
-  EXPECT_EQ(files["client.crt.pem"]["subject"], "local");
+  EXPECT_EQ(files["client.pem"]["too_open"], false);
+  EXPECT_EQ(files["client.pem"]["subject"], "local");
   EXPECT_EQ(files["server.pem"]["names"].size() >= 3, true);
   EXPECT_EQ(Run({"doctor", "--set", "server.listen=127.0.0.1:0"}).code, 3);  // it looks at ./security
 }
@@ -321,7 +321,7 @@ TEST_F(KeysTest, DoctorFindsExpiredCertificates) {
   const nlohmann::json json = nlohmann::json::parse(outcome.out);
   for (const auto& check : json["checks"]) verdicts[check["name"]] = check["verdict"];
   EXPECT_EQ(verdicts["security server.pem"], "fail");
-  EXPECT_EQ(verdicts["security client.crt.pem"], "fail");
+  EXPECT_EQ(verdicts["security client.pem"], "fail");
   EXPECT_EQ(verdicts["security ca.crt.pem"], "ok");
 }
 

@@ -50,7 +50,7 @@ void CheckCertificates(const Settings& settings, Checks& checks) {
       checks.push_back({name, Verdict::kOk, detail});
     else
       checks.push_back({name, left <= absl::ZeroDuration() ? Verdict::kFail : Verdict::kWarn, detail,
-                        "a coordinator renews its own at its start and while it runs; enrol a device anew"});
+                        "a running coordinator renews its own, a running client its own; what has expired is enrolled anew"});
   }
   if (!ready) {
     checks.push_back({"security", Verdict::kFail, directory + " is unfinished: no file `ready`",

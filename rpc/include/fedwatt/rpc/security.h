@@ -26,6 +26,7 @@ struct TlsIdentity {
   std::string ca_pem;
   std::string certificate_pem;  // with its chain; empty together with key_pem for a client that has none yet
   std::string key_pem;
+  std::string signing_key_pem;  // of the coordinator's manifests, public; "" where it is not known
 };
 
 std::shared_ptr<grpc::ChannelCredentials> ClientCredentials(const TlsIdentity& identity);
@@ -77,6 +78,7 @@ struct EnrolledCertificate {
   std::string client_id;  // "device-", "operator-" or "reader-" and 32 hexadecimal digits: the certificate's common name
   std::string certificate_pem;
   std::string ca_pem;
+  std::string signing_key_pem;
 };
 
 // Of every certificate but the authority's. Each is renewed, with no operator, once a third of this is left.
@@ -87,7 +89,9 @@ inline constexpr absl::Duration kCertificateLifetime = absl::Hours(24 * 365);
 //   ca.crt.pem, ca.key.pem          the authority, 10 years
 //   server.pem                      key and certificate of the coordinator in one file, so that no reload sees half of a new pair; for localhost,
 //                                   127.0.0.1, ::1, the host's name and the extra names
-//   client.crt.pem, client.key.pem  the shared identity "local" of clients and operators that can read the folder
+//   client.pem                      likewise the shared identity "local" of clients and operators that can read the folder
+//   signing.key.pem, signing.pub.pem  Ed25519, signs manifests (manifest.h)
+//   release                         the newest epoch of release numbers
 //   enrolment_token                 one token for `fedwatt enrol`, replaced by CreateOrOpen once it is used or has expired
 //   tokens                          hashes of all tokens, their expiry, role and use
 //   enrolled/<name>.crt.pem         what was signed
@@ -121,6 +125,11 @@ class SecurityDirectory {
   absl::StatusOr<std::vector<std::string>> Maintain();
   // New keys and certificates for server and local client now, with the old names.
   absl::Status RenewNow();
+
+  // The key that signs manifests, private. Errors: the file's
+  absl::StatusOr<std::string> SigningKeyPem() const;
+  // Of release numbers, for a coordinator that starts: greater than any before, and at least the time in Unix seconds. Errors: DATA_LOSS  the file is damaged; the file's
+  absl::StatusOr<int64_t> NextEpoch();
 
   // `role`: what the holder's certificate will allow, one of kDevice, kReadOnly, kOperator.
   // Errors: INVALID_ARGUMENT  lifetime outside (0, 30 days], or another role
@@ -165,6 +174,7 @@ class SecurityDirectory {
 
 // When a certificate should be renewed: a third of its life before its end. Errors: DATA_LOSS  no certificate
 absl::StatusOr<absl::Time> RenewalTime(std::string_view certificate_pem);
+absl::StatusOr<absl::Time> ExpiryTime(std::string_view certificate_pem);
 
 // The client's identity in a folder: a security directory, or what WriteIdentity left. Waits up to `wait` for a folder that a coordinator is
 // just making. Errors: NOT_FOUND  still not there, with what to do; PERMISSION_DENIED; DATA_LOSS  damaged
@@ -173,7 +183,7 @@ absl::StatusOr<TlsIdentity> ReadClientIdentity(const std::string& path, absl::Du
 // The common name in the identity's certificate: "local" or a client id. Errors: DATA_LOSS
 absl::StatusOr<std::string> IdentityName(const TlsIdentity& identity);
 
-// Writes an enrolled identity: ca.crt.pem, client.crt.pem, client.key.pem, ready; folder 0700, key 0600.
+// Writes an enrolled identity: ca.crt.pem, signing.pub.pem where known, client.pem (0600), ready; folder 0700. Over an older one: after a crash the old or the new one is there.
 absl::Status WriteIdentity(const std::string& path, const TlsIdentity& identity);
 
 }  // namespace fedwatt
