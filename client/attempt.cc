@@ -482,6 +482,8 @@ bool AttemptRunner::FillReport(Work& work, const absl::Status& result, Request* 
   if (std::optional<WireBytes> wire = counter_.Read(); wire && wire_start_ && shared_->options.partitions.size() == 1) {
     transfer.set_downlink_wire_bytes(wire->received - wire_start_->received);
     transfer.set_uplink_wire_bytes(wire->sent - wire_start_->sent + work.inline_bytes);
+    transfer.set_downlink_header_bytes(wire->received_headers - wire_start_->received_headers);
+    transfer.set_uplink_header_bytes(wire->sent_headers - wire_start_->sent_headers);
   }
   if (result.ok()) return true;
   switch (work.monitor.cause()) {

@@ -389,6 +389,8 @@ void VisitRound(Fields& f, Record& r) {
   f("downlink_payload_bytes", r.downlink_payload_bytes);
   f("uplink_wire_bytes", r.uplink_wire_bytes);
   f("downlink_wire_bytes", r.downlink_wire_bytes);
+  f("uplink_header_bytes", r.uplink_header_bytes);
+  f("downlink_header_bytes", r.downlink_header_bytes);
   f("uplink_dense_bytes", r.uplink_dense_bytes);
   f("downlink_dense_bytes", r.downlink_dense_bytes);
   f("client_energy_uj", r.client_energy);
@@ -466,6 +468,8 @@ void VisitAttempt(Fields& f, Record& r) {
   f("downlink_payload_bytes", r.downlink_payload_bytes);
   f("uplink_wire_bytes", r.uplink_wire_bytes);
   f("downlink_wire_bytes", r.downlink_wire_bytes);
+  f("uplink_header_bytes", r.uplink_header_bytes);
+  f("downlink_header_bytes", r.downlink_header_bytes);
   f("codec_uplink", r.codec_uplink);
   f("codec_downlink", r.codec_downlink);
   f("site", r.site);
@@ -507,6 +511,8 @@ void VisitTotals(Fields& f, const RunTotals& t) {
   f("downlink_payload_bytes", t.downlink_payload_bytes);
   f("uplink_wire_bytes", t.uplink_wire_bytes);
   f("downlink_wire_bytes", t.downlink_wire_bytes);
+  f("uplink_header_bytes", t.uplink_header_bytes);
+  f("downlink_header_bytes", t.downlink_header_bytes);
   f("uplink_dense_bytes", t.uplink_dense_bytes);
   f("downlink_dense_bytes", t.downlink_dense_bytes);
   f("client_energy_uj", t.client_energy);

@@ -174,6 +174,8 @@ RunTotals SumRounds(const std::vector<RoundRecord>& rounds) {
     t.downlink_payload_bytes += r.downlink_payload_bytes;
     AddAll(first, t.uplink_wire_bytes, r.uplink_wire_bytes);
     AddAll(first, t.downlink_wire_bytes, r.downlink_wire_bytes);
+    AddAll(first, t.uplink_header_bytes, r.uplink_header_bytes);
+    AddAll(first, t.downlink_header_bytes, r.downlink_header_bytes);
     t.uplink_dense_bytes += r.uplink_dense_bytes;
     t.downlink_dense_bytes += r.downlink_dense_bytes;
     if (r.client_energy) {

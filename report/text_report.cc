@@ -8,6 +8,7 @@
 #include "fedwatt/report/report.h"
 #include "carbon_lines.h"
 #include "format.h"
+#include "network_lines.h"
 #include "provenance.h"
 #include "width_table.h"
 
@@ -66,6 +67,9 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
            Megabytes(totals.downlink_payload_bytes), " MB, ",
            SavingPhrase(totals.downlink_dense_bytes, totals.downlink_payload_bytes),
            totals.downlink_wire_bytes ? absl::StrCat("; ", Megabytes(*totals.downlink_wire_bytes), " MB on the wire") : ""));
+  if (totals.uplink_header_bytes && totals.downlink_header_bytes) {
+    line("headers", absl::StrCat("IP and TCP: ", Megabytes(*totals.uplink_header_bytes), " MB up, ", Megabytes(*totals.downlink_header_bytes), " MB down; in no other line"));
+  }
   if (totals.client_energy) {
     line("clients' joules",
          absl::StrCat(
@@ -104,6 +108,9 @@ std::string RenderTextReport(const RunRecord& run, const EnergyReport& report, R
   line("all joules", report.total.energy ? absl::StrCat(internal::SumText(report.total), report.total.complete ? "" : "; the rest was not metered")
                                          : "not measured");
   if (report.carbon.operational_grams) line("carbon", internal::CarbonText(report));
+  if (const auto network = internal::MakeNetworkReport(run.attempts, report.simulated, report.started_at)) {
+    for (const auto& [name, value] : internal::NetworkLines(*network)) line(name, value);
+  }
   std::string title = "by width";
   for (const std::vector<std::string>& row : internal::WidthTable(run)) {
     std::string cells;

@@ -19,6 +19,12 @@ int PortOf(const sockaddr_storage& address) {
   return -1;
 }
 
+// Of one segment without data.
+int64_t HeaderBytes(const sockaddr_storage& peer, const tcp_info& tcp) {
+  const bool ip4 = peer.ss_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&reinterpret_cast<const sockaddr_in6&>(peer).sin6_addr);
+  return (ip4 ? 20 : 40) + 20 + ((tcp.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0 ? 12 : 0);
+}
+
 }  // namespace
 
 std::optional<WireBytes> SocketByteCounter::Read() {
@@ -50,21 +56,17 @@ std::optional<WireBytes> SocketByteCounter::Read() {
       counted = false;
       break;
     }
-    now[info.st_ino] = {static_cast<int64_t>(tcp.tcpi_bytes_sent), static_cast<int64_t>(tcp.tcpi_bytes_received)};
+    const int64_t header = HeaderBytes(peer, tcp);
+    now[info.st_ino] = {static_cast<int64_t>(tcp.tcpi_bytes_sent), static_cast<int64_t>(tcp.tcpi_bytes_received), header * tcp.tcpi_segs_out, header * tcp.tcpi_segs_in};
   }
   ::closedir(folder);
   if (!counted) return std::nullopt;
   for (const auto& [inode, bytes] : open_) {
-    if (now.contains(inode)) continue;
-    closed_.sent += bytes.sent;
-    closed_.received += bytes.received;
+    if (!now.contains(inode)) closed_ += bytes;
   }
   open_ = std::move(now);
   WireBytes total = closed_;
-  for (const auto& [inode, bytes] : open_) {
-    total.sent += bytes.sent;
-    total.received += bytes.received;
-  }
+  for (const auto& [inode, bytes] : open_) total += bytes;
   return total;
 }
 

@@ -21,7 +21,8 @@ quickstart=(
   libopenblas0-pthread libtorch-dev
   dataset-fashion-mnist)
 # python3-torch: the tests load the models we write in Python, and train one scripted there; python3-torchvision: they shrink its networks.
-tests=(libgmock-dev libgtest-dev python3 python3-torch python3-torchvision)
+# iproute2: a test lays a virtual cable between network namespaces.
+tests=(iproute2 libgmock-dev libgtest-dev python3 python3-torch python3-torchvision)
 development=(clang clang-format clang-tidy libclang-rt-14-dev)
 
 packages=("${quickstart[@]}")

@@ -637,6 +637,8 @@ void Coordinator::FillRecord(RoundRecord& record) {
     if (std::optional<WireBytes> total = wire_counter_->Read(); total.has_value()) {
       record.uplink_wire_bytes = total->received - wire_at_round_start_.received;
       record.downlink_wire_bytes = total->sent - wire_at_round_start_.sent;
+      record.uplink_header_bytes = total->received_headers - wire_at_round_start_.received_headers;
+      record.downlink_header_bytes = total->sent_headers - wire_at_round_start_.sent_headers;
       wire_at_round_start_ = *total;
     }
   }

@@ -543,11 +543,14 @@ absl::Status Coordinator::TakeReport(const v1::ReportRequest& request, OpenAttem
     }
   }
   const v1::TransferBytes& transfer = request.transfer();
-  for (const auto& [name, bytes] : {std::pair("uplink_wire_bytes", transfer.uplink_wire_bytes()), {"downlink_wire_bytes", transfer.downlink_wire_bytes()}}) {
+  for (const auto& [name, bytes] : {std::pair("uplink_wire_bytes", transfer.uplink_wire_bytes()), {"downlink_wire_bytes", transfer.downlink_wire_bytes()},
+                                    {"uplink_header_bytes", transfer.uplink_header_bytes()}, {"downlink_header_bytes", transfer.downlink_header_bytes()}}) {
     if (bytes < 0 || bytes > kMaxWireBytes) return absl::InvalidArgumentError(absl::StrCat("transfer.", name, ": ", bytes, ", expected [0, ", kMaxWireBytes, "]"));
   }
   if (transfer.has_uplink_wire_bytes()) record.uplink_wire_bytes = transfer.uplink_wire_bytes();
   if (transfer.has_downlink_wire_bytes()) record.downlink_wire_bytes = transfer.downlink_wire_bytes();
+  if (transfer.has_uplink_header_bytes()) record.uplink_header_bytes = transfer.uplink_header_bytes();
+  if (transfer.has_downlink_header_bytes()) record.downlink_header_bytes = transfer.downlink_header_bytes();
   if (request.has_completed()) {
     record.train_examples = request.completed().example_count();
     record.train_loss = RecordableLoss(request.completed().mean_loss());

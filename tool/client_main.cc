@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/client/client.h"
@@ -117,7 +118,11 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   }
   Log(log, LogLevel::kInfo, absl::StrCat(summary->reason, "; ", summary->accepted_count, " updates accepted, ", summary->rejected_count, " refused, ",
                                          summary->cancelled_count, " cancelled, ", summary->evaluated_count, " models scored"));
-  Log(log, LogLevel::kInfo, absl::StrCat("time and joules: ", DescribeSpans(summary->phases)));
+  absl::Duration told;
+  for (const PhaseSpan& span : summary->phases) told += span.wall;
+  const std::optional<absl::Duration> lived = ProcessAge();
+  const std::string share = lived ? absl::StrFormat(", %.1f %% of the %.1f s since the start", 100 * absl::FDivDuration(told, *lived), absl::ToDoubleSeconds(*lived)) : "";
+  Log(log, LogLevel::kInfo, absl::StrCat("time and joules", share, ": ", DescribeSpans(summary->phases)));
   return ExitCode::kDone;
 }
 

@@ -6,6 +6,7 @@
 #include "export.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/report/report_format.h"
+#include "network_lines.h"
 #include "record_json.h"
 
 namespace fedwatt::internal {
@@ -97,6 +98,36 @@ OrderedJson WidthJson(const RunRecord& run) {
   return json;
 }
 
+OrderedJson Modelled(const ModelledJoules& joules) { return {{"low", OrNull(joules.low)}, {"value", OrNull(joules.value)}, {"high", OrNull(joules.high)}}; }
+
+// Joules, "tier" modelled, which no metered sum has; null where no attempt moved anything.
+OrderedJson NetworkJson(const RunRecord& run, const EnergyReport& report) {
+  const std::optional<NetworkReport> network = MakeNetworkReport(run.attempts, report.simulated, report.started_at);
+  if (!network) return nullptr;
+  OrderedJson radios = OrderedJson::array(), allocated = OrderedJson::array();
+  for (const NetworkReport::Radio& radio : network->radios) {
+    radios.push_back({{"link", radio.model->link},
+                      {"joules", Modelled(radio.joules)},
+                      {"kept_alive_joules", radio.kept_alive ? Modelled(*radio.kept_alive) : OrderedJson(nullptr)},
+                      {"year", radio.model->year},
+                      {"source", radio.model->source}});
+  }
+  for (const NetworkReport::Allocated& share : network->allocated) {
+    allocated.push_back({{"name", share.intensity->name},
+                         {"joules", OrNull(share.joules)},
+                         {"kwh_per_gb", share.intensity->kwh_per_gb},
+                         {"year", share.intensity->year},
+                         {"source", share.intensity->source}});
+  }
+  return {{"tier", "modelled"},
+          {"bytes", network->bytes},
+          {"complete", network->complete},
+          {"keep_alive_seconds", absl::ToDoubleSeconds(kKeepAlive)},
+          {"radios", radios},
+          {"allocated", allocated},
+          {"power_model", {{"joules", Modelled(network->by_power)}, {"year", network->power_model->year}, {"source", network->power_model->source}}}};
+}
+
 absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord& run, const EnergyReport& report) {
   // As read, so that fields of a later version are passed on; a record made in memory is written as this version writes it.
   OrderedJson rounds = OrderedJson::array(), summary;
@@ -110,6 +141,7 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord& run, const Energ
   const OrderedJson json = {{"schema", "fedwatt.report.v1"},
                             {"energy", EnergyJson(report)},
                             {"totals", OrderedJson::parse(TotalsToJson(report.totals))},
+                            {"network", NetworkJson(run, report)},
                             {"by_width", WidthJson(run)},
                             {"summary", summary},
                             {"rounds", rounds}};

@@ -89,11 +89,13 @@ absl::StatusOr<std::vector<ReportFile>> Render(const RunRecord&, const EnergyRep
   text.Sample({{"outcome", "rejected"}}, static_cast<double>(totals.clients_rejected));
   text.Sample({{"outcome", "late"}}, static_cast<double>(totals.clients_late));
   text.Sample({{"outcome", "dropped"}}, static_cast<double>(totals.clients_dropped));
-  for (const auto& [direction, payload, wire] :
-       {std::tuple("uplink", totals.uplink_payload_bytes, totals.uplink_wire_bytes), std::tuple("downlink", totals.downlink_payload_bytes, totals.downlink_wire_bytes)}) {
-    text.Family(absl::StrCat("fedwatt_", direction, "_bytes_total"), "counter", "Bytes of all clients, as payload and on the wire.");
+  for (const auto& [direction, payload, wire, headers] :
+       {std::tuple("uplink", totals.uplink_payload_bytes, totals.uplink_wire_bytes, totals.uplink_header_bytes),
+        std::tuple("downlink", totals.downlink_payload_bytes, totals.downlink_wire_bytes, totals.downlink_header_bytes)}) {
+    text.Family(absl::StrCat("fedwatt_", direction, "_bytes_total"), "counter", "Bytes of all clients: payload, on the wire, and headers of IP and TCP beside these.");
     text.Sample({{"kind", "payload"}}, static_cast<double>(payload));
     text.Sample({{"kind", "wire"}}, CountOf(wire));
+    text.Sample({{"kind", "headers"}}, CountOf(headers));
   }
   text.Family("fedwatt_round_seconds_total", "counter", "Wall time of rounds.");
   text.Sample({}, totals.wall_seconds);

@@ -88,9 +88,10 @@ class Federation:
         self.address = address.read_text().strip()
         return self.address
 
-    def start_client(self, partition, extra=(), address=None):
+    def start_client(self, partition, extra=(), address=None, within=()):
+        """`within`: a command that runs what follows it."""
         log = self.folder / f"client-{partition.replace('/', '-of-')}.log"
-        client = Process([BIN / "fedwatt-client", "--server", address or self.address, "--partition", partition] + self.flags + list(extra), log)
+        client = Process([*within, BIN / "fedwatt-client", "--server", address or self.address, "--partition", partition] + self.flags + list(extra), log)
         self.clients.append(client)
         return client
 

@@ -1,5 +1,7 @@
 #include "fedwatt/energy/device_class.h"
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "tests/testing/status_matchers.h"
 
 namespace fedwatt {
@@ -45,6 +47,43 @@ TEST(DeviceClassTest, BoardsAreSlowerThanServers) {
     EXPECT_LT(device.macs_per_second, server.macs_per_second);
     EXPECT_GT(device.dropout_fraction, server.dropout_fraction);
   }
+}
+
+TEST(DeviceClassTest, TakesItsFiguresFromTheFile) {
+  ASSERT_OK_AND_ASSIGN(const DeviceClass pi, FindDeviceClass("raspberry_pi_4"));
+  EXPECT_EQ(pi.macs_per_second, 1.8e9);
+  EXPECT_EQ(pi.active_power, Watts(1.13));
+  EXPECT_EQ(pi.idle_power, Watts(2.29));
+  EXPECT_EQ(pi.uplink_bytes_per_second, 2.5e6);
+  EXPECT_EQ(pi.downlink_bytes_per_second, 12.5e6);
+  EXPECT_EQ(pi.memory_bytes, 4'000'000'000);
+  EXPECT_EQ(pi.dropout_fraction, 0.02);
+  EXPECT_FALSE(pi.has_bfloat16);
+  ASSERT_OK_AND_ASSIGN(const DeviceClass server, FindDeviceClass("server_core"));
+  EXPECT_TRUE(server.has_bfloat16);
+}
+
+TEST(DeviceClassTest, SaysWhatIsWrongInAFileAndWhere) {
+  const std::string device = R"({"name": "a", "macs_per_second": 1e9, "active_watts": 1, "idle_watts": 1, "uplink_mbps": 1, "downlink_mbps": 1, "memory_gb": 1,
+    "dropout_fraction": 0.5, "bfloat16": false, "source": "s"})";
+  const auto parse = [](const std::string& list) { return ParseDeviceClasses(absl::StrCat(R"({"schema": "fedwatt.devices.v1", "devices": [)", list, "]}")); };
+  ASSERT_OK_AND_ASSIGN(const std::vector<DeviceClass> one, parse(device));
+  EXPECT_EQ(one.size(), 1u);
+  const auto refused = [&](const char* from, const char* to, const char* why) {
+    const std::string bad = absl::StrReplaceAll(device, {{from, to}});
+    ASSERT_NE(bad, device) << from;
+    EXPECT_THAT(parse(bad), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(why)));
+  };
+  refused("1e9", "0", "devices[0]: macs_per_second: expected [1,");
+  refused("\"active_watts\": 1", "\"active_watts\": -1", "active_watts");
+  refused("0.5", "1", "dropout_fraction");
+  refused("false", "0", "bfloat16: expected true or false");
+  refused("\"source\": \"s\"", "\"source\": \"\"", "source: expected a text");
+  refused("\"uplink_mbps\": 1", "\"uplink_mbps\": null", "uplink_mbps: expected a number");
+  EXPECT_THAT(parse(device + "," + device), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'a' is given twice")));
+  EXPECT_THAT(parse(""), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected a list")));
+  EXPECT_THAT(ParseDeviceClasses("{}"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("schema")));
+  EXPECT_THAT(ParseDeviceClasses("x"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a JSON object")));
 }
 
 TEST(DeviceClassTest, NamesTheNearestForAnUnknownOne) {

@@ -68,6 +68,8 @@ TEST_P(CompressionTest, CommitsWhatTheFleetCommitsBitForBit) {
     EXPECT_EQ(round.clients_completed, 3);
     EXPECT_GT(round.uplink_wire_bytes.value_or(0), round.uplink_payload_bytes);
     EXPECT_GT(round.downlink_wire_bytes.value_or(0), round.downlink_payload_bytes);
+    EXPECT_GT(round.uplink_header_bytes.value_or(0), 0);
+    EXPECT_GT(round.downlink_header_bytes.value_or(0), 0);
     EXPECT_GT(round.peak_rss_bytes.value_or(0), 0);
     EXPECT_GT(round.client_train_seconds, 0);
   }

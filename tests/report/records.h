@@ -32,6 +32,8 @@ inline RoundRecord MakeRound(int64_t round, double accuracy) {
   r.downlink_payload_bytes = 3000000;
   r.uplink_wire_bytes = 1100000;
   r.downlink_wire_bytes = 3300000;
+  r.uplink_header_bytes = 40000;
+  r.downlink_header_bytes = 120000;
   r.uplink_dense_bytes = 4000000;
   r.downlink_dense_bytes = 6000000;
   r.client_energy = Microjoules(2000000);

@@ -670,5 +670,48 @@ TEST_F(HostileRecord, SumsThatWouldOverflowAreRefused) {
   EXPECT_THAT(ReadRunRecord(folder_), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rounds.jsonl:4: field 'uplink_payload_bytes'")));
 }
 
+// Two clients with two attempts each: 1 MB down, 1.5 s of training, 0.5 MB up in 0.5 s, and at once the next.
+TEST(NetworkReportTest, PricesTheBytesByModelsBesideEverySum) {
+  const json network = json::parse(File("json", "report.json", MakeRun()))["network"];
+  EXPECT_EQ(network["tier"], "modelled");
+  EXPECT_EQ(network["bytes"], 6e6);
+  EXPECT_EQ(network["complete"], true);
+  // LTE: 8 Mbit take 8/13 s, 4 Mbit 4/6 s. The first download ends 1.5 - 8/13 s before the upload; the second begins within the upload's model time and waits for it.
+  const double promotion = 0.2601 * 1.2107, down = 8.0 / 13 * (1.28804 + 0.05197 * 13), up = 4.0 / 6 * (1.28804 + 0.43839 * 6);
+  const double gaps = (1.5 - 8.0 / 13) + (3.5 - (1.5 + 4.0 / 6 + 8.0 / 13)), tail = 11.576;
+  const json& lte = network["radios"][1];
+  EXPECT_EQ(lte["link"], "lte");
+  EXPECT_NEAR(lte["joules"]["value"].get<double>(), 2 * (promotion + 2 * (down + up) + (gaps + tail) * 1.060), 1e-9);
+  EXPECT_NEAR(lte["joules"]["high"].get<double>(), 2 * lte["joules"]["value"].get<double>(), 1e-9);
+  EXPECT_EQ(lte["kept_alive_joules"], lte["joules"]) << "nobody waited for 20 s";
+  EXPECT_NEAR(network["allocated"][1]["joules"].get<double>(), 6e-3 * 0.03 * 3.6e6, 1e-9);
+  EXPECT_NEAR(network["power_model"]["joules"]["low"].get<double>(), 48 * 0.05, 1e-9);
+  EXPECT_NEAR(network["power_model"]["joules"]["value"].get<double>(), 48 * 0.05 + 6.5 * 48 / 20, 1e-9);
+
+  // The kernel's own counts go before payloads; a wait of 45 s has two pings, each a tail and a promotion.
+  RunRecord waited = MakeRun();
+  waited.attempts = {waited.attempts[0], waited.attempts[0]};
+  waited.attempts[1].between = {PhaseSpan{Phase::kIdleWait, absl::Seconds(45)}};
+  for (AttemptRecord& attempt : waited.attempts) {
+    attempt.downlink_wire_bytes = 1'100'000;
+    attempt.downlink_header_bytes = 40'000;
+  }
+  const json other = json::parse(File("json", "report.json", waited))["network"];
+  EXPECT_EQ(other["bytes"], 2 * (1.14e6 + 0.5e6));
+  EXPECT_NEAR(other["radios"][1]["kept_alive_joules"]["value"].get<double>() - other["radios"][1]["joules"]["value"].get<double>(),
+              // 45.5 s less what of the upload lasts on: two whole pings more than the one tail, and the rest of the third.
+              promotion + (tail + (45.5 - 4.0 / 6 - 40)) * 1.060, 1e-9);
+
+  RunRecord simulated = MakeRun();
+  simulated.summary->simulated = true;
+  EXPECT_TRUE(json::parse(File("json", "report.json", simulated))["network"]["radios"][0]["kept_alive_joules"].is_null());
+  RunRecord silent = MakeRun();
+  silent.attempts.clear();
+  EXPECT_TRUE(json::parse(File("json", "report.json", silent))["network"].is_null());
+  RunRecord untold = MakeRun();
+  untold.attempts[0].uplink_payload_bytes.reset();
+  EXPECT_EQ(json::parse(File("json", "report.json", untold))["network"]["complete"], false);
+}
+
 }  // namespace
 }  // namespace fedwatt

@@ -69,7 +69,7 @@ TEST_F(RunRecordTest, RoundLineHasExactlyTheseFields) {
                   "budget_left_uj", "budget_carbon_left_ug", "train_examples",
                   "train_loss", "eval_accuracy", "eval_loss", "eval_examples", "federated_eval_accuracy", "federated_eval_loss",
                   "federated_eval_examples", "eval_accuracy_by_width", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
-                  "downlink_wire_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj", "client_energy_low_uj",
+                  "downlink_wire_bytes", "uplink_header_bytes", "downlink_header_bytes", "uplink_dense_bytes", "downlink_dense_bytes", "client_energy_uj", "client_energy_low_uj",
                   "client_energy_high_uj", "client_energy_clients", "client_energy_wasted_uj", "client_energy_tier",
                   "client_energy_by_tier_uj", "client_train_seconds", "client_cpu_seconds",
                   "client_energy_quarantined_uj", "quarantines", "client_energy_suspect_uj", "clients_suspect", "ledger_root", "client_operational_ug",
@@ -95,7 +95,7 @@ TEST_F(RunRecordTest, WhatWasNotMeasuredIsNullNeverZero) {
   EXPECT_EQ(json["outcome"], "abandoned");
   EXPECT_EQ(json["reason"], "quorum not reached");
   for (const char* key : {"train_loss", "eval_accuracy", "eval_loss", "eval_examples", "uplink_wire_bytes", "downlink_wire_bytes",
-                          "client_energy_uj", "client_energy_low_uj", "client_energy_high_uj", "client_energy_wasted_uj",
+                          "uplink_header_bytes", "downlink_header_bytes", "client_energy_uj", "client_energy_low_uj", "client_energy_high_uj", "client_energy_wasted_uj",
                           "server_energy_uj", "peak_rss_bytes", "client_operational_ug", "client_embodied_ug", "client_wasted_ug",
                           "client_water_l", "carbon_kind", "carbon_age_seconds", "server_operational_ug", "server_embodied_ug"}) {
     EXPECT_TRUE(json[key].is_null()) << key;
@@ -116,7 +116,7 @@ TEST_F(RunRecordTest, AttemptLineHasExactlyTheseFields) {
   EXPECT_THAT(Keys(json),
               ElementsAre("schema", "round", "client", "partition", "attempt", "outcome", "reason", "train_examples",
                           "train_loss", "completed_work", "uplink_payload_bytes", "downlink_payload_bytes", "uplink_wire_bytes",
-                          "downlink_wire_bytes", "codec_uplink", "codec_downlink", "site", "energy_class", "quarantine", "suspicion", "ledger_sequence", "ledger_head", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
+                          "downlink_wire_bytes", "uplink_header_bytes", "downlink_header_bytes", "codec_uplink", "codec_downlink", "site", "energy_class", "quarantine", "suspicion", "ledger_sequence", "ledger_head", "operational_ug", "embodied_ug", "water_l", "carbon_basis",
                           "g_per_kwh", "carbon_source", "carbon_age_seconds", "fit", "phases", "between"));
   EXPECT_EQ(json["schema"], "fedwatt.attempt.v1");
   EXPECT_THAT(Keys(json["fit"]), ElementsAre("width_fraction", "kept_parameters", "number_format", "number_format_reason", "macs_per_example", "declined_reason", "expected_seconds", "expected_energy_uj"));

@@ -59,6 +59,13 @@ TEST(SocketByteCounterTest, CountsOneSideAndKeepsClosedConnections) {
   EXPECT_EQ(client.Read()->sent, 1000);
   EXPECT_EQ(client.Read()->received, 0);
   EXPECT_EQ(server.Read()->received, 1000);
+  // Opening, its acknowledgement, the data: each has headers of 52 bytes, or 40 without timestamps. The server has seen them all before its program saw the data.
+  const int64_t headers = client.Read()->sent_headers, header = headers % 52 == 0 ? 52 : 40;
+  EXPECT_EQ(headers % header, 0);
+  EXPECT_GE(headers, 3 * header);
+  EXPECT_LE(server.Read()->received_headers, client.Read()->sent_headers);
+  EXPECT_GE(server.Read()->received_headers, 2 * header);
+  EXPECT_GE(server.Read()->sent_headers, header);
   pair.Close();
   pair.Connect();
   pair.Send(10);

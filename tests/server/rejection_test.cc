@@ -275,13 +275,18 @@ TEST_F(RefusalTest, NoClaimedTransferMakesTheRecordUnreadable) {
     report.mutable_transfer()->set_downlink_wire_bytes(bytes);
     EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("downlink_wire_bytes")));
     report.mutable_transfer()->clear_downlink_wire_bytes();
+    report.mutable_transfer()->set_uplink_header_bytes(bytes);
+    EXPECT_THAT(bad_->Report(report), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("uplink_header_bytes")));
+    report.mutable_transfer()->clear_uplink_header_bytes();
   }
   report.mutable_transfer()->set_uplink_wire_bytes(1234);
+  report.mutable_transfer()->set_downlink_header_bytes(52);
   ASSERT_OK_AND_ASSIGN(v1::ReportResponse response, bad_->Report(report));
   EXPECT_TRUE(response.has_accepted());
   FinishWithGood();
   ASSERT_OK_AND_ASSIGN(RunRecord record, ReadRunRecord(out_.path()));
   EXPECT_EQ(record.attempts[record.attempts[0].partition == 0 ? 0 : 1].uplink_wire_bytes, 1234);
+  EXPECT_EQ(record.attempts[record.attempts[0].partition == 0 ? 0 : 1].downlink_header_bytes, 52);
 }
 
 TEST_F(RefusalTest, AClientThatHangsUpInMidUploadIsDropped) {

@@ -168,6 +168,11 @@ TEST_F(AuditToolTest, AuditsAnArchiveInItsChild) {
   const nlohmann::json json = nlohmann::json::parse(outcome.out);
   EXPECT_EQ(json["output_count"], 5);
   EXPECT_EQ(json["layers"][0]["macs"], 16 * 8);
+  // Narrower by what was proven of it: four hidden units a layer.
+  EXPECT_TRUE(json["ways"][1]["problem"].is_null()) << json["ways"][1]["problem"];
+  EXPECT_EQ(json["ways"][1]["parameters"], 16 * 4 + 4 + 4 * 4 + 4 + 4 * 5 + 5);
+  EXPECT_TRUE(json["ways"][1]["macs"].is_null());
+  EXPECT_GT(json["ways"][1]["training"]["cpu_seconds"]["estimate"], 0);
   // Its work is done in another process, whose time counts.
   EXPECT_GT(json["ways"][0]["training"]["cpu_seconds"]["estimate"], 0);
   EXPECT_TRUE(json["ways"][0]["training"]["joules"].is_null());

@@ -85,7 +85,14 @@ absl::Status WithInt8(const ArchitectureSpec& spec, absl::Span<const float> mode
 
 absl::StatusOr<std::unique_ptr<LocalTrainer>> Subject::MakeTrainer(const ArchitectureSpec& spec) {
   if (archive_path_.empty()) return MakeTorchTrainer(spec);
-  return MakeTorchScriptTrainer(spec, archive_path_);
+  return MakeTorchScriptTrainer(spec, archive_path_, {.channels = channels_});
+}
+
+// Proving takes a few dozen passes through the network. What can't be found out is told as the reason, for nothing else depends on it.
+absl::Status Subject::FindChannels(const ArchitectureSpec& spec) {
+  FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(archive_path_, TorchScriptOptions().max_archive_bytes));
+  FEDWATT_ASSIGN_OR_RETURN(channels_, FindArchiveChannels(spec, std::move(archive)));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Subject>> Subject::Make(const Settings& settings, std::vector<int64_t> input_shape, int64_t output_count) {
@@ -124,6 +131,7 @@ absl::StatusOr<std::unique_ptr<Subject>> Subject::Make(const Settings& settings,
   } else {
     made->profile_ = ProfileArchitecture(spec);
   }
+  if (archive) made->channels_found_ = made->FindChannels(spec);
   Way dense{.name = "float32"};
   dense.spec = spec;
   FEDWATT_ASSIGN_OR_RETURN(dense.trainer, made->MakeTrainer(spec));
@@ -159,14 +167,17 @@ void Subject::AddHalfWidth() {
   Way way{.name = "half width"};
   way.spec = base().spec;
   const std::vector<ChannelGroup> groups = base().trainer->channel_groups();
-  if (groups.empty()) {
-    way.problem = archive_path_.empty() ? "this architecture has no hidden channels that could be dropped" : "which channels of the archive can be dropped is not known";
+  if (!channels_found_.ok()) {
+    way.problem = absl::StrCat("which channels of the archive can be dropped is not known: ", std::string(channels_found_.message()));
+  } else if (groups.empty()) {
+    way.problem = archive_path_.empty() ? "this architecture has no hidden channels that could be dropped" : Summarise(*channels_);
   } else {
     way.spec.kept = HalfOf(groups);
     absl::StatusOr<std::unique_ptr<LocalTrainer>> trainer = MakeTrainer(way.spec);
     if (trainer.ok()) {
       way.trainer = *std::move(trainer);
       way.parameters = ParameterCount(way.trainer->layout());
+      // Of a narrower copy of an archive Profile() counts none: unknown, not zero.
       if (archive_path_.empty()) way.macs = MacsOf(ProfileArchitecture(way.spec));
       way.model_bytes = 4 * way.trainer->layout().value_count();
     } else {

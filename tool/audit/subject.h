@@ -61,6 +61,7 @@ class Subject {
   Subject() = default;
   const Way& base() const { return ways_[0]; }
   absl::StatusOr<std::unique_ptr<LocalTrainer>> MakeTrainer(const ArchitectureSpec& spec);
+  absl::Status FindChannels(const ArchitectureSpec& spec);
   void AddHalfWidth();
   void AddBfloat16();
   absl::Status AddInt8();
@@ -73,6 +74,8 @@ class Subject {
   TrainingRecipe recipe_;
   bool has_data_ = false;
   DataSplit data_;
+  std::shared_ptr<const ArchiveChannels> channels_;  // of an archive
+  absl::Status channels_found_;                      // why not
   absl::StatusOr<ModelProfile> profile_ = absl::UnknownError("not profiled");
   std::vector<Way> ways_;
   std::map<const Way*, std::vector<float>> initial_;

@@ -179,10 +179,11 @@ absl::StatusOr<ExitCode> Run(const Flags& flags) {
   // A call to a child moves the whole model, and a counter is up to a refresh old: blocks are long against both.
   constexpr absl::Duration kMovingOneByte = absl::Nanoseconds(2);
   if (!settings.model.torchscript.empty()) options.block = std::max(options.block, 20 * kMovingOneByte * *subject->ways()[0].model_bytes);
-  if (meter != nullptr) options.block = std::max(options.block, absl::Seconds(2));
+  const std::vector<Task> tasks = subject->Tasks();
+  // Three turns are the fewest.
+  if (meter != nullptr) options.block = std::max(options.block, std::min(absl::Seconds(2), options.budget / (3.0 * static_cast<double>(tasks.size()))));
   options.progress = std::ref(progress);
   options.stop = signals.token();
-  const std::vector<Task> tasks = subject->Tasks();
   FEDWATT_ASSIGN_OR_RETURN(findings.measurement, Measure(tasks, options));
   if (findings.has_data) FEDWATT_RETURN_IF_ERROR(CompareAccuracy(*subject, flags, 0.4 * budget, findings, progress, signals.token()));
   CodeBytes(*subject, findings, progress);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -12,7 +13,7 @@
 
 namespace fedwatt {
 
-// Figures are estimates (tier `generic`) with their source in energy/device_class.cc.
+// Figures are estimates (tier `generic`) with their source in energy/data/devices.json.
 struct DeviceClass {
   std::string name;                  // "server_core", "laptop", "jetson_nano", "raspberry_pi_4", "phone"
   double macs_per_second = 0;        // sustained training multiply-adds a second, forward and backward
@@ -25,6 +26,10 @@ struct DeviceClass {
   bool has_bfloat16 = false;         // instructions for it, of the kind that training uses
 };
 
+// `text`: JSON as energy/data/devices.json, each device with its source. Errors: INVALID_ARGUMENT  what is wrong, and where
+absl::StatusOr<std::vector<DeviceClass>> ParseDeviceClasses(std::string_view text);
+
+// Those of energy/data/devices.json, as it was when this was built.
 std::vector<std::string> DeviceClassNames();
 // Errors: NOT_FOUND, with the nearest name
 absl::StatusOr<DeviceClass> FindDeviceClass(std::string_view name);

@@ -63,6 +63,7 @@ struct RoundRecord {
   std::map<std::string, double> eval_accuracy_by_width;  // of the model cut to widths below 1, by WidthKey(); on the coordinator's test data, where that was asked for
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
+  std::optional<int64_t> uplink_header_bytes, downlink_header_bytes;  // of IP and TCP, beside the wire bytes
   int64_t uplink_dense_bytes = 0, downlink_dense_bytes = 0;
   std::optional<Energy> client_energy, client_energy_low, client_energy_high;
   int64_t client_energy_clients = 0;
@@ -106,7 +107,7 @@ struct AttemptRecord {
   std::vector<PhaseSpan> phases;
   // The client's time since the attempt that it reported before, or its start, outside this one; empty where it did not tell.
   std::vector<PhaseSpan> between;
-  std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes;
+  std::optional<int64_t> uplink_payload_bytes, downlink_payload_bytes, uplink_wire_bytes, downlink_wire_bytes, uplink_header_bytes, downlink_header_bytes;
   std::string codec_uplink, codec_downlink;
   std::optional<std::string> site;  // where the device stands
   std::string energy_class;         // reports that may be compared; "" where nothing is compared
@@ -151,6 +152,7 @@ struct RunTotals {
   int64_t train_examples = 0;
   int64_t uplink_payload_bytes = 0, downlink_payload_bytes = 0;
   std::optional<int64_t> uplink_wire_bytes, downlink_wire_bytes;
+  std::optional<int64_t> uplink_header_bytes, downlink_header_bytes;  // of IP and TCP, beside the wire bytes
   int64_t uplink_dense_bytes = 0, downlink_dense_bytes = 0;
   std::optional<Energy> client_energy, client_energy_low, client_energy_high;
   int64_t client_energy_clients = 0;

@@ -11,7 +11,18 @@ namespace fedwatt {
 
 struct WireBytes {
   int64_t sent = 0;      // TCP payload bytes, retransmissions included; TLS and HTTP/2 framing included, IP and TCP headers not
-  int64_t received = 0;
+  int64_t received = 0;  // likewise, what arrived twice counted once
+  // IP and TCP headers of all segments, acknowledgements too: the kernel's count of segments (after segmentation offload), times 20 (IPv4) or 40 (IPv6) and 20, and 12
+  // where the connection has timestamps. Options of opening (8 bytes) and selective acknowledgements are not in it, nor frames of the link (Ethernet: 14 and up).
+  int64_t sent_headers = 0, received_headers = 0;
+
+  WireBytes& operator+=(const WireBytes& more) {
+    sent += more.sent;
+    received += more.received;
+    sent_headers += more.sent_headers;
+    received_headers += more.received_headers;
+    return *this;
+  }
 };
 
 // Sums TCP_INFO over this process's own TCP sockets of one port. gRPC gives no access to its sockets, so they are found under
