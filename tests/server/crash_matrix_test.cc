@@ -81,10 +81,16 @@ class WatchedRun {
       std::filesystem::resize_file(path, static_cast<uintmax_t>(flushed));
       if (disk == Disk::kZeros) std::filesystem::resize_file(path, static_cast<uintmax_t>(length));
     };
+    // Updates that the journal names were flushed before it was.
+    std::string journals;
+    for (const auto& entry : std::filesystem::directory_iterator(out() + "/state")) {
+      if (entry.path().extension() == ".journal") journals += ReadFile(entry.path().string()).value_or("");
+    }
     int lost = 0;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(out() + "/state")) {
       const std::filesystem::path& path = entry.path();
       // Uploads are flushed with their records; their names with the folder.
+      if (path.extension() == ".part" && journals.find(path.filename().string()) != std::string::npos) continue;
       if (path.extension() == ".part" && (name == "report_taken" || name == "folding" || name == "upload_hashing")) {
         lose(path, 0);
         ++lost;

@@ -229,6 +229,8 @@ class PatientClient {
       }
       writer->WritesDone();
       status = writer->Finish();
+      // Another offset than was asked for a moment ago, or a whole that lost power has spoilt: asked and sent again.
+      if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION || status.error_code() == grpc::StatusCode::DATA_LOSS) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "again");
       if (status.ok() && response.received_bytes() != static_cast<int64_t>(update.size())) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "ended early");
       return status;
     });
