@@ -12,6 +12,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
@@ -73,7 +74,10 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
   std::string temporary = absl::StrCat(path, ".tmp.", ::getpid());
   int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) return ErrnoStatus(errno, absl::StrCat("creating ", temporary));
-  absl::Status status = WriteAll(fd, data, temporary);
+  const std::string_view half = data.substr(0, data.size() / 2);
+  absl::Status status = WriteAll(fd, half, temporary);
+  if (int error = Failpoint("file_half_written", path); error != 0 && status.ok()) status = ErrnoStatus(error, absl::StrCat("writing ", temporary));
+  if (status.ok()) status = WriteAll(fd, data.substr(half.size()), temporary);
   if (status.ok() && ::fchmod(fd, static_cast<mode_t>(mode)) != 0) {
     status = ErrnoStatus(errno, absl::StrCat("setting the mode of ", temporary));
   }
@@ -86,6 +90,12 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
     ::unlink(temporary.c_str());
     return status;
   }
+  Failpoint("file_renamed", path);
+  return SyncFolderOf(path);
+}
+
+absl::Status SyncFolderOf(const std::string& path) {
+  absl::Status status;
   std::string folder = std::filesystem::path(path).parent_path().string();
   int folder_fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder_fd < 0) return ErrnoStatus(errno, absl::StrCat("opening the folder of ", path));

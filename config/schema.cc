@@ -653,7 +653,7 @@ std::vector<Key> MakeSchema() {
 
   add(ChoiceKey<Durability>("durability", FIELD(Durability, durability),
                             {{"update", Durability::kUpdate}, {"round", Durability::kRound}},
-                            "update = what is acknowledged is on disk; round = a crash repeats the round"));
+                            "update = what is acknowledged is on disk, and a coordinator that was killed goes on with the round; round = a crash repeats it"));
   add(IntegerKey("seed", FIELD(uint64_t, seed), AtLeast(0), "of everything random in the run"));
   add(StringKey("out", FIELD(std::string, out), "folder of the run record"));
   add(IntegerKey("simulation.workers", FIELD(int64_t, simulation_workers), Within(0, 4096),

@@ -60,6 +60,7 @@ class LineFile {
     }
     return absl::OkStatus();
   }
+  absl::Status Sync() { return fdatasync(fd_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path_); }
 
  private:
   LineFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
@@ -83,6 +84,7 @@ class FileRunRecordWriter : public RunRecordWriter {
   absl::Status WriteAttempt(const AttemptRecord& record) override {
     return attempts_file_.Append(internal::AttemptToJson(record));
   }
+  absl::Status SyncAttempts() override { return attempts_file_.Sync(); }
   absl::Status WriteSummary(const RunSummary& summary) override {
     return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_));
   }
@@ -97,6 +99,10 @@ class FileRunRecordWriter : public RunRecordWriter {
 };
 
 }  // namespace
+
+std::string AttemptLine(const AttemptRecord& record) { return internal::AttemptToJson(record); }
+
+absl::StatusOr<AttemptRecord> ParseAttemptLine(std::string_view line, const std::string& where) { return internal::AttemptFromJson(line, where); }
 
 std::string RoundLine(const RoundRecord& record) { return internal::RoundToJson(record); }
 

@@ -142,12 +142,16 @@ std::optional<std::string> Budget::Reserve(ClientHistory& history, const Claim& 
   if (!federation_.Admits(claim.expected_uj)) return "federation_budget";
   if (!carbon_.Admits(claim.expected_ug)) return "carbon_budget";
   if (!round_.Admits(claim.expected_uj)) return "round_budget";
+  Readmit(history, claim);
+  return std::nullopt;
+}
+
+void Budget::Readmit(ClientHistory& history, const Claim& claim) {
   federation_.Reserve(claim.most_uj);
   carbon_.Reserve(claim.most_ug);
   round_.Reserve(claim.most_uj);
   history.open_uj = claim.most_uj;
   history.open_ug = claim.most_ug;
-  return std::nullopt;
 }
 
 void Budget::Settle(ClientHistory& history, const Claim& claim, int64_t microjoules, int64_t micrograms) {

@@ -1,6 +1,7 @@
 #include "fedwatt/round/engine.h"
 
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
@@ -77,7 +78,16 @@ absl::StatusOr<Engine> Engine::Create(EngineOptions options) {
   FEDWATT_RETURN_IF_ERROR(ValidateEngineOptions(options));
   Engine engine(std::move(options));
   FEDWATT_RETURN_IF_ERROR(internal::Recall(engine.state_));
+  engine.resumes_ = engine.state_.phase == RoundPhase::kCollect;
   return engine;
+}
+
+Effects Engine::Resume(absl::Time now, bool closed) {
+  FEDWATT_CHECK(std::exchange(resumes_, false));
+  Effects effects;
+  state_.now = now;
+  internal::ResumeRound(state_, closed, effects);
+  return effects;
 }
 
 Effects Engine::Handle(const Event& event, absl::Time now) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/rpc/chunks.h"
@@ -54,23 +55,8 @@ int64_t FileBytes(const std::string& path) {
   return error ? 0 : static_cast<int64_t>(size);
 }
 
+std::string AttemptsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/clients.jsonl"); }
 std::string RoundsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/rounds.jsonl"); }
-
-// What of a stored or fresh attempt the statistical check looks at.
-ReportClaim ClaimOf(const AttemptRecord& record) {
-  ReportClaim claim;
-  claim.client = record.client;
-  claim.energy_class = record.energy_class;
-  claim.energy = AttemptEnergy(record).energy;
-  for (const PhaseSpan& span : record.phases) {
-    claim.wall += span.wall;
-    if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
-  }
-  claim.between_energy = SumOfSpans(record.between).energy;
-  for (const PhaseSpan& span : record.between) claim.between_wall += span.wall;
-  claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
-  return claim;
-}
 
 }  // namespace
 
@@ -135,6 +121,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   options->engine.fit = options->model.fit;
   options->engine.incarnation = self->store_->incarnation();
   options->engine.memory = self->store_->memory();
+  options->engine.remembers_rounds = options->durability == "update";
   options->engine.next_round = rounds.empty() ? 1 : rounds.back().round + 1;
   options->engine.evaluates = options->engine.evaluates &&
                               (options->federated_evaluation || (options->evaluation_trainer != nullptr && options->evaluation_data.has_value()));
@@ -144,19 +131,11 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   FEDWATT_ASSIGN_OR_RETURN(GlobalModel model, GlobalModel::Create(options->model, std::move(options->initial_model)));
   self->model_.emplace(std::move(model));
   FEDWATT_ASSIGN_OR_RETURN(std::optional<std::string> state, self->store_->ReadModelState());
+  Failpoint("recovering");
   if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
-  // What was anchored and learned before. A record that does not read is the report's trouble, not the run's: the checks then start anew.
-  if (absl::StatusOr<std::vector<AttemptRecord>> attempts = ReadAttempts(options->out_directory); attempts.ok()) {
-    for (const AttemptRecord& attempt : *attempts) {
-      if (attempt.quarantine.empty() && !attempt.energy_class.empty()) self->plausibility_.Learn(ClaimOf(attempt));
-      if (absl::StatusOr<Digest> head = Digest::FromHex(attempt.ledger_head); head.ok() && attempt.ledger_sequence) {
-        LedgerHead& newest = self->ledger_heads_[HistoryKey(attempt.client, attempt.partition)];
-        if (*attempt.ledger_sequence > newest.sequence) newest = LedgerHead{*attempt.ledger_sequence, {}, *head};
-      }
-    }
-  }
+  FEDWATT_RETURN_IF_ERROR(self->ReadAttemptsOfEarlierStarts());
   // A crash between a round's commit and its line kept the line back.
   FEDWATT_ASSIGN_OR_RETURN(const std::string lines, self->store_->ReadLines());
   if (absl::StatusOr<std::string> written = ReadFile(RoundsFile(*options)); !written.ok() || *written != lines) {
@@ -188,6 +167,10 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
     while (!stop.stop_requested()) self->evaluation_loop_.RunOnce(absl::Hours(1));
   });
   self->UpdateSnapshot();
+  FEDWATT_RETURN_IF_ERROR(self->ReadSessions());
+  if (self->engine_->resumes()) FEDWATT_RETURN_IF_ERROR(self->OpenJournal(self->engine_->state().round));
+  self->store_->RemoveJournalsExcept(self->journal_round_);
+  if (!self->engine_->resumes()) self->RemoveUploads();
   return self;
 }
 
@@ -214,16 +197,19 @@ void Coordinator::Start() {
   }
   TellShape();
   EverySecond();
+  if (engine_->resumes()) ResumeRound();
   Feed(Tick{});
 }
 
 void Coordinator::Stop(const std::string& reason) {
   stop_asked_ = true;
+  if (blocked_) return FailRun(*blocked_);  // nothing can be finished any more
   Feed(StopRequested{reason});
 }
 
 bool Coordinator::farewell_done() const {
-  return std::all_of(sessions_.begin(), sessions_.end(), [](const auto& entry) { return entry.second.told_finished; });
+  // Whom an earlier start knew may come back, but only a round that went on is a reason to wait for that.
+  return std::all_of(sessions_.begin(), sessions_.end(), [this](const auto& entry) { return entry.second.told_finished || (entry.second.dormant && !resumed_); });
 }
 
 RunOutcome Coordinator::Close() {
@@ -272,24 +258,46 @@ void Coordinator::EverySecond() {
 
 void Coordinator::Feed(Event event) {
   events_.push_back(std::move(event));
+  Drain();
+}
+
+void Coordinator::Drain() {
   if (feeding_) return;  // an effect brought the event: its turn comes when the effects before it are done
   feeding_ = true;
-  while (!events_.empty()) {
-    const Event next = std::move(events_.front());
-    events_.pop_front();
-    handled_at_ = clock_->Monotonic();
-    for (const Effect& effect : engine_->Handle(next, clock_->Now())) {
-      if (finish_.has_value() && !std::holds_alternative<EndAttempt>(effect)) continue;  // a run that failed starts nothing more
-      std::visit([this](const auto& one) { Execute(one); }, effect);
+  while (!blocked_ && (!effects_.empty() || !events_.empty())) {
+    if (effects_.empty()) {
+      const Event next = std::move(events_.front());
+      events_.pop_front();
+      handled_at_ = clock_->Monotonic();
+      for (Effect& effect : engine_->Handle(next, clock_->Now())) effects_.push_back(std::move(effect));
+      continue;
     }
+    const Effect effect = std::move(effects_.front());
+    effects_.pop_front();
+    if (finish_.has_value() && !std::holds_alternative<EndAttempt>(effect)) continue;  // a run that failed starts nothing more
+    std::visit([this](const auto& one) { Execute(one); }, effect);
   }
   feeding_ = false;
   UpdateSnapshot();
 }
 
+void Coordinator::Block(const absl::Status& status, std::function<void()> again) {
+  constexpr absl::Duration kRetryAfter = absl::Seconds(1);
+  if (!blocked_) Log(options_->log, LogLevel::kError, absl::StrCat(status.ToString(), "; waiting for space"));
+  blocked_ = status;
+  loop_->After(kRetryAfter, [this, again = std::move(again)] {
+    if (finish_.has_value()) return;
+    blocked_.reset();
+    again();
+    Drain();
+  });
+}
+
 void Coordinator::Execute(const Remember& effect) {
+  absl::Status kept = store_->Remember(effect.entries);
+  if (absl::IsResourceExhausted(kept)) return Block(kept, [this, effect] { Execute(effect); });
   // A reservation that is not on disk could be spent twice.
-  if (absl::Status kept = store_->Remember(effect.entries); !kept.ok()) FailRun(kept);
+  if (!kept.ok()) FailRun(kept);
 }
 
 void Coordinator::Execute(const StartAttempt& effect) {
@@ -297,13 +305,18 @@ void Coordinator::Execute(const StartAttempt& effect) {
     if (options_->client_learning_rate_at) model_->SetLearningRate(options_->client_learning_rate_at(effect.round));
     plan_ = fedwatt::ToProto(model_->plan());
     select_seconds_ = absl::ToDoubleSeconds(clock_->Monotonic() - handled_at_);  // the engine selects within one event
+    if (options_->durability == "update" && !resuming_) {
+      if (absl::Status opened = OpenJournal(effect.round); !opened.ok()) return FailRun(opened);
+    }
   }
+  const Attempt& asked = engine_->state().attempts.at(effect.attempt);
   auto session_id = session_of_partition_.find(effect.partition);
-  if (session_id == session_of_partition_.end()) {
+  Session* session = session_id != session_of_partition_.end() ? &sessions_.at(session_id->second) : nullptr;
+  if (session != nullptr && session->pseudonym != asked.client) session = nullptr;
+  if (session == nullptr && !resuming_) {
     Feed(AttemptFailed{effect.attempt, Rejection::kDisconnected});
     return;
   }
-  Session& session = sessions_.at(session_id->second);
   absl::StatusOr<std::shared_ptr<const FittedPlan>> fitted = model_->Assign(effect.round, effect.width);
   if (!fitted.ok()) return FailRun(fitted.status());
   OpenAttempt attempt;
@@ -313,33 +326,47 @@ void Coordinator::Execute(const StartAttempt& effect) {
   attempt.record.fit_expected_energy = effect.expected_energy;
   attempt.round = effect.round;
   attempt.partition = effect.partition;
-  attempt.pseudonym = session.pseudonym;
-  attempt.session = session.id;
+  attempt.pseudonym = asked.client;
   attempt.deadline = effect.deadline;
-  attempt.assigned = clock_->Monotonic();
-  attempt.assigned_at = clock_->Now();
-  attempt.site = session.site;
-  attempt.device_kind = session.device_kind;
-  attempt.upload = std::make_shared<Upload>(absl::StrCat(store_->uploads_directory(), "/", effect.attempt, ".part"),
-                                            model_->plan().limits.max_update_bytes);
+  attempt.assigned = clock_->Monotonic() - std::max(clock_->Now() - asked.started, absl::ZeroDuration());
+  attempt.assigned_at = asked.started;
+  attempt.upload = std::make_shared<Upload>(store_->uploads_directory(), effect.attempt, model_->plan().limits.max_update_bytes);
   attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
+  if (session != nullptr) {
+    attempt.session = session->id;
+    attempt.site = session->site;
+    attempt.device_kind = session->device_kind;
+    session->attempt = effect.attempt;
+  }
   open_.emplace(effect.attempt, std::move(attempt));
-  session.attempt = effect.attempt;
-  AnswerWait(session);
+  if (session != nullptr) AnswerWait(*session);
 }
 
 void Coordinator::Execute(const Fold& effect) {
   const OpenAttempt& attempt = open_.at(effect.attempt);
   const int64_t example_count = attempt.record.train_examples.value_or(0);
   const std::optional<double> train_loss = attempt.record.train_loss;
-  pool_->Fold({attempt.fitted, attempt.upload->path(), example_count, attempt.round, attempt.partition,
-               [this, id = effect.attempt, example_count, train_loss, keep = attempt.upload, values = attempt.fitted->layout.value_count()](absl::Status status) {
-                 loop_->Post([this, id, example_count, train_loss, status = std::move(status), bytes = keep->total_bytes(), values] {
-                   if (status.ok()) model_->NoteUpdate(bytes, values);
-                   if (auto it = open_.find(id); it != open_.end()) it->second.message = std::string(status.message());
-                   Feed(FoldFinished{id, status, example_count, train_loss});
-                 });
-               }});
+  FoldPool::Task task{attempt.fitted, {}, std::nullopt, example_count, attempt.round, attempt.partition, {}};
+  if (attempt.replayed) {
+    task.update = attempt.replayed->update;
+    if (absl::StatusOr<Digest> digest = Digest::FromRaw(attempt.replayed->ended.update_sha256()); digest.ok()) task.digest = *digest;
+  } else {
+    task.update = {attempt.upload->path(), 0, attempt.upload->total_bytes()};
+  }
+  task.done = [this, id = effect.attempt, example_count, train_loss, keep = attempt.upload, bytes = task.update.length, values = attempt.fitted->layout.value_count(),
+               replayed = attempt.replayed.has_value()](absl::Status status, std::string container) {
+    loop_->Post([this, id, example_count, train_loss, status = std::move(status), container = std::move(container), bytes, values, replayed]() mutable {
+      // It was acknowledged, and good when it was.
+      if (replayed && !status.ok()) return FailRun(absl::DataLossError(status.message()));
+      if (status.ok()) model_->NoteUpdate(bytes, values);
+      if (auto it = open_.find(id); it != open_.end()) {
+        it->second.message = std::string(status.message());
+        it->second.container = std::move(container);
+      }
+      Feed(FoldFinished{id, status, example_count, train_loss});
+    });
+  };
+  pool_->Fold(std::move(task));
 }
 
 void Coordinator::DescribeFit(const FittedPlan& fitted, AttemptRecord& record) {
@@ -348,6 +375,21 @@ void Coordinator::DescribeFit(const FittedPlan& fitted, AttemptRecord& record) {
   record.fit_macs = fitted.macs_per_example;
   record.codec_uplink = fitted.plan.uplink_codec;
   record.codec_downlink = fitted.plan.downlink_codec;
+}
+
+ReportClaim Coordinator::ClaimOf(const AttemptRecord& record) {
+  ReportClaim claim;
+  claim.client = record.client;
+  claim.energy_class = record.energy_class;
+  claim.energy = AttemptEnergy(record).energy;
+  for (const PhaseSpan& span : record.phases) {
+    claim.wall += span.wall;
+    if (span.phase == Phase::kTrain) claim.train_energy = span.energy.energy;
+  }
+  claim.between_energy = SumOfSpans(record.between).energy;
+  for (const PhaseSpan& span : record.between) claim.between_wall += span.wall;
+  claim.macs = record.fit_macs.value_or(0) * static_cast<double>(record.train_examples.value_or(0));
+  return claim;
 }
 
 void Coordinator::Judge(OpenAttempt& attempt) {
@@ -378,61 +420,79 @@ void Coordinator::Execute(const EndAttempt& effect) {
   if (node.empty()) return;  // the member was gone before the attempt could start
   OpenAttempt& attempt = node.mapped();
   const bool accepted = effect.outcome == "accepted";
+  if (accepted && journal_ != nullptr) attempt.upload->Keep();  // until the journal has it, or, where it is too long for that, the round
   attempt.upload->Close(accepted ? Rejection::kDuplicate : effect.reason.value_or(Rejection::kNotNeeded));
 
   AttemptRecord& record = attempt.record;
-  record.round = effect.round;
-  record.client = effect.client;
-  record.partition = effect.partition;
-  record.attempt = effect.attempt;
-  record.outcome = effect.outcome;
-  record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
-  // What moved is counted here; a client's own figures are only its view.
-  const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
-  record.uplink_payload_bytes = uploaded;
-  record.downlink_payload_bytes = downloaded;
-  if (attempt.site.has_value()) {
-    record.site = options_->engine.carbon->sites()[*attempt.site].name;
-    record.carbon = options_->engine.carbon->Account(*attempt.site, AttemptEnergy(record).energy, attempt.assigned_at, clock_->Now());
+  v1::EndedAttempt entry;
+  const bool replayed = attempt.replayed.has_value() && attempt.replayed->ended.outcome() == effect.outcome;
+  if (replayed) {
+    entry = std::move(attempt.replayed->ended);
+  } else {
+    record.round = effect.round;
+    record.client = effect.client;
+    record.partition = effect.partition;
+    record.attempt = effect.attempt;
+    record.outcome = effect.outcome;
+    record.reason = effect.reason.has_value() ? std::string(RejectionName(*effect.reason)) : "";
+    // What moved is counted here; a client's own figures are only its view.
+    const int64_t uploaded = attempt.upload->received_bytes(), downloaded = attempt.downloaded_bytes->load();
+    record.uplink_payload_bytes = uploaded;
+    record.downlink_payload_bytes = downloaded;
+    if (attempt.site.has_value()) {
+      record.site = options_->engine.carbon->sites()[*attempt.site].name;
+      record.carbon = options_->engine.carbon->Account(*attempt.site, AttemptEnergy(record).energy, attempt.assigned_at, clock_->Now());
+    }
+    if (attempt.reported) Judge(attempt);
+    const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
+    const double download_share =
+        attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
+    const double dense_bytes = static_cast<double>(DenseBytes(attempt.fitted->layout.value_count()));
+
+    entry.set_attempt_id(effect.attempt);
+    entry.set_round(effect.round);
+    entry.set_partition_index(effect.partition);
+    entry.set_pseudonym(attempt.pseudonym);
+    entry.set_outcome(effect.outcome);
+    if (effect.reason.has_value()) entry.set_reason(fedwatt::ToProto(*effect.reason));
+    if (const std::optional<Digest> announced = attempt.upload->announced_digest()) entry.set_update_sha256(announced->Raw());
+    entry.set_report_request_id(attempt.report_request);
+    if (accepted) {
+      entry.mutable_verdict()->mutable_accepted()->set_round(effect.round);
+      entry.mutable_verdict()->mutable_accepted()->set_durability(journal_ != nullptr ? "update" : "round");
+      entry.set_update_bytes(attempt.upload->total_bytes());
+    } else if (effect.outcome == "late") {
+      entry.mutable_verdict()->mutable_late()->set_round(effect.round);
+    } else {
+      entry.mutable_verdict()->mutable_rejected()->set_reason(fedwatt::ToProto(effect.reason.value_or(Rejection::kNotNeeded)));
+      entry.mutable_verdict()->mutable_rejected()->set_message(attempt.message);
+    }
+    *entry.mutable_report_time() = fedwatt::ToProto(attempt.reported ? clock_->Now() - (clock_->Monotonic() - *attempt.reported) : clock_->Now());
+    *entry.mutable_elapsed_duration() = fedwatt::ToProto(clock_->Monotonic() - attempt.assigned);
+    entry.set_uplink_dense_bytes(std::llround(upload_share * dense_bytes));
+    entry.set_downlink_dense_bytes(std::llround(download_share * dense_bytes));
+    entry.set_too_much(attempt.too_much);
+    if (journal_ != nullptr) entry.set_line(AttemptLine(record));
   }
-  if (attempt.reported) Judge(attempt);
-  const double upload_share = uploaded > 0 ? static_cast<double>(uploaded) / static_cast<double>(attempt.upload->total_bytes()) : 0;
-  const double download_share =
-      attempt.offered_bytes > 0 ? static_cast<double>(downloaded) / static_cast<double>(attempt.offered_bytes) : (attempt.told ? 1 : 0);
-  const double dense_bytes = static_cast<double>(DenseBytes(attempt.fitted->layout.value_count()));
-  ledger_.Add(record, clock_->Monotonic() - attempt.assigned, std::llround(upload_share * dense_bytes), std::llround(download_share * dense_bytes));
+  ledger_.Add(record, FromProto(entry.elapsed_duration()).value_or(absl::ZeroDuration()), entry.uplink_dense_bytes(), entry.downlink_dense_bytes());
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
     Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
   }
 
-  EndedAttempt ended;
-  ended.round = effect.round;
-  ended.partition = effect.partition;
-  ended.pseudonym = attempt.pseudonym;
-  ended.outcome = effect.outcome;
-  ended.reason = effect.reason;
-  ended.report_request = attempt.report_request;
+  EndedAttempt& ended = ended_[effect.attempt];
   ended.fitted = attempt.fitted;
-  ended.digest = attempt.upload->announced_digest();
   ended.duplicate_noted = attempt.duplicate_noted;
-  if (accepted) {
-    ended.verdict.mutable_accepted()->set_round(effect.round);
-    ended.verdict.mutable_accepted()->set_durability(options_->durability);
-  } else if (effect.outcome == "late") {
-    ended.verdict.mutable_late()->set_round(effect.round);
-  } else {
-    ended.verdict.mutable_rejected()->set_reason(fedwatt::ToProto(effect.reason.value_or(Rejection::kNotNeeded)));
-    ended.verdict.mutable_rejected()->set_message(attempt.message);
-  }
-  if (attempt.held.has_value()) {
-    *attempt.held->response = ended.verdict;
-    attempt.held->done(absl::OkStatus());
-  }
-  ended_.insert_or_assign(effect.attempt, std::move(ended));
+  ended.held = std::move(attempt.held);
+  ended.kept = entry;
+  ended.kept.clear_line();
   ended_order_.push_back(effect.attempt);
+  if (journal_ != nullptr && !replayed) {
+    WriteDown(effect.attempt, attempt, std::move(entry), ended);
+  } else {
+    NoteDurable(effect.attempt);
+  }
   // Late questions are answered for a while; memory stays bounded.
-  constexpr size_t kRememberedAttempts = 20000;
-  while (ended_order_.size() > kRememberedAttempts) {
+  while (ended_order_.size() > static_cast<size_t>(Store::kRememberedAttempts)) {
     ended_.erase(ended_order_.front());
     ended_order_.pop_front();
   }
@@ -453,6 +513,7 @@ void Coordinator::TellShape() {
 
 void Coordinator::Execute(const Aggregate& effect) {
   tracker_->Enter(Phase::kAggregate);
+  Failpoint("round_closed");
   const Digest layout = model_->layout().digest();
   absl::Status status;
   {
@@ -469,6 +530,7 @@ void Coordinator::Execute(const Aggregate& effect) {
       FailRun(state.ok() ? status : state.status());  // nothing to go back to
     }
   }
+  Failpoint("model_stepped");
   plan_ = fedwatt::ToProto(model_->plan());  // which a cut changes
   if (model_->layout().digest() != layout) TellShape();
   Feed(AggregateFinished{status, model_->published_digest().Hex()});
@@ -600,45 +662,68 @@ void Coordinator::FillRecord(RoundRecord& record) {
   record.model_parameters = model_->layout().value_count();
 }
 
-absl::Status Coordinator::WriteRound(const RoundRecord& record, const std::string* model_state) {
+absl::Status Coordinator::WriteRound(PendingRound& pending) {
+  const RoundRecord& record = pending.record;
   const v1::RoundSummary summary = SummaryOf(record);
-  StoredRound stored;
-  stored.round = record.round;
-  stored.committed = record.committed;
-  stored.model_digest = record.model_digest;
-  stored.accuracy = AccuracyOf(record);
-  stored.summary = summary.SerializeAsString();
-  const std::string line = RoundLine(record);
-  FEDWATT_RETURN_IF_ERROR(model_state != nullptr ? store_->Commit(stored, line, *model_state) : store_->Abandon(stored, line));
+  if (!pending.stored) {
+    FEDWATT_RETURN_IF_ERROR(writer_->SyncAttempts());
+    RoundEnd end;
+    end.round.round = record.round;
+    end.round.committed = record.committed;
+    end.round.model_digest = record.model_digest;
+    end.round.accuracy = AccuracyOf(record);
+    end.round.summary = summary.SerializeAsString();
+    end.line = RoundLine(record);
+    end.model_state = pending.model_state ? &*pending.model_state : nullptr;
+    end.memory = pending.memory;
+    end.attempts_file_bytes = FileBytes(AttemptsFile(*options_));
+    for (auto id = ended_order_.rbegin(); id != ended_order_.rend() && ended_.at(*id).kept.round() == record.round; ++id) {
+      end.attempts.emplace_back(*id, ended_.at(*id).kept.SerializeAsString());
+    }
+    FEDWATT_RETURN_IF_ERROR(store_->Finish(end));
+    pending.stored = true;
+    // What the journal had not flushed yet has become durable with the round.
+    journal_.reset();
+    for (const std::string& id : std::set<std::string>(not_durable_)) NoteDurable(id);
+    store_->RemoveJournalsExcept(-1);
+    RemoveUploads();
+    Failpoint("round_cleared");
+  }
   // After the commit, so that a round which a reader saw is never run again.
   FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
   if (record.committed) ++committed_rounds_;
-  if (stored.accuracy.has_value()) best_accuracy_ = std::max(best_accuracy_.value_or(0), *stored.accuracy);
+  if (const std::optional<double> accuracy = AccuracyOf(record)) best_accuracy_ = std::max(best_accuracy_.value_or(0), *accuracy);
   if (options_->on_round) options_->on_round(record);
   TellRound(summary);
   return absl::OkStatus();
 }
 
-void Coordinator::Execute(const Publish& effect) {
-  RoundRecord record = effect.record;
-  FillRecord(record);
-  const std::string state = model_->Save();
-  absl::Status status = WriteRound(record, &state);
+void Coordinator::EndRound(std::shared_ptr<PendingRound> pending) {
+  const RoundRecord& record = pending->record;
+  absl::Status status = pending->written ? absl::OkStatus() : WriteRound(*pending);
+  pending->written = status.ok();
   // After the commit: it removes what is neither last nor best any more, which only a committed round may do.
-  if (status.ok()) status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
+  if (status.ok() && record.committed) status = archive_->Save(record.round, *model_->blob(), AccuracyOf(record));
+  if (absl::IsResourceExhausted(status)) return Block(status, [this, pending] { EndRound(pending); });
+  if (!status.ok() && !record.committed) FailRun(status);
   tracker_->Enter(Phase::kIdleWait);
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
-  Feed(PublishFinished{status});
+  if (record.committed) Feed(PublishFinished{status});
+}
+
+void Coordinator::Execute(const Publish& effect) {
+  Failpoint("round_publishing");
+  auto pending = std::make_shared<PendingRound>(PendingRound{effect.record, model_->Save(), effect.memory});
+  FillRecord(pending->record);
+  EndRound(std::move(pending));
 }
 
 void Coordinator::Execute(const Abandon& effect) {
   pool_->Forget();
   model_->AbandonRound();
-  RoundRecord record = effect.record;
-  FillRecord(record);
-  if (absl::Status status = WriteRound(record, nullptr); !status.ok()) FailRun(status);
-  tracker_->Enter(Phase::kIdleWait);
-  if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
+  auto pending = std::make_shared<PendingRound>(PendingRound{effect.record, std::nullopt, effect.memory});
+  FillRecord(pending->record);
+  EndRound(std::move(pending));
 }
 
 void Coordinator::Execute(const SetTimer& effect) {

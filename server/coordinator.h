@@ -29,7 +29,9 @@
 #include "fedwatt/server/server.h"
 #include "fedwatt/v1/coordinator.pb.h"
 #include "fedwatt/v1/operator.pb.h"
+#include "fedwatt/v1/journal.pb.h"
 #include "fold_pool.h"
+#include "journal.h"
 #include "loop.h"
 #include "round_ledger.h"
 #include "store.h"
@@ -146,6 +148,7 @@ class Coordinator {
     std::string last_evaluation, last_evaluation_request;  // that counted
     int64_t accepted_count = 0, rejected_count = 0;
     bool told_finished = false;
+    bool dormant = false;  // of an earlier start, and not heard from since: no member yet
   };
   struct HeldReport {
     CallId call = 0;
@@ -171,16 +174,30 @@ class Coordinator {
     std::string device_kind;
     std::optional<HeldReport> held;
     std::string message;            // why it was refused, for people
+    bool too_much = false;          // declined: the fit is too large
     bool duplicate_noted = false;
+    std::string container;          // a short update that has been folded, until it is in the journal
+    // What the journal said of it when this start found it there: how it ended, and where an accepted update lies.
+    struct Replayed {
+      v1::EndedAttempt ended;
+      FileRange update;
+    };
+    std::optional<Replayed> replayed;
   };
   struct EndedAttempt {
-    int64_t round = 0, partition = 0;
-    std::string pseudonym, outcome, report_request;
-    std::shared_ptr<const FittedPlan> fitted;
-    std::optional<Rejection> reason;
-    std::optional<Digest> digest;
-    v1::ReportResponse verdict;
+    v1::EndedAttempt kept;                     // without what a journal alone holds
+    std::shared_ptr<const FittedPlan> fitted;  // null when it ended before this start
     bool duplicate_noted = false;
+    bool durable = true;                       // false: in the journal's hands; nobody is told yet
+    std::optional<HeldReport> held;            // until then
+    std::string spent_file;                    // of an upload that is of no use from then on
+  };
+  // A round that is over, on its way to disk.
+  struct PendingRound {
+    RoundRecord record;
+    std::optional<std::string> model_state;  // unset when abandoned
+    Memory memory;
+    bool stored = false, written = false;    // in state/; in the run record
   };
   struct Evaluation {
     Evaluation() {}  // clang needs it spelt: the struct sits in an optional of the class that is still being defined
@@ -198,6 +215,10 @@ class Coordinator {
 
   // coordinator.cc: the engine's effects.
   void Feed(Event event);
+  // Executes effects, then handles events, in order, until nothing is left or the disk is full.
+  void Drain();
+  // The effect that is being executed found no space: it and all that follows wait, `again` is called now and then.
+  void Block(const absl::Status& status, std::function<void()> again);
   void Execute(const Remember& effect);
   void Execute(const StartAttempt& effect);
   void Execute(const Fold& effect);
@@ -216,7 +237,8 @@ class Coordinator {
   void FinishEvaluationIfComplete();
   void FinishEvaluation();
   void FillRecord(RoundRecord& record);
-  absl::Status WriteRound(const RoundRecord& record, const std::string* model_state);
+  void EndRound(std::shared_ptr<PendingRound> pending);
+  absl::Status WriteRound(PendingRound& pending);
   void TellRound(const v1::RoundSummary& summary);
   void UpdateSnapshot();
   void EverySecond();
@@ -226,7 +248,33 @@ class Coordinator {
   // What of an attempt's line follows from what it was to train.
   static void DescribeFit(const FittedPlan& fitted, AttemptRecord& record);
 
+  // recovery.cc: what outlives this process, and what an earlier one left.
+  absl::Status ReadAttemptsOfEarlierStarts();
+  absl::Status ReadSessions();
+  // What of a stored or fresh attempt the statistical check looks at.
+  static ReportClaim ClaimOf(const AttemptRecord& record);
+  // What the checks of reports learn from an attempt.
+  void Recollect(const AttemptRecord& record);
+  // Opens the journal of this round, and keeps what is in it for ResumeRound().
+  absl::Status OpenJournal(int64_t round);
+  // The round that was under way goes on: its attempts are issued again, and what the journal says of them is done again.
+  void ResumeRound();
+  void Replay(const v1::EndedAttempt& ended, const FileRange& body);
+  // Writes down that the attempt is over; its client is told once that is durable.
+  void WriteDown(const std::string& id, OpenAttempt& attempt, v1::EndedAttempt entry, EndedAttempt& ended);
+  void NoteDurable(const std::string& id);
+  // Whoever waits for the journal is sent away for a while.
+  void NoteFullDisk(bool full);
+  static absl::Status FullDiskError() { return absl::ResourceExhaustedError("no space on the coordinator's disk; try again later"); }
+  bool FullDisk() const { return blocked_.has_value() || (journal_ != nullptr && journal_->full()); }
+  // Removes files of uploads that no open attempt goes on with.
+  void RemoveUploads() const;
+
   // coordinator_calls.cc: sessions and calls.
+  // A session that is not open yet, as its client described itself.
+  Session MakeSession(const std::string& id, const v1::CheckInRequest& request) const;
+  // Tells the engine of the session's client.
+  void Welcome(const Session& session);
   absl::StatusOr<Session*> FindSession(const std::string& id);
   std::optional<v1::CheckInResponse::Refused> CheckInRefusal(const v1::CheckInRequest& request) const;
   void EndSession(const std::string& id, std::string_view why);
@@ -243,6 +291,8 @@ class Coordinator {
   // The attempt if it is open and this session's.
   OpenAttempt* FindOpen(const Session& session, const std::string& attempt);
   EndedAttempt* FindEnded(const Session& session, const std::string& attempt);
+  // Accepted, but not yet on disk: nobody may hear of it.
+  bool AcceptedInMemory(const std::string& attempt) const;
   // Why nothing is wanted of an attempt that is not open.
   Rejection UnwantedReason(const Session& session, const std::string& attempt);
   absl::Status TakeReport(const v1::ReportRequest& request, OpenAttempt& attempt) const;
@@ -252,9 +302,8 @@ class Coordinator {
   void Judge(OpenAttempt& attempt);
   // The update inside a report, as if it had been uploaded.
   static absl::Status TakeInlineUpdate(const std::string& update, Upload& upload);
-  // Of an OpenAttempt or an EndedAttempt.
-  template <typename Attempt>
-  void NoteDuplicate(const std::string& id, Attempt& attempt);
+  // One line an attempt: a client that repeats itself for ever must not fill the disk. `fitted` may be null.
+  void NoteDuplicate(const Session& session, const std::string& id, int64_t round, const FittedPlan* fitted, bool& noted);
   void AnswerWait(Session& session);
   // Says in `assignment` how this session gets at the model; the container's length, and what of it is inside.
   struct Offered {
@@ -292,7 +341,9 @@ class Coordinator {
   int64_t other_dense_bytes_ = 0;  // what these downloads would have been in float32
 
   std::deque<Event> events_;
+  std::deque<Effect> effects_;  // of the event that was handled last
   bool feeding_ = false;
+  std::optional<absl::Status> blocked_;  // the disk is full: why nothing is executed
   Loop::TimerId round_timer_ = 0;
   std::map<std::string, Session> sessions_;
   std::map<int64_t, std::string> session_of_partition_;
@@ -302,6 +353,9 @@ class Coordinator {
   std::map<std::string, OpenAttempt> open_;
   std::map<std::string, EndedAttempt> ended_;
   std::deque<std::string> ended_order_;
+  std::set<std::string> not_durable_;  // of these
+  bool resuming_ = false;              // in ResumeRound()
+  bool resumed_ = false;               // this start went on with a round
   std::optional<Evaluation> evaluation_;
   std::optional<Finish> finish_;
   bool stop_asked_ = false;
@@ -317,6 +371,9 @@ class Coordinator {
 
   // Last: their threads use the rest.
   std::unique_ptr<FoldPool> pool_;
+  std::vector<Journal::Record> replay_;  // what was in it
+  int64_t journal_round_ = 0;
+  std::unique_ptr<Journal> journal_;     // of the round under way, where updates are durable one by one
   Loop evaluation_loop_;
   std::map<KeptChannels, std::unique_ptr<LocalTrainer>> narrower_trainers_;  // of the evaluation thread alone
   std::jthread evaluation_thread_;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/base/text.h"
 #include "fedwatt/compression/kept_channels.h"
@@ -71,7 +72,41 @@ absl::StatusOr<Coordinator::Session*> Coordinator::FindSession(const std::string
   Session& session = it->second;
   session.last_seen = clock_->Monotonic();
   loop_->Cancel(std::exchange(session.grace, 0));
+  // A client of an earlier start: a member again, once this call has been served.
+  if (std::exchange(session.dormant, false)) {
+    loop_->Post([this, id] {
+      if (auto found = sessions_.find(id); found != sessions_.end()) Welcome(found->second);
+    });
+  }
   return &session;
+}
+
+void Coordinator::Welcome(const Session& session) {
+  Feed(MemberJoined{session.partition, session.pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging, session.device});
+}
+
+Coordinator::Session Coordinator::MakeSession(const std::string& id, const v1::CheckInRequest& request) const {
+  Session session;
+  session.id = id;
+  session.client_id = request.client_id();
+  session.pseudonym = absl::StrCat("c-", Sha256(absl::StrCat(run_id(), "/", request.client_id())).Hex().substr(0, 12));
+  session.partition = request.partition_index();
+  session.last_seen = clock_->Monotonic();
+  session.meter_name = TruncateUtf8(request.capabilities().meter_name(), kMaxIdBytes);
+  session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
+  session.evaluation_example_count = request.capabilities().evaluation_example_count();
+  if (request.capabilities().has_memory_bytes()) session.device.memory_bytes = request.capabilities().memory_bytes();
+  if (const std::string& site = request.capabilities().site(); options_->engine.carbon != nullptr) {
+    session.site = options_->engine.carbon->FindSite(site);
+    if (!session.site && !site.empty()) {
+      Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", session.partition, " stands at '", TruncateUtf8(site, kMaxIdBytes), "', which is not one of carbon.sites; its grams are not known"));
+    }
+  }
+  session.device_kind = TruncateUtf8(absl::StrCat(request.capabilities().core_count(), " cores ", request.capabilities().instruction_sets()), kMaxIdBytes);
+  session.check_in_request = request.request_id();
+  session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
+  session.supply = SupplyOf(session.partition, request.energy_state());
+  return session;
 }
 
 bool Coordinator::Busy(const Session& session) const {
@@ -158,25 +193,8 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   } else {
     if (holder != session_of_partition_.end()) EndSession(std::string(holder->second), "the client checked in anew");
     id = RandomId();
-    Session session;
-    session.id = id;
-    session.client_id = request.client_id();
-    session.pseudonym = absl::StrCat("c-", Sha256(absl::StrCat(run_id(), "/", request.client_id())).Hex().substr(0, 12));
-    session.partition = partition;
-    session.meter_name = TruncateUtf8(request.capabilities().meter_name(), kMaxIdBytes);
-    session.meter_tier = FromProto(request.capabilities().meter_tier()).value_or(EnergyTier::kMissing);
-    session.evaluation_example_count = request.capabilities().evaluation_example_count();
-    if (request.capabilities().has_memory_bytes()) session.device.memory_bytes = request.capabilities().memory_bytes();
-    if (const std::string& site = request.capabilities().site(); options_->engine.carbon != nullptr) {
-      session.site = options_->engine.carbon->FindSite(site);
-      if (!session.site && !site.empty()) {
-        Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", partition, " stands at '", TruncateUtf8(site, kMaxIdBytes), "', which is not one of carbon.sites; its grams are not known"));
-      }
-    }
-    session.device_kind = TruncateUtf8(absl::StrCat(request.capabilities().core_count(), " cores ", request.capabilities().instruction_sets()), kMaxIdBytes);
-    session.check_in_request = request.request_id();
-    session.max_inline_model_bytes = std::min(request.capabilities().max_inline_model_bytes(), kMaxInlineBytes);
-    sessions_.emplace(id, std::move(session));
+    sessions_.emplace(id, MakeSession(id, request));
+    if (options_->durability == "update") store_->PutSession(id, request.SerializeAsString());
     session_of_partition_[partition] = id;
   }
   Session& session = sessions_.at(id);
@@ -192,17 +210,16 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
   *accepted->mutable_session_duration() = ToProto(options_->session_duration);
   *accepted->mutable_watch_after_duration() = ToProto(options_->watch_after);
   accepted->set_max_inline_update_bytes(kMaxInlineBytes);
-  const std::string pseudonym = session.pseudonym;
-  if (!repeated) session.supply = SupplyOf(partition, request.energy_state());
-  const MemberJoined joined{partition, pseudonym, session.site, std::nullopt, session.supply.battery_fraction, session.supply.charging, session.device};
+  const bool dormant = std::exchange(session.dormant, false);
   done(absl::OkStatus());
-  if (!repeated) Feed(joined);
+  if (!repeated || dormant) Welcome(session);
 }
 
 void Coordinator::EndSession(const std::string& id, std::string_view why) {
   auto node = sessions_.extract(id);
   if (node.empty()) return;
   Session& session = node.mapped();
+  store_->DropSession(id);
   Log(options_->log, LogLevel::kInfo, absl::StrCat("partition ", session.partition, " left: ", std::string(why)));
   loop_->Cancel(session.grace);
   EndWait(session, absl::AbortedError(std::string(why)));
@@ -241,6 +258,13 @@ void Coordinator::Cancelled(CallId call) {
     attempt.held->done(absl::CancelledError("the client hung up"));
     attempt.held.reset();
     Interrupted(attempt.session);
+    return;
+  }
+  for (const std::string& id : not_durable_) {
+    std::optional<HeldReport>& held = ended_.at(id).held;
+    if (!held.has_value() || held->call != call) continue;
+    held->done(absl::CancelledError("the client hung up"));
+    held.reset();
     return;
   }
 }
@@ -289,6 +313,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
   }
   const bool evaluating = !session.evaluation.empty() && evaluation_.has_value() && evaluation_->pending.contains(session.evaluation);
   if (!current_attempt.empty()) {
+    if (AcceptedInMemory(current_attempt)) return false;
     if (FindOpen(session, current_attempt) != nullptr || (evaluating && session.evaluation == current_attempt)) return false;
     response->mutable_cancel()->set_attempt_id(current_attempt);
     response->mutable_cancel()->set_reason(ToProto(UnwantedReason(session, current_attempt)));
@@ -371,29 +396,29 @@ Coordinator::OpenAttempt* Coordinator::FindOpen(const Session& session, const st
 
 Coordinator::EndedAttempt* Coordinator::FindEnded(const Session& session, const std::string& attempt) {
   auto it = ended_.find(attempt);
-  const bool own = it != ended_.end() && it->second.partition == session.partition && it->second.pseudonym == session.pseudonym;
+  const bool own = it != ended_.end() && it->second.kept.partition_index() == session.partition && it->second.kept.pseudonym() == session.pseudonym;
   return own ? &it->second : nullptr;
 }
+
+bool Coordinator::AcceptedInMemory(const std::string& attempt) const { return not_durable_.contains(attempt) && ended_.at(attempt).kept.outcome() == "accepted"; }
 
 Rejection Coordinator::UnwantedReason(const Session& session, const std::string& attempt) {
   const EndedAttempt* ended = FindEnded(session, attempt);
   if (ended == nullptr) return Rejection::kUnknownAttempt;
-  if (ended->outcome == "accepted") return Rejection::kDuplicate;
-  return ended->reason.value_or(Rejection::kNotNeeded);
+  if (ended->kept.outcome() == "accepted") return Rejection::kDuplicate;
+  return fedwatt::FromProto(ended->kept.reason()).value_or(Rejection::kNotNeeded);
 }
 
-template <typename Attempt>
-void Coordinator::NoteDuplicate(const std::string& id, Attempt& attempt) {
-  // One line an attempt: a client that repeats itself for ever must not fill the disk.
-  if (std::exchange(attempt.duplicate_noted, true)) return;
+void Coordinator::NoteDuplicate(const Session& session, const std::string& id, int64_t round, const FittedPlan* fitted, bool& noted) {
+  if (std::exchange(noted, true)) return;
   AttemptRecord record;
-  record.round = attempt.round;
-  record.client = attempt.pseudonym;
-  record.partition = attempt.partition;
+  record.round = round;
+  record.client = session.pseudonym;
+  record.partition = session.partition;
   record.attempt = id;
   record.outcome = "rejected";
   record.reason = std::string(RejectionName(Rejection::kDuplicate));
-  DescribeFit(*attempt.fitted, record);
+  if (fitted != nullptr) DescribeFit(*fitted, record);
   if (absl::Status written = writer_->WriteAttempt(record); !written.ok()) {
     Log(options_->log, LogLevel::kError, absl::StrCat("clients.jsonl: ", written.ToString()));
   }
@@ -427,6 +452,7 @@ absl::StatusOr<Coordinator::Download> Coordinator::OpenDownload(const v1::Downlo
 
 void Coordinator::StillWanted(const v1::StillWantedRequest& request, v1::StillWantedResponse* response, const Done& done) {
   absl::StatusOr<Session*> session = FindSession(request.session_id());
+  if (session.ok() && AcceptedInMemory(request.attempt_id())) return done(absl::UnavailableError("the attempt's verdict is not on disk yet"));
   if (session.ok()) {
     const OpenAttempt* attempt = FindOpen(**session, request.attempt_id());
     if (attempt != nullptr && attempt->report_request.empty()) {
@@ -453,17 +479,19 @@ void Coordinator::QueryUpload(const v1::QueryUploadRequest& request, v1::QueryUp
 
 absl::StatusOr<Coordinator::UploadStream> Coordinator::OpenUpload(const v1::UploadHeader& header) {
   FEDWATT_ASSIGN_OR_RETURN(Session* session, FindSession(header.session_id()));
-  auto other_bytes = [&header](const std::optional<Digest>& known) { return known.has_value() && header.sha256() != known->Raw(); };
+  if (AcceptedInMemory(header.attempt_id())) return absl::UnavailableError("the attempt's verdict is not on disk yet");
+  const auto other_bytes = [&header](const std::string& known) { return !known.empty() && header.sha256() != known; };
   OpenAttempt* attempt = FindOpen(*session, header.attempt_id());
   if (attempt == nullptr) {
-    if (EndedAttempt* ended = FindEnded(*session, header.attempt_id()); ended != nullptr && !ended->report_request.empty() && other_bytes(ended->digest)) {
-      NoteDuplicate(header.attempt_id(), *ended);
+    if (EndedAttempt* ended = FindEnded(*session, header.attempt_id()); ended != nullptr && !ended->kept.report_request_id().empty() && other_bytes(ended->kept.update_sha256())) {
+      NoteDuplicate(*session, header.attempt_id(), ended->kept.round(), ended->fitted.get(), ended->duplicate_noted);
     }
     return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, header.attempt_id()));
   }
   if (!attempt->report_request.empty()) {
-    if (other_bytes(attempt->upload->announced_digest())) {
-      NoteDuplicate(header.attempt_id(), *attempt);
+    const std::optional<Digest> announced = attempt->upload->announced_digest();
+    if (other_bytes(announced ? announced->Raw() : "")) {
+      NoteDuplicate(*session, header.attempt_id(), attempt->round, attempt->fitted.get(), attempt->duplicate_noted);
     }
     return WithRejection(absl::AbortedError("upload: the attempt was reported already"), Rejection::kDuplicate);
   }
@@ -574,31 +602,50 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
   }
 
   const std::string id = request.attempt_id();
+  // Of what the report brings or names; "" where it is no update.
+  const std::string sha256 = !update.empty() ? Sha256(update).Raw() : request.completed().payload_sha256();
+  // The same report, or one of other bytes under its name?
+  const auto repeats = [&](const std::string& first_request, const std::string& first_sha256) {
+    return first_request == request.request_id() && (sha256.empty() || first_sha256.empty() || sha256 == first_sha256);
+  };
   OpenAttempt* attempt = FindOpen(**session, id);
   if (attempt == nullptr) {
     EndedAttempt* ended = FindEnded(**session, id);
     if (ended == nullptr) {
       response->mutable_rejected()->set_reason(ToProto(Rejection::kUnknownAttempt));
       response->mutable_rejected()->set_message("the attempt was never issued to this client, or long ago");
-    } else if (ended->report_request.empty() || ended->report_request == request.request_id()) {
-      ended->report_request = request.request_id();
-      *response = ended->verdict;
-    } else {
-      response->mutable_duplicate()->set_accepted(ended->outcome == "accepted");
-      NoteDuplicate(id, *ended);
+      return done(absl::OkStatus());
     }
+    if (ended->kept.report_request_id().empty() || repeats(ended->kept.report_request_id(), ended->kept.update_sha256())) {
+      ended->kept.set_report_request_id(request.request_id());
+      if (ended->durable) {
+        *response = ended->kept.verdict();
+        return done(absl::OkStatus());
+      }
+      if (FullDisk()) return done(FullDiskError());
+      if (ended->held.has_value()) ended->held->done(absl::AbortedError("the report was sent again"));
+      ended->held.emplace(HeldReport{call, response, std::move(done)});
+      return;
+    }
+    if (AcceptedInMemory(id)) return done(absl::UnavailableError("the attempt's verdict is not on disk yet"));
+    const bool accepted = ended->kept.outcome() == "accepted";
+    response->mutable_duplicate()->set_accepted(accepted);
+    if (accepted) response->mutable_duplicate()->set_round(ended->kept.round());
+    NoteDuplicate(**session, id, ended->kept.round(), ended->fitted.get(), ended->duplicate_noted);
     return done(absl::OkStatus());
   }
   if (!attempt->report_request.empty()) {
-    if (attempt->report_request != request.request_id()) {
+    const std::optional<Digest> announced = attempt->upload->announced_digest();
+    if (!repeats(attempt->report_request, announced ? announced->Raw() : "")) {
       response->mutable_duplicate()->set_accepted(false);
-      NoteDuplicate(id, *attempt);
+      NoteDuplicate(**session, id, attempt->round, attempt->fitted.get(), attempt->duplicate_noted);
       return done(absl::OkStatus());
     }
     if (attempt->held.has_value()) attempt->held->done(absl::AbortedError("the report was sent again"));
     attempt->held.emplace(HeldReport{call, response, std::move(done)});
     return;
   }
+  if (FullDisk()) return done(FullDiskError());
   if (!update.empty()) {
     absl::Status taken = TakeInlineUpdate(update, *attempt->upload);
     if (RejectionOf(taken) == Rejection::kOversize) {
@@ -628,15 +675,13 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
       attempt->message = "the bytes received are not those that the report names";
       return Feed(AttemptFailed{id, Rejection::kDigestMismatch, AttemptEnergy(attempt->record).energy});
     }
-    std::optional<absl::Duration> training;
-    for (const PhaseSpan& span : attempt->record.phases) {
-      if (span.phase == Phase::kTrain) training = span.wall;
-    }
-    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy, training, attempt->record.completed_work});
+    Failpoint("report_taken");
+    return Feed(UpdateArrived{id, AttemptEnergy(attempt->record).energy, TrainingOf(attempt->record), attempt->record.completed_work});
   }
   if (request.has_failed()) {
     attempt->message = TruncateUtf8(request.failed().message(), 1024);
     const bool too_much = request.failed().code() == static_cast<int32_t>(absl::StatusCode::kResourceExhausted);
+    attempt->too_much = too_much;
     if (too_much) attempt->record.fit_declined_reason = TruncateUtf8(request.failed().message(), 256);
     Log(options_->log, LogLevel::kWarning, absl::StrCat("partition ", attempt->partition, " failed: ", attempt->message));
     return Feed(AttemptFailed{id, Rejection::kClientError, AttemptEnergy(attempt->record).energy, too_much});

@@ -1,12 +1,38 @@
 #include "fold_pool.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
 
 namespace fedwatt::internal {
+
+namespace {
+
+absl::StatusOr<std::string> ReadRange(const FileRange& range) {
+  const int fd = ::open(range.path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("opening ", range.path));
+  absl::Cleanup closer = [fd] { ::close(fd); };
+  std::string bytes(static_cast<size_t>(range.length), '\0');
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t got = ::pread(fd, bytes.data() + done, bytes.size() - done, range.offset + static_cast<int64_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("reading ", range.path));
+    if (got == 0) return absl::DataLossError(absl::StrCat(range.path, " ends at offset ", range.offset + static_cast<int64_t>(done), ", expected ", range.length, " bytes at ", range.offset));
+    done += static_cast<size_t>(got);
+  }
+  return bytes;
+}
+
+}  // namespace
 
 FoldPool::FoldPool(int thread_count, MakeAccumulator make_accumulator) : make_accumulator_(std::move(make_accumulator)) {
   {
@@ -47,12 +73,17 @@ void FoldPool::Work(size_t worker) {
       ++busy_;
       accumulator = std::move(accumulators_[worker]);
     }
+    std::string container;
     absl::Status status = [&]() -> absl::Status {
       if (accumulator == nullptr) {
         FEDWATT_ASSIGN_OR_RETURN(accumulator, make_accumulator_());
       }
       const FittedPlan& fitted = *task.fitted;
-      FEDWATT_ASSIGN_OR_RETURN(std::string container, ReadFile(task.path, fitted.plan.limits.max_update_bytes));
+      FEDWATT_ASSIGN_OR_RETURN(container, ReadRange(task.update));
+      if (task.digest && Sha256(container) != *task.digest) {
+        return absl::DataLossError(absl::StrCat("the update at offset ", task.update.offset, " of ", task.update.path, " is damaged: its SHA-256 is not the one that was acknowledged"));
+      }
+      Failpoint("folding");
       return FoldUpdate(fitted.plan, fitted.layout, container, task.example_count, task.round, task.partition, *accumulator, scratch, fitted.submodel.get());
     }();
     {
@@ -60,7 +91,9 @@ void FoldPool::Work(size_t worker) {
       accumulators_[worker] = std::move(accumulator);
       --busy_;
     }
-    task.done(std::move(status));
+    if (status.ok()) Failpoint("update_folded");
+    if (!status.ok() || static_cast<int64_t>(container.size()) > Journal::kMaxBodyBytes) container = std::string();
+    task.done(std::move(status), std::move(container));
   }
 }
 

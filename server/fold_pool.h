@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,7 +16,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "fedwatt/aggregation/accumulator.h"
+#include "fedwatt/base/digest.h"
 #include "fedwatt/round/global_model.h"
+#include "journal.h"
 
 namespace fedwatt::internal {
 
@@ -25,11 +28,13 @@ class FoldPool {
  public:
   struct Task {
     std::shared_ptr<const FittedPlan> fitted;  // what was trained
-    std::string path;  // of the update container
+    FileRange update;  // where the container lies
+    std::optional<Digest> digest;  // what it must be, where it was read back after a restart
     int64_t example_count = 0;
     int64_t round = 0;
     int64_t partition = 0;
-    std::function<void(absl::Status)> done;  // called on a pool thread
+    // Called on a pool thread, with the container if it is good and no longer than Journal::kMaxBodyBytes.
+    std::function<void(absl::Status, std::string container)> done;
   };
   using MakeAccumulator = std::function<absl::StatusOr<std::unique_ptr<Accumulator>>()>;
 

@@ -4,6 +4,14 @@ namespace fedwatt::internal {
 
 EnergyReading AttemptEnergy(const AttemptRecord& attempt) { return SumOfSpans(attempt.phases); }
 
+std::optional<absl::Duration> TrainingOf(const AttemptRecord& record) {
+  std::optional<absl::Duration> training;
+  for (const PhaseSpan& span : record.phases) {
+    if (span.phase == Phase::kTrain) training = span.wall;
+  }
+  return training;
+}
+
 void RoundLedger::Add(const AttemptRecord& attempt, absl::Duration elapsed, int64_t uplink_dense_bytes, int64_t downlink_dense_bytes) {
   uplink_payload_bytes_ += attempt.uplink_payload_bytes.value_or(0);
   downlink_payload_bytes_ += attempt.downlink_payload_bytes.value_or(0);

@@ -3,6 +3,7 @@
 #define FEDWATT_SERVER_ROUND_LEDGER_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/time/time.h"
 #include "fedwatt/report/run_record.h"
@@ -11,6 +12,9 @@ namespace fedwatt::internal {
 
 // The sum over an attempt's phases; missing when any phase that took time is.
 EnergyReading AttemptEnergy(const AttemptRecord& attempt);
+
+// How long it trained, as its client said.
+std::optional<absl::Duration> TrainingOf(const AttemptRecord& attempt);
 
 // Owned by one thread.
 class RoundLedger {

@@ -25,10 +25,9 @@ namespace {
 constexpr absl::Duration kMaintenanceInterval = absl::Seconds(1);
 
 absl::Status CheckOptions(const ServerOptions& options) {
-  if (options.durability == "update") {
-    return absl::UnimplementedError("durability: 'update' is not there yet; 'round' is: a crash repeats the round under way");
+  if (options.durability != "update" && options.durability != "round") {
+    return absl::InvalidArgumentError(absl::StrCat("durability: expected 'update' or 'round', got '", options.durability, "'"));
   }
-  if (options.durability != "round") return absl::InvalidArgumentError(absl::StrCat("durability: expected 'round', got '", options.durability, "'"));
   for (absl::Duration span : {options.hold_duration, options.session_duration, options.federated_evaluation_timeout}) {
     if (span <= absl::ZeroDuration()) return absl::InvalidArgumentError("server: hold, session and evaluation durations must be positive");
   }

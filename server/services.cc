@@ -17,6 +17,12 @@ CallId NextCallId() {
   return next++;
 }
 
+// With the windows to wait in, where trying again makes sense.
+grpc::Status Answer(const absl::Status& status, const Coordinator* coordinator) {
+  const bool transient = status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kResourceExhausted;
+  return ToGrpcStatus(transient ? WithRetry(status, coordinator->retry()) : status);
+}
+
 // A call that may be held for long without a thread; the coordinator ends it by Done.
 class Call : public grpc::ServerUnaryReactor {
  public:
@@ -27,8 +33,7 @@ class Call : public grpc::ServerUnaryReactor {
   Done done() {
     return [this](const absl::Status& status) {
       gate_->Answered(caller_, status);
-      const bool transient = status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kResourceExhausted;
-      Finish(ToGrpcStatus(transient ? WithRetry(status, coordinator_->retry()) : status));
+      Finish(Answer(status, coordinator_));
     };
   }
   void OnCancel() override {
@@ -175,7 +180,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
       loop_->Post([coordinator = coordinator_, stream = *stream_, status] { coordinator->CloseUpload(stream, status); });
     }
     gate_->Answered(caller_, status);
-    Finish(ToGrpcStatus(status));
+    Finish(Answer(status, coordinator_));
   }
 
   Loop* const loop_;

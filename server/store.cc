@@ -10,13 +10,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
 namespace {
 
 // Of the tables. A database of another version is refused.
-constexpr char kSchema[] = "2";
+constexpr char kSchema[] = "3";
 constexpr int64_t kMaxStateBytes = int64_t{1} << 36;
 
 absl::Status SqliteStatus(sqlite3* database, int code, std::string_view what) {
@@ -57,6 +58,8 @@ class Statement {
     if (code == SQLITE_DONE) return false;
     return SqliteStatus(database_, code, "reading or writing");
   }
+  // For other parameters.
+  void Reset() { sqlite3_reset(raw_); }
   int64_t Int(int i) const { return sqlite3_column_int64(raw_, i); }
   std::string Text(int i) const {
     const void* data = sqlite3_column_blob(raw_, i);
@@ -72,6 +75,16 @@ class Statement {
   sqlite3* database_;
   sqlite3_stmt* raw_;
 };
+
+absl::StatusOr<std::map<std::string, std::string>> ReadPairs(sqlite3* database, const char* sql) {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database, sql));
+  std::map<std::string, std::string> pairs;
+  for (;;) {
+    FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
+    if (!row) return pairs;
+    pairs[statement.Text(0)] = statement.Text(1);
+  }
+}
 
 std::map<std::string, std::string> ParseLines(const std::string& text) {
   std::map<std::string, std::string> values;
@@ -113,7 +126,8 @@ absl::Status Store::Execute(const char* sql) const {
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_directory, const std::string& run_id, const std::string& settings) {
   const std::string directory = absl::StrCat(out_directory, "/state");
-  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory));
+  // Whoever knows a session's id can speak for its client.
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
   absl::StatusOr<FileLock> lock = FileLock::Acquire(absl::StrCat(directory, "/lock"));
   if (!lock.ok()) {
     return Annotate(lock.status(), absl::StrCat("another coordinator runs on ", out_directory));
@@ -123,11 +137,19 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_direct
                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
   if (code != SQLITE_OK) return SqliteStatus(store->database_, code, "opening");
   FEDWATT_RETURN_IF_ERROR(store->Load(run_id, settings));
-  // Updates of an earlier life belong to attempts that are no more.
-  std::error_code error;
-  std::filesystem::remove_all(store->uploads_directory(), error);
   FEDWATT_RETURN_IF_ERROR(MakeDirectories(store->uploads_directory(), 0700));
   return store;
+}
+
+template <typename Body>
+absl::Status Store::Transact(Body body) {
+  FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
+  absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
+  FEDWATT_RETURN_IF_ERROR(body());
+  if (int error = Failpoint("database_committing")) return ErrnoStatus(error, "state database: COMMIT");
+  FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
+  std::move(rollback).Cancel();
+  return absl::OkStatus();
 }
 
 absl::Status Store::Load(const std::string& run_id, const std::string& settings) {
@@ -137,48 +159,36 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
       Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
               "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
               " accuracy REAL, line BLOB NOT NULL, summary BLOB NOT NULL);"
-              "CREATE TABLE IF NOT EXISTS memory (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"));
+              "CREATE TABLE IF NOT EXISTS memory (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+              "CREATE TABLE IF NOT EXISTS sessions (id BLOB PRIMARY KEY, request BLOB NOT NULL) WITHOUT ROWID;"
+              "CREATE TABLE IF NOT EXISTS attempts (round INTEGER NOT NULL, attempt BLOB NOT NULL, ended BLOB NOT NULL, PRIMARY KEY (round, attempt)) WITHOUT ROWID"));
   std::map<std::string, std::string> meta;
-  {
-    FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "SELECT key, value FROM meta"));
-    for (;;) {
-      FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
-      if (!row) break;
-      meta[statement.Text(0)] = statement.Text(1);
+  FEDWATT_ASSIGN_OR_RETURN(meta, ReadPairs(database_, "SELECT key, value FROM meta"));
+  FEDWATT_RETURN_IF_ERROR(Transact([&]() -> absl::Status {
+    if (meta.contains("run_id")) {
+      if (meta["schema"] != kSchema) {
+        return absl::FailedPreconditionError(absl::StrCat(directory_, " was written by another version of fedwatt-server; finish the run with that one, or give another --out folder"));
+      }
+      if (std::string difference = Difference(meta["settings"], settings); !difference.empty()) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(directory_, " belongs to run ", meta["run_id"], " with other settings (", difference,
+                         "); continue it with the same ones, or give another --out folder"));
+      }
+      run_id_ = meta["run_id"];
+      if (!absl::SimpleAtoi(meta["incarnation"], &incarnation_)) return absl::DataLossError("state database: bad incarnation");
+      if (!absl::SimpleAtoi(meta["attempts_file_bytes"], &attempts_file_bytes_)) return absl::DataLossError("state database: bad attempts_file_bytes");
+      ++incarnation_;
+    } else {
+      run_id_ = run_id;
+      FEDWATT_RETURN_IF_ERROR(SetMeta("schema", kSchema));
+      FEDWATT_RETURN_IF_ERROR(SetMeta("run_id", run_id));
+      FEDWATT_RETURN_IF_ERROR(SetMeta("settings", settings));
+      FEDWATT_RETURN_IF_ERROR(SetMeta("attempts_file_bytes", "0"));
     }
-  }
-  FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
-  absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
-  if (meta.contains("run_id")) {
-    if (meta["schema"] != kSchema) {
-      return absl::FailedPreconditionError(absl::StrCat(directory_, " was written by another version of fedwatt-server; finish the run with that one, or give another --out folder"));
-    }
-    if (std::string difference = Difference(meta["settings"], settings); !difference.empty()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(directory_, " belongs to run ", meta["run_id"], " with other settings (", difference,
-                       "); continue it with the same ones, or give another --out folder"));
-    }
-    run_id_ = meta["run_id"];
-    if (!absl::SimpleAtoi(meta["incarnation"], &incarnation_)) return absl::DataLossError("state database: bad incarnation");
-    ++incarnation_;
-  } else {
-    run_id_ = run_id;
-    FEDWATT_RETURN_IF_ERROR(SetMeta("schema", kSchema));
-    FEDWATT_RETURN_IF_ERROR(SetMeta("run_id", run_id));
-    FEDWATT_RETURN_IF_ERROR(SetMeta("settings", settings));
-  }
-  FEDWATT_RETURN_IF_ERROR(SetMeta("incarnation", absl::StrCat(incarnation_)));
-  FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
-  std::move(rollback).Cancel();
-
-  {
-    FEDWATT_ASSIGN_OR_RETURN(Statement remembered, Statement::Prepare(database_, "SELECT key, value FROM memory"));
-    for (;;) {
-      FEDWATT_ASSIGN_OR_RETURN(bool row, remembered.Step());
-      if (!row) break;
-      memory_[remembered.Text(0)] = remembered.Text(1);
-    }
-  }
+    return SetMeta("incarnation", absl::StrCat(incarnation_));
+  }));
+  FEDWATT_ASSIGN_OR_RETURN(memory_, ReadPairs(database_, "SELECT key, value FROM memory"));
+  FEDWATT_ASSIGN_OR_RETURN(sessions_, ReadPairs(database_, "SELECT id, request FROM sessions"));
   FEDWATT_ASSIGN_OR_RETURN(Statement statement,
                            Statement::Prepare(database_, "SELECT round, committed, model_digest, accuracy, summary"
                                                          " FROM rounds ORDER BY round"));
@@ -189,17 +199,36 @@ absl::Status Store::Load(const std::string& run_id, const std::string& settings)
   }
 }
 
-absl::Status Store::Remember(const std::vector<std::pair<std::string, std::string>>& entries) {
-  FEDWATT_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
-  absl::Cleanup rollback = [this] { (void)Execute("ROLLBACK"); };
-  for (const auto& [key, value] : entries) {
-    FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO memory VALUES (?, ?)"));
+absl::Status Store::Insert(const Entries& memory) {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO memory VALUES (?, ?)"));
+  for (const auto& [key, value] : memory) {
     statement.Bind(0, key);
     statement.Bind(1, value);
     FEDWATT_RETURN_IF_ERROR(statement.Step().status());
+    statement.Reset();
   }
-  FEDWATT_RETURN_IF_ERROR(Execute("COMMIT"));
-  std::move(rollback).Cancel();
+  return absl::OkStatus();
+}
+
+absl::Status Store::ChangeSessions() {
+  FEDWATT_ASSIGN_OR_RETURN(Statement put, Statement::Prepare(database_, "INSERT OR REPLACE INTO sessions VALUES (?, ?)"));
+  FEDWATT_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(database_, "DELETE FROM sessions WHERE id = ?"));
+  for (const auto& [id, request] : session_changes_) {
+    Statement& statement = request ? put : drop;
+    statement.Bind(0, id);
+    if (request) statement.Bind(1, *request);
+    FEDWATT_RETURN_IF_ERROR(statement.Step().status());
+    statement.Reset();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Store::Remember(const Entries& entries) {
+  FEDWATT_RETURN_IF_ERROR(Transact([&]() -> absl::Status {
+    FEDWATT_RETURN_IF_ERROR(ChangeSessions());
+    return Insert(entries);
+  }));
+  session_changes_.clear();
   return absl::OkStatus();
 }
 
@@ -238,27 +267,59 @@ absl::Status Store::Insert(const StoredRound& round, const std::string& line) {
   statement.Bind(3, round.accuracy);
   statement.Bind(4, line);
   statement.Bind(5, round.summary);
-  FEDWATT_RETURN_IF_ERROR(statement.Step().status());
-  rounds_.push_back(round);
+  return statement.Step().status();
+}
+
+absl::Status Store::Insert(const RoundEnd& end) {
+  FEDWATT_RETURN_IF_ERROR(Insert(end.round, end.line));
+  FEDWATT_RETURN_IF_ERROR(Insert(end.memory));
+  FEDWATT_RETURN_IF_ERROR(SetMeta("attempts_file_bytes", absl::StrCat(end.attempts_file_bytes)));
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)"));
+  for (const auto& [id, ended] : end.attempts) {
+    statement.Bind(0, end.round.round);
+    statement.Bind(1, id);
+    statement.Bind(2, ended);
+    FEDWATT_RETURN_IF_ERROR(statement.Step().status());
+    statement.Reset();
+  }
+  // Whole rounds, as soon as the newer ones are enough.
+  FEDWATT_ASSIGN_OR_RETURN(Statement forget, Statement::Prepare(database_, "DELETE FROM attempts WHERE round < (SELECT round FROM attempts ORDER BY round DESC LIMIT 1 OFFSET ?)"));
+  forget.Bind(0, kRememberedAttempts - 1);
+  FEDWATT_RETURN_IF_ERROR(forget.Step().status());
+  return ChangeSessions();
+}
+
+absl::Status Store::Finish(const RoundEnd& end) {
+  if (end.model_state != nullptr) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(end.round.round), *end.model_state, 0600));
+  FEDWATT_RETURN_IF_ERROR(Transact([&] { return Insert(end); }));
+  Failpoint("round_committed");
+  session_changes_.clear();
+  rounds_.push_back(end.round);
+  // Leftovers of crashes go too.
+  if (end.model_state != nullptr) RemoveExcept("global-", StatePath(end.round.round));
   return absl::OkStatus();
 }
 
-absl::Status Store::Commit(const StoredRound& round, const std::string& line, const std::string& model_state) {
-  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(round.round), model_state, 0600));
-  FEDWATT_RETURN_IF_ERROR(Insert(round, line));
-  RemoveStatesExcept(round.round);
-  return absl::OkStatus();
+absl::StatusOr<std::vector<std::string>> Store::ReadAttempts() const {
+  FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "SELECT ended FROM attempts ORDER BY round"));
+  std::vector<std::string> attempts;
+  for (;;) {
+    FEDWATT_ASSIGN_OR_RETURN(bool row, statement.Step());
+    if (!row) return attempts;
+    attempts.push_back(statement.Text(0));
+  }
 }
 
-absl::Status Store::Abandon(const StoredRound& round, const std::string& line) { return Insert(round, line); }
+std::string Store::journal_path(int64_t round) const { return absl::StrCat(directory_, "/round-", round, ".journal"); }
 
-void Store::RemoveStatesExcept(int64_t round) const {
-  // Leftovers of crashes go too. What cannot be removed costs disk, not the run.
+void Store::RemoveJournalsExcept(int64_t round) const { RemoveExcept("round-", journal_path(round)); }
+
+void Store::RemoveExcept(std::string_view prefix, const std::string& path) const {
   std::error_code error;
-  const std::filesystem::path keep(StatePath(round));
+  const std::filesystem::path keep(path);
   for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind("global-", 0) == 0 && entry.path().filename() != keep.filename()) std::filesystem::remove(entry.path(), error);
+    if (name.rfind(prefix, 0) == 0 && entry.path().filename() != keep.filename()) std::filesystem::remove(entry.path(), error);
   }
 }
 

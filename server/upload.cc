@@ -3,9 +3,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 
@@ -15,7 +21,53 @@ Upload::~Upload() {
   absl::MutexLock lock(&mutex_);
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(path_.c_str());
+  if (!keep_) ::unlink(path_.c_str());
+}
+
+std::string Upload::NameIn(std::string_view file_name) {
+  const std::vector<std::string> parts = absl::StrSplit(absl::string_view(file_name.data(), file_name.size()), '.');
+  return parts.size() == 4 && parts[3] == "part" ? parts[0] : "";
+}
+
+void Upload::Resume(const std::string& file_name) {
+  absl::MutexLock lock(&mutex_);
+  const std::string path = absl::StrCat(std::filesystem::path(stem_).parent_path().string(), "/", file_name);
+  const std::vector<std::string> parts = absl::StrSplit(file_name, '.');
+  int64_t total = 0;
+  if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &total) || total < 1 || total > max_bytes_) return;
+  absl::StatusOr<Digest> announced = Digest::FromHex(parts[2]);
+  if (!announced.ok()) return;
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return;
+  path_ = path;
+  fd_ = fd;
+  announced_ = *announced;
+  total_bytes_ = total;
+  char buffer[1 << 16];
+  while (received_bytes_ < total_bytes_) {
+    const ssize_t got = ::pread(fd_, buffer, static_cast<size_t>(std::min<int64_t>(sizeof(buffer), total_bytes_ - received_bytes_)), received_bytes_);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;  // what cannot be read is sent again
+    sha256_.Update({buffer, static_cast<size_t>(got)});
+    received_bytes_ += got;
+  }
+  if (received_bytes_ == total_bytes_) CheckWhole().IgnoreError();
+}
+
+void Upload::Keep() {
+  absl::MutexLock lock(&mutex_);
+  keep_ = true;
+}
+
+absl::Status Upload::CheckWhole() {
+  if (sha256_.Finish() != *announced_) {
+    ++damage_count_;
+    Forget();
+    return WithRejection(absl::DataLossError("upload: the SHA-256 of the whole is not the one announced; send it again"),
+                         Rejection::kDigestMismatch);
+  }
+  whole_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status Upload::ClosedStatus() const {
@@ -45,11 +97,13 @@ absl::StatusOr<int64_t> Upload::Open(int64_t total_bytes, std::string_view sha25
     return absl::FailedPreconditionError(absl::StrCat("upload: starts at ", offset, ", expected ", received_bytes_));
   }
   if (fd_ < 0) {
+    path_ = absl::StrCat(stem_, ".", total_bytes, ".", digest.Hex(), ".part");
     fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd_ < 0) return ErrnoStatus(errno, absl::StrCat("creating ", path_));
   }
   announced_ = digest;
   total_bytes_ = total_bytes;
+  Failpoint("upload_opened");
   return ++stream_;
 }
 
@@ -72,23 +126,19 @@ absl::Status Upload::Append(int64_t stream, int64_t offset, std::string_view dat
     return WithRejection(absl::DataLossError(absl::StrCat("upload: wrong CRC32C of the chunk at ", offset)), Rejection::kDigestMismatch);
   }
   size_t written = 0;
+  if (int error = Failpoint("upload_write")) return ErrnoStatus(error, absl::StrCat("writing ", path_));
   while (written < data.size()) {
     const ssize_t count = ::pwrite(fd_, data.data() + written, data.size() - written, offset + static_cast<int64_t>(written));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path_));
     written += static_cast<size_t>(count);
   }
+  Failpoint("upload_chunk_written");
   sha256_.Update(data);
   received_bytes_ += static_cast<int64_t>(data.size());
   if (received_bytes_ < total_bytes_) return absl::OkStatus();
-  if (sha256_.Finish() != *announced_) {
-    ++damage_count_;
-    Forget();
-    return WithRejection(absl::DataLossError("upload: the SHA-256 of the whole is not the one announced; send it again"),
-                         Rejection::kDigestMismatch);
-  }
-  whole_ = true;
-  return absl::OkStatus();
+  Failpoint("upload_hashing");
+  return CheckWhole();
 }
 
 void Upload::Close(Rejection reason) {
@@ -98,7 +148,7 @@ void Upload::Close(Rejection reason) {
   if (fd_ >= 0) {
     ::close(fd_);
     fd_ = -1;
-    ::unlink(path_.c_str());
+    if (!keep_) ::unlink(path_.c_str());
   }
 }
 
@@ -126,6 +176,11 @@ Digest Upload::digest() const {
 std::optional<Digest> Upload::announced_digest() const {
   absl::MutexLock lock(&mutex_);
   return announced_;
+}
+
+std::string Upload::path() const {
+  absl::MutexLock lock(&mutex_);
+  return path_;
 }
 
 int64_t Upload::total_bytes() const {

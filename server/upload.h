@@ -21,12 +21,21 @@ inline constexpr int64_t kMaxChunkBytes = 128 << 10;
 
 // A file that grows in order while its SHA-256 runs along, so that a resumed upload is never read twice. Memory does not grow with the bytes.
 // One stream at a time: a newer one takes the place of an older one. Nothing is allocated or written beyond `max_bytes`. The file is removed with
-// the object. Thread-safe.
+// the object, unless it is kept; its name says what was announced, so that a coordinator that was killed can go on with it. Thread-safe.
 class Upload {
  public:
-  Upload(std::string path, int64_t max_bytes) : path_(std::move(path)), max_bytes_(max_bytes) {}
+  // Files are `<directory>/<name>.<total bytes>.<SHA-256>.part`; `name` has no dot.
+  Upload(std::string directory, std::string name, int64_t max_bytes) : stem_(directory + "/" + name), max_bytes_(max_bytes) {}
   ~Upload();
   Upload(const Upload&) = delete;
+
+  // The `name` in a file's name; "" where it is none of ours.
+  static std::string NameIn(std::string_view file_name);
+  // Goes on with a file that an earlier process left, before the first Open(): reads it, and forgets it where it is not what its name says. What was not flushed
+  // may have been lost with the machine; the SHA-256 of the whole tells.
+  void Resume(const std::string& file_name);
+  // The file stays when the object goes.
+  void Keep();
 
   // Opens a stream that starts at `offset` and returns its number for Append.
   // Errors, the reason attached where the attempt is at fault:
@@ -55,16 +64,21 @@ class Upload {
   // As announced by the first stream that was opened.
   std::optional<Digest> announced_digest() const;
   int64_t total_bytes() const;
-  const std::string& path() const { return path_; }
+  // Only once a stream was opened.
+  std::string path() const;
 
  private:
+  // The whole is there: is it what was announced?
+  absl::Status CheckWhole() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ClosedStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::string path_;
+  const std::string stem_;
   const int64_t max_bytes_;
   mutable absl::Mutex mutex_;
+  std::string path_ ABSL_GUARDED_BY(mutex_);
   int fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  bool keep_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t stream_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<Digest> announced_ ABSL_GUARDED_BY(mutex_);
   int64_t total_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -69,7 +69,7 @@ void EndOpenAttempts(EngineState& state, std::string_view outcome, Rejection rea
   for (auto& [id, attempt] : state.attempts) {
     if (attempt.state == Attempt::State::kTraining || attempt.state == Attempt::State::kArrived ||
         attempt.state == Attempt::State::kFolding) {
-      if (reason == Rejection::kLate && attempt.state == Attempt::State::kTraining) NoteWork(state, attempt, std::nullopt, /*finished=*/false);
+      if (reason == Rejection::kLate && attempt.state == Attempt::State::kTraining) NoteWork(state, attempt, state.now, std::nullopt, /*finished=*/false);
       End(state, attempt, outcome, reason, effects);
     }
   }
@@ -81,8 +81,9 @@ void OnUpdateArrived(EngineState& state, const UpdateArrived& event, absl::Time 
   if (attempt == nullptr || attempt->state != Attempt::State::kTraining) return;
   attempt->state = Attempt::State::kArrived;
   attempt->energy = event.energy;
-  state.histories[HistoryKey(attempt->client, attempt->partition)].NoteSeconds(absl::ToDoubleSeconds(now - attempt->started));
-  NoteWork(state, *attempt, event.training, event.finished);
+  const absl::Time at = event.at.value_or(now);
+  state.histories[HistoryKey(attempt->client, attempt->partition)].NoteSeconds(absl::ToDoubleSeconds(at - attempt->started));
+  NoteWork(state, *attempt, at, event.training, event.finished);
   state.arrival_order.push_back(attempt->id);
   FoldWaiting(state, effects);
   CloseIfComplete(state, now, effects);
@@ -92,7 +93,7 @@ void OnAttemptFailed(EngineState& state, const AttemptFailed& event, absl::Time 
   Attempt* attempt = Find(state, event.attempt);
   if (attempt == nullptr || attempt->state != Attempt::State::kTraining) return;
   attempt->energy = event.energy;
-  if (event.too_much) NoteWork(state, *attempt, std::nullopt, /*finished=*/false);
+  if (event.too_much) NoteWork(state, *attempt, now, std::nullopt, /*finished=*/false);
   const bool gave_up = event.reason == Rejection::kDisconnected || event.reason == Rejection::kWithdrawn ||
                        event.reason == Rejection::kClientError;
   End(state, *attempt, gave_up ? "dropped" : "rejected", event.reason, effects);

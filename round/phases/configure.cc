@@ -92,13 +92,18 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
     attempt.max_power = state.members.at(partition).max_power;
     attempt.claim = asked.claim;
     attempt.cost = asked.fit.cost;
+    attempt.width = asked.fit.width;
+    attempt.expected_seconds = asked.fit.expected_seconds;
+    attempt.expected_energy = asked.fit.expected_energy;
     ClientHistory& history = state.histories[HistoryKey(attempt.client, partition)];
     history.last_selected_round = state.round;
     ++history.selected_count;
     starts.push_back(StartAttempt{attempt.id, state.round, partition, state.deadline, asked.fit.width, asked.fit.expected_seconds, asked.fit.expected_energy});
     state.attempts.emplace(attempt.id, std::move(attempt));
   }
-  effects.push_back(MemoryOf(state));  // before anybody spends what was reserved
+  Memory memory = MemoryOf(state);
+  if (state.options.remembers_rounds) memory.push_back(MemoryOfOpenRound(state));
+  effects.push_back(Remember{std::move(memory)});  // before anybody spends what was reserved
   for (StartAttempt& start : starts) effects.push_back(std::move(start));
   effects.push_back(SetTimer{state.deadline});
 }

@@ -9,8 +9,7 @@ void AbandonRound(EngineState& state, std::string_view reason, absl::Time now, E
   state.record.finished_at = now;
   state.record.wall_seconds = absl::ToDoubleSeconds(now - state.record.started_at);
   DescribeBudget(state);
-  effects.push_back(MemoryOf(state));
-  effects.push_back(Abandon{state.record});
+  effects.push_back(Abandon{state.record, MemoryOf(state)});
   ++state.round;
   EnterIdle(state, now, effects);
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,7 @@ namespace fedwatt::internal {
 namespace {
 
 // Pseudonyms do not start like this.
-constexpr char kAccounts[] = "#accounts", kSchedule[] = "#schedule";
+constexpr char kAccounts[] = "#accounts", kRound[] = "#round", kSchedule[] = "#schedule";
 
 }  // namespace
 
@@ -20,6 +21,8 @@ absl::Status Recall(EngineState& state) {
   for (const auto& [key, value] : state.options.memory) {
     if (key == kAccounts) {
       FEDWATT_RETURN_IF_ERROR(state.budget.Restore(value));
+    } else if (key == kRound) {
+      continue;  // once all histories are there
     } else if (key == kSchedule) {
       const std::vector<std::string> words = absl::StrSplit(value, ' ');
       double deferred = 0;
@@ -33,26 +36,32 @@ absl::Status Recall(EngineState& state) {
       state.histories.emplace(key, std::move(history));
     }
   }
-  // Attempts that were under way when the coordinator died may have taken all that was reserved for them.
+  // Its attempts go on, and so do their reservations.
+  if (auto round = state.options.memory.find(kRound); round != state.options.memory.end()) FEDWATT_RETURN_IF_ERROR(RestoreRound(state, round->second));
+  std::set<std::string> going_on;
+  for (const auto& [id, attempt] : state.attempts) going_on.insert(HistoryKey(attempt.client, attempt.partition));
+  // Other attempts that were under way when the coordinator died may have taken all that was reserved for them.
   for (auto& [key, history] : state.histories) {
-    if (history.open_uj == 0 && history.open_ug == 0) continue;
+    if ((history.open_uj == 0 && history.open_ug == 0) || going_on.contains(key)) continue;
     state.budget.Forfeit(history);
     state.forfeited.push_back(key);
   }
   return absl::OkStatus();
 }
 
-Remember MemoryOf(EngineState& state) {
-  Remember remember;
-  remember.entries.emplace_back(kAccounts, state.budget.Save());
-  remember.entries.emplace_back(kSchedule, absl::StrFormat("%.17g %.17g", absl::ToDoubleSeconds(state.deferred), state.round_seconds));
+std::pair<std::string, std::string> MemoryOfOpenRound(const EngineState& state) { return {kRound, SaveRound(state)}; }
+
+Memory MemoryOf(EngineState& state) {
+  Memory memory;
+  memory.emplace_back(kAccounts, state.budget.Save());
+  memory.emplace_back(kSchedule, absl::StrFormat("%.17g %.17g", absl::ToDoubleSeconds(state.deferred), state.round_seconds));
   for (const auto& [id, attempt] : state.attempts) {
     const std::string key = HistoryKey(attempt.client, attempt.partition);
-    if (auto history = state.histories.find(key); history != state.histories.end()) remember.entries.emplace_back(key, history->second.Save());
+    if (auto history = state.histories.find(key); history != state.histories.end()) memory.emplace_back(key, history->second.Save());
   }
   // With the accounts that hold their forfeits; otherwise a second restart would charge them again.
-  for (const std::string& key : std::exchange(state.forfeited, {})) remember.entries.emplace_back(key, state.histories.at(key).Save());
-  return remember;
+  for (const std::string& key : std::exchange(state.forfeited, {})) memory.emplace_back(key, state.histories.at(key).Save());
+  return memory;
 }
 
 void DescribeBudget(EngineState& state) {
@@ -61,12 +70,12 @@ void DescribeBudget(EngineState& state) {
   if (grams.left()) state.record.budget_carbon_left = Micrograms(*grams.left());
 }
 
-void NoteWork(EngineState& state, const Attempt& attempt, const std::optional<absl::Duration>& training, bool finished) {
+void NoteWork(EngineState& state, const Attempt& attempt, absl::Time at, const std::optional<absl::Duration>& training, bool finished) {
   if (!attempt.cost || !FitPolicies().Find(state.options.fit.policy)->measures) return;
   // The coordinator's own clock bounds what a client can claim.
-  const absl::Duration elapsed = std::max(state.now - attempt.started, absl::ZeroDuration());
+  const absl::Duration elapsed = std::max(at - attempt.started, absl::ZeroDuration());
   const absl::Duration train = std::clamp(training.value_or(elapsed), absl::ZeroDuration(), elapsed);
-  WorkSample sample{.at = state.now, .macs = attempt.cost->macs_per_example, .parameters = attempt.cost->parameters, .finished = finished};
+  WorkSample sample{.at = at, .macs = attempt.cost->macs_per_example, .parameters = attempt.cost->parameters, .finished = finished};
   sample.train_seconds = absl::ToDoubleSeconds(train);
   sample.transfer_seconds = absl::ToDoubleSeconds(elapsed - train);
   if (attempt.energy) sample.joules = attempt.energy->joules();

@@ -31,14 +31,22 @@ Cohort SelectCohort(EngineState& state, absl::Time now);
 // memory.cc: what outlives a session and a coordinator.
 absl::Status Recall(EngineState& state);
 // Everything that this round's attempts changed, and what Recall() did.
-Remember MemoryOf(EngineState& state);
+Memory MemoryOf(EngineState& state);
+// With what Recall() needs to go on with the round that has just been opened.
+std::pair<std::string, std::string> MemoryOfOpenRound(const EngineState& state);
 // Writes into the record what is left of the run's budgets.
 void DescribeBudget(EngineState& state);
 // Ends the attempt's reservation with what it took, or, where that is not known, with the most that it can have taken since it started.
 void SettleAttempt(EngineState& state, const Attempt& attempt);
 
-// Adds what the attempt says of its client's speed, where the fit policy measures. `finished`: it did all its work in time.
-void NoteWork(EngineState& state, const Attempt& attempt, const std::optional<absl::Duration>& training, bool finished);
+// Adds what the attempt, over since `at`, says of its client's speed, where the fit policy measures. `finished`: it did all its work in time.
+void NoteWork(EngineState& state, const Attempt& attempt, absl::Time at, const std::optional<absl::Duration>& training, bool finished);
+
+// resume.cc: the round as it was opened, and how it goes on after a restart. Restoring leaves the state alone where the text speaks of an earlier round.
+std::string SaveRound(const EngineState& state);
+// Errors: DATA_LOSS
+absl::Status RestoreRound(EngineState& state, const std::string& text);
+void ResumeRound(EngineState& state, bool closed, Effects& effects);
 
 // configure.cc: opens the round: attempts, deadline, record; or waits, or ends the run, where budgets or the hour say so.
 void EnterConfigure(EngineState& state, absl::Time now, Effects& effects);

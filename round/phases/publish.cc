@@ -10,8 +10,7 @@ void Commit(EngineState& state, absl::Time now, Effects& effects) {
   constexpr double kWeight = 0.3;  // of the newest round
   state.round_seconds = state.round_seconds > 0 ? state.round_seconds + kWeight * (state.record.wall_seconds - state.round_seconds) : state.record.wall_seconds;
   DescribeBudget(state);
-  effects.push_back(MemoryOf(state));
-  effects.push_back(Publish{state.record});
+  effects.push_back(Publish{state.record, MemoryOf(state)});
 }
 
 bool TargetReached(const EngineState& state) {

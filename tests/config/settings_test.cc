@@ -70,7 +70,7 @@ TEST_F(SettingsTest, DefaultsLoadWithoutAnySource) {
   EXPECT_EQ(settings.server.listen, "0.0.0.0:7443");
   EXPECT_EQ(settings.security.directory, "./security");
   EXPECT_FALSE(settings.security.insecure);
-  EXPECT_EQ(settings.durability, Durability::kRound);
+  EXPECT_EQ(settings.durability, Durability::kUpdate);
   EXPECT_EQ(settings.seed, 1u);
   EXPECT_EQ(settings.partition.seed, 1u);
   for (const SettingWithOrigin& setting : loaded.effective) EXPECT_EQ(setting.origin, "default") << setting.key;
@@ -208,7 +208,7 @@ TEST_F(SettingsTest, FlagsBeatEnvironmentBeatsFileBeatsDefault) {
 TEST_F(SettingsTest, ReadsEveryTypeFromAFile) {
   ASSERT_OK_AND_ASSIGN(const LoadedSettings loaded, LoadText(R"(
 seed = 7
-durability = "update"
+durability = "round"
 out = "runs/a"
 [model]
 architecture = "fedavg_cnn"
@@ -232,7 +232,7 @@ device_class = "phone:0.75,laptop:0.25"
   const Settings& settings = loaded.settings;
   EXPECT_EQ(settings.seed, 7u);
   EXPECT_EQ(settings.partition.seed, 7u);
-  EXPECT_EQ(settings.durability, Durability::kUpdate);
+  EXPECT_EQ(settings.durability, Durability::kRound);
   EXPECT_EQ(settings.out, "runs/a");
   EXPECT_EQ(settings.model.architecture.name, "fedavg_cnn");
   EXPECT_THAT(settings.model.architecture.input_shape, ElementsAre(1, 28, 28));

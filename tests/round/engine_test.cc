@@ -36,21 +36,33 @@ class Driver {
   Effects Send(Event event, absl::Duration after = absl::ZeroDuration()) {
     now_ += after;
     Effects effects = engine_.Handle(event, now_);
+    Note(effects);
+    return effects;
+  }
+  void Note(const Effects& effects) {
     for (const Effect& effect : effects) {
-      if (const auto* remember = std::get_if<Remember>(&effect)) {
-        for (const auto& [key, value] : remember->entries) memory[key] = value;
-      }
+      if (const auto* remember = std::get_if<Remember>(&effect)) Keep(remember->entries);
       if (const auto* timer = std::get_if<SetTimer>(&effect)) timer_ = timer->at;
       if (const auto* start = std::get_if<StartAttempt>(&effect)) started.push_back(*start);
       if (const auto* fold = std::get_if<Fold>(&effect)) folds.push_back(fold->attempt);
       if (const auto* end = std::get_if<EndAttempt>(&effect)) ended.push_back(*end);
-      if (const auto* publish = std::get_if<Publish>(&effect)) published.push_back(publish->record);
-      if (const auto* abandon = std::get_if<Abandon>(&effect)) abandoned.push_back(abandon->record);
+      if (const auto* publish = std::get_if<Publish>(&effect)) {
+        published.push_back(publish->record);
+        Keep(publish->memory);
+      }
+      if (const auto* abandon = std::get_if<Abandon>(&effect)) {
+        abandoned.push_back(abandon->record);
+        Keep(abandon->memory);
+      }
       if (const auto* finish = std::get_if<Finish>(&effect)) finished = *finish;
       if (std::holds_alternative<Aggregate>(effect)) ++aggregates;
       if (const auto* evaluate = std::get_if<Evaluate>(&effect)) evaluated = *evaluate;
     }
-    return effects;
+  }
+  // Goes on with the round that the memory holds.
+  void Resume(bool closed = false) { Note(engine_.Resume(now_, closed)); }
+  void Keep(const Memory& entries) {
+    for (const auto& [key, value] : entries) memory[key] = value;
   }
   // As if the timer that was asked for had come.
   Effects SendTimer() { return Send(Tick{}, timer_ - now_); }
@@ -755,6 +767,131 @@ TEST(EngineFitTest, MeasurementsOutliveTheCoordinator) {
   // A damaged memory is said, not trusted.
   for (auto& [key, value] : options.memory) value += " 1";
   EXPECT_THAT(Engine::Create(options), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
+}
+
+// ---- A round that outlives its coordinator.
+
+EngineOptions Resumable() {
+  EngineOptions options = SmallRun();
+  options.rounds = 1;
+  options.over_selection = 0.5;
+  options.remembers_rounds = true;
+  options.budget.federation = Joules(10'000);
+  options.budget.per_round = Joules(9'000);
+  options.budget.max_power = Watts(10);
+  return options;
+}
+
+// Accepts with joules and the instant at which the update came.
+void AcceptAt(Driver& driver, const std::string& attempt, absl::Time at) {
+  driver.Send(UpdateArrived{attempt, Joules(20), std::nullopt, true, at});
+  driver.Send(FoldFinished{attempt, absl::OkStatus(), 10, 0.5});
+}
+
+// What of the engine's state outlasts the round.
+std::map<std::string, std::string> Books(const Driver& driver) {
+  std::map<std::string, std::string> books = driver.memory;
+  books.erase("#round");
+  return books;
+}
+
+TEST(EngineResumeTest, ARoundThatIsResumedEndsAsIfNothingHadHappened) {
+  Driver undisturbed(Resumable());
+  undisturbed.Join(3);
+  ASSERT_EQ(undisturbed.started.size(), 3u);
+  const std::map<std::string, std::string> opened = undisturbed.memory;
+  const absl::Time first = undisturbed.now() + absl::Seconds(5);
+  undisturbed.Send(Tick{}, absl::Seconds(5));
+  AcceptAt(undisturbed, undisturbed.started[2].attempt, first);
+  undisturbed.Send(AttemptFailed{undisturbed.started[0].attempt, Rejection::kClientError, Joules(3)});
+  undisturbed.Send(Tick{}, absl::Seconds(5));
+  AcceptAt(undisturbed, undisturbed.started[1].attempt, first + absl::Seconds(5));
+  undisturbed.Commit();
+
+  // Killed after the first two verdicts, and away for half an hour.
+  EngineOptions options = Resumable();
+  options.memory = opened;
+  options.incarnation = 1;
+  ASSERT_TRUE(Engine::Create(options)->resumes());
+  Driver driver(options);
+  driver.Send(MemberJoined{1, "client-1"}, absl::Minutes(30));
+  driver.Resume();
+  ASSERT_EQ(driver.started.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(driver.started[i].attempt, undisturbed.started[i].attempt);
+    EXPECT_EQ(driver.started[i].width, undisturbed.started[i].width);
+    EXPECT_EQ(driver.started[i].deadline, driver.now() + options.deadline);  // nobody could report meanwhile
+  }
+  AcceptAt(driver, driver.started[2].attempt, first);
+  driver.Send(AttemptFailed{driver.started[0].attempt, Rejection::kClientError, Joules(3)});
+  EXPECT_EQ(driver.aggregates, 0);
+  AcceptAt(driver, driver.started[1].attempt, first + absl::Seconds(5));
+  EXPECT_EQ(driver.aggregates, 1);
+  driver.Commit();
+
+  ASSERT_EQ(driver.published.size(), 1u);
+  const RoundRecord &record = driver.published[0], &expected = undisturbed.published[0];
+  EXPECT_EQ(record.started_at, expected.started_at);
+  EXPECT_EQ(record.clients_selected, expected.clients_selected);
+  EXPECT_EQ(record.clients_completed, 2);
+  EXPECT_EQ(record.clients_dropped, expected.clients_dropped);
+  EXPECT_EQ(record.train_examples, expected.train_examples);
+  EXPECT_EQ(record.budget_left, expected.budget_left);
+  std::map<std::string, std::string> books = Books(driver), right = Books(undisturbed);
+  books.erase("#schedule");  // it did take half an hour longer
+  right.erase("#schedule");
+  EXPECT_EQ(books, right);
+  EXPECT_EQ(driver.finished->reason, "all rounds done");
+}
+
+TEST(EngineResumeTest, AClosedRoundTakesNothingMore) {
+  Driver before(Resumable());
+  before.Join(3);
+  EngineOptions options = Resumable();
+  options.memory = before.memory;
+  Driver driver(options);
+  driver.Resume(/*closed=*/true);
+  AcceptAt(driver, driver.started[1].attempt, driver.now());
+  // One of an aim of two, and the quorum: the rest is late.
+  EXPECT_EQ(driver.aggregates, 1);
+  std::map<std::string, int> outcomes;
+  for (const EndAttempt& end : driver.ended) ++outcomes[end.outcome];
+  EXPECT_EQ(outcomes, (std::map<std::string, int>{{"accepted", 1}, {"late", 2}}));
+}
+
+TEST(EngineResumeTest, AFinishedRoundIsNotResumed) {
+  Driver before(Resumable());
+  before.Join(3);
+  for (int i = 0; i < 2; ++i) before.Accept(before.started[static_cast<size_t>(i)].attempt);
+  before.Commit();
+  EngineOptions options = Resumable();
+  options.rounds = 2;
+  options.next_round = 2;
+  options.memory = before.memory;
+  EXPECT_FALSE(Engine::Create(options)->resumes());
+}
+
+TEST(EngineResumeTest, WithoutTheOptionARestartForfeitsWhatWasUnderWay) {
+  EngineOptions options = Resumable();
+  options.remembers_rounds = false;
+  Driver before(options);
+  before.Join(3);
+  options.memory = before.memory;
+  ASSERT_OK_AND_ASSIGN(Engine engine, Engine::Create(options));
+  EXPECT_FALSE(engine.resumes());
+  EXPECT_EQ(engine.state().budget.federation().spent(), 3 * Joules(10 * (60 + 30)).microjoules());
+}
+
+TEST(EngineResumeTest, ADamagedRoundIsSaid) {
+  Driver before(Resumable());
+  before.Join(3);
+  const std::string good = before.memory.at("#round");
+  EngineOptions options = Resumable();
+  for (const std::string& bad : {std::string(), std::string("2 1 1 1 1 1 - "), good.substr(0, 10), good.substr(0, good.size() / 2), good + "more\n", good + good.substr(good.find('\n') + 1)}) {
+    options.memory = before.memory;
+    options.memory["#round"] = bad;
+    EXPECT_THAT(Engine::Create(options), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged"))) << bad;
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
 #include "gmock/gmock.h"
 #include "store.h"
@@ -154,11 +155,11 @@ TEST(RestartTest, TheRecordOfAnotherKindOfRunIsNotTouched) {
   EXPECT_EQ(*ReadFile(out.path() + "/rounds.jsonl"), "{}\n");
 }
 
-TEST(ServerTest, DurabilityByUpdateIsRefusedInWords) {
+TEST(ServerTest, AnUnknownDurabilityIsRefusedInWords) {
   Folder out;
   ServerOptions options = Options(out.path(), 1);
-  options.durability = "update";
-  EXPECT_THAT(Server::Create(std::move(options)), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("'round' is")));
+  options.durability = "always";
+  EXPECT_THAT(Server::Create(std::move(options)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected 'update' or 'round', got 'always'")));
 }
 
 TEST(ServerTest, ATakenPortIsNamed) {
@@ -198,20 +199,30 @@ TEST(ServerTest, StopsInOrder) {
   EXPECT_FALSE(record.rounds[1].committed);
 }
 
+internal::RoundEnd End(internal::StoredRound round, std::string line, const std::string* state) {
+  internal::RoundEnd end;
+  end.round = std::move(round);
+  end.line = std::move(line);
+  end.model_state = state;
+  return end;
+}
+
 TEST(StoreTest, RemembersRoundsAndTheLastModel) {
   Folder out;
+  const std::string one = "model one", two("two\0two", 7);
   {
     ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", "x=1\n"));
     EXPECT_EQ(store->incarnation(), 0);
     EXPECT_EQ(*store->ReadModelState(), std::nullopt);
-    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, "s1"}, "{1}", "model one"), IsOk());
-    ASSERT_THAT(store->Commit({2, true, "bb", std::nullopt, "s2"}, "{2}", std::string("two\0two", 7)), IsOk());
-    ASSERT_THAT(store->Abandon({3, false, "bb", std::nullopt, ""}, "{3}"), IsOk());
+    EXPECT_EQ(store->attempts_file_bytes(), 0);
+    ASSERT_THAT(store->Finish(End({1, true, "aa", 0.5, "s1"}, "{1}", &one)), IsOk());
+    ASSERT_THAT(store->Finish(End({2, true, "bb", std::nullopt, "s2"}, "{2}", &two)), IsOk());
+    ASSERT_THAT(store->Finish(End({3, false, "bb", std::nullopt, ""}, "{3}", nullptr)), IsOk());
   }
   ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "b", "x=1\n"));
   EXPECT_EQ(store->run_id(), "a");
   EXPECT_EQ(store->incarnation(), 1);
-  EXPECT_EQ(**store->ReadModelState(), std::string("two\0two", 7));
+  EXPECT_EQ(**store->ReadModelState(), two);
   ASSERT_EQ(store->rounds().size(), 3);
   EXPECT_EQ(store->rounds()[0].accuracy, 0.5);
   EXPECT_EQ(store->rounds()[1].accuracy, std::nullopt);
@@ -219,6 +230,38 @@ TEST(StoreTest, RemembersRoundsAndTheLastModel) {
   EXPECT_FALSE(store->rounds()[2].committed);
   EXPECT_EQ(*store->ReadLines(), "{1}\n{2}\n{3}\n");
   EXPECT_FALSE(std::filesystem::exists(out.path() + "/state/global-1.state"));
+}
+
+TEST(StoreTest, WhatGoesWithARoundIsThereWithItOrNotAtAll) {
+  Folder out;
+  const std::string state = "model";
+  {
+    ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", ""));
+    store->PutSession("s1", "request one");
+    store->PutSession("s2", "request two");
+    ASSERT_THAT(store->Remember({{"#round", "open"}}), IsOk());
+    store->DropSession("s2");
+    store->PutSession("s3", "request three");
+    internal::RoundEnd end = End({1, true, "aa", 0.5, "s"}, "{1}", &state);
+    end.memory = {{"#accounts", "1 2 3 4"}};
+    end.attempts_file_bytes = 77;
+    end.attempts = {{"r1-p0", "zero"}, {"r1-p1", "one"}};
+    for (const char* error : {"database_committing=ENOSPC", "file_half_written=ENOSPC"}) {
+      ArmFailpoints(error);
+      EXPECT_THAT(store->Finish(end), StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("No space"))) << error;
+      ArmFailpoints("");
+      ASSERT_OK_AND_ASSIGN(std::vector<std::string> none, store->ReadAttempts());
+      EXPECT_TRUE(none.empty());
+      EXPECT_TRUE(store->rounds().empty());
+    }
+    ASSERT_THAT(store->Finish(end), IsOk());  // what found no space is done again
+  }
+  ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", ""));
+  EXPECT_EQ(store->memory(), (std::map<std::string, std::string>{{"#accounts", "1 2 3 4"}, {"#round", "open"}}));
+  EXPECT_EQ(store->sessions(), (std::map<std::string, std::string>{{"s1", "request one"}, {"s3", "request three"}}));
+  EXPECT_EQ(store->attempts_file_bytes(), 77);
+  ASSERT_OK_AND_ASSIGN(std::vector<std::string> attempts, store->ReadAttempts());
+  EXPECT_THAT(attempts, ::testing::ElementsAre("zero", "one"));
 }
 
 TEST(StoreTest, TablesOfAnotherVersionAreRefused) {
@@ -235,7 +278,8 @@ TEST(StoreTest, ADamagedOrMissingStateIsDataLoss) {
   Folder out;
   {
     ASSERT_OK_AND_ASSIGN(auto store, internal::Store::Open(out.path(), "a", ""));
-    ASSERT_THAT(store->Commit({1, true, "aa", 0.5, "s1"}, "{1}", "model one"), IsOk());
+    const std::string one = "model one";
+    ASSERT_THAT(store->Finish(End({1, true, "aa", 0.5, "s1"}, "{1}", &one)), IsOk());
   }
   std::filesystem::remove(out.path() + "/state/global-1.state");
   {

@@ -20,7 +20,7 @@ int64_t Crc(std::string_view data) { return static_cast<int64_t>(Crc32c(data)); 
 class UploadTest : public ::testing::Test {
  protected:
   Folder folder_;
-  Upload upload_{folder_.path() + "/a.part", kMax};
+  Upload upload_{folder_.path(), "a", kMax};
   const std::string data_ = "0123456789";
   const std::string digest_ = Sha256(data_).Raw();
 };
@@ -84,15 +84,68 @@ TEST_F(UploadTest, AClosedOneTakesNothing) {
   EXPECT_EQ(RejectionOf(upload_.Open(10, digest_, 0).status()), Rejection::kLate);
 }
 
-TEST(UploadFileTest, GoesWithTheObject) {
+TEST(UploadFileTest, GoesWithTheObjectUnlessItIsKept) {
   Folder folder;
-  const std::string path = folder.path() + "/a.part";
-  {
-    Upload upload(path, kMax);
-    ASSERT_THAT(upload.Open(10, Sha256("x").Raw(), 0), IsOk());
-    EXPECT_TRUE(std::filesystem::exists(path));
+  for (const bool keep : {false, true}) {
+    std::string path;
+    {
+      Upload upload(folder.path(), "r1-p0-abc", kMax);
+      ASSERT_THAT(upload.Open(10, Sha256("x").Raw(), 0), IsOk());
+      path = upload.path();
+      EXPECT_EQ(path, folder.path() + "/r1-p0-abc.10." + Sha256("x").Hex() + ".part");
+      EXPECT_EQ(Upload::NameIn(std::filesystem::path(path).filename().string()), "r1-p0-abc");
+      EXPECT_TRUE(std::filesystem::exists(path));
+      if (keep) upload.Keep();
+    }
+    EXPECT_EQ(std::filesystem::exists(path), keep);
   }
-  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_EQ(Upload::NameIn("other"), "");
+}
+
+// As a process that was killed leaves it.
+std::string Leave(const std::string& folder, const std::string& data, const std::string& announced) {
+  const std::string name = absl::StrCat("a.10.", Sha256(announced).Hex(), ".part");
+  EXPECT_THAT(WriteFileAtomically(folder + "/" + name, data), IsOk());
+  return name;
+}
+
+TEST(UploadFileTest, GoesOnWhereAnEarlierProcessWasKilled) {
+  Folder folder;
+  const std::string data = "0123456789";
+  Upload upload(folder.path(), "a", kMax);
+  upload.Resume(Leave(folder.path(), "01234", data));
+  EXPECT_EQ(upload.received_bytes(), 5);
+  EXPECT_EQ(upload.announced_digest(), Sha256(data));
+  ASSERT_OK_AND_ASSIGN(int64_t stream, upload.Open(10, Sha256(data).Raw(), 5));
+  ASSERT_THAT(upload.Append(stream, 5, "56789", Crc("56789")), IsOk());
+  EXPECT_TRUE(upload.whole());
+  EXPECT_EQ(*ReadFile(upload.path()), data);
+}
+
+TEST(UploadFileTest, WhatWasWholeIsWholeAgainAndWhatWasDamagedIsForgotten) {
+  Folder folder;
+  const std::string data = "0123456789";
+  {
+    Upload upload(folder.path(), "a", kMax);
+    upload.Resume(Leave(folder.path(), data, data));
+    EXPECT_TRUE(upload.whole());
+  }
+  {
+    // As after a loss of power: the length is there, the bytes are not.
+    Upload upload(folder.path(), "a", kMax);
+    upload.Resume(Leave(folder.path(), std::string(10, '\0'), data));
+    EXPECT_FALSE(upload.whole());
+    EXPECT_EQ(upload.received_bytes(), 0);
+    ASSERT_OK_AND_ASSIGN(int64_t stream, upload.Open(10, Sha256(data).Raw(), 0));
+    ASSERT_THAT(upload.Append(stream, 0, data, Crc(data)), IsOk());
+    EXPECT_TRUE(upload.whole());
+  }
+  for (const char* name : {"a.0.00.part", "a.x.y.part", "a.2000.00.part", "other"}) {
+    Upload upload(folder.path(), "a", kMax);
+    upload.Resume(name);
+    EXPECT_EQ(upload.received_bytes(), 0);
+    EXPECT_EQ(upload.announced_digest(), std::nullopt) << name;
+  }
 }
 
 }  // namespace

@@ -289,6 +289,7 @@ class AttemptLog : public RunRecordWriter {
     attempts.push_back(record);
     return absl::OkStatus();
   }
+  absl::Status SyncAttempts() override { return absl::OkStatus(); }
   absl::Status WriteSummary(const RunSummary&) override { return absl::OkStatus(); }
   std::optional<double> best_accuracy() const override { return std::nullopt; }
   const std::string& directory() const override { return directory_; }

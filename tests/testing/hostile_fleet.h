@@ -238,10 +238,7 @@ class HostileFleet {
     std::vector<Event> answers;
     for (const Effect& effect : engine_->Handle(event, now_)) {
       if (const auto* remember = std::get_if<Remember>(&effect)) {
-        for (const auto& [key, value] : remember->entries) memory_[key] = value;
-        remembered_uj_ = booked_uj_;
-        remembered_ug_ = booked_ug_;
-        cohort_.clear();
+        Keep(remember->entries);
       } else if (const auto* start = std::get_if<StartAttempt>(&effect)) {
         OnStart(*start);
       } else if (const auto* fold = std::get_if<Fold>(&effect)) {
@@ -251,9 +248,11 @@ class HostileFleet {
       } else if (std::holds_alternative<Aggregate>(effect)) {
         answers.push_back(AggregateFinished{absl::OkStatus(), "digest"});
       } else if (const auto* publish = std::get_if<Publish>(&effect)) {
+        Keep(publish->memory);
         OnRound(publish->record);
         answers.push_back(PublishFinished{absl::OkStatus()});
       } else if (const auto* abandon = std::get_if<Abandon>(&effect)) {
+        Keep(abandon->memory);
         OnRound(abandon->record);
       } else if (const auto* timer = std::get_if<SetTimer>(&effect)) {
         timer_ = timer->at;
@@ -263,6 +262,13 @@ class HostileFleet {
       }
     }
     for (const Event& answer : answers) Send(answer);
+  }
+
+  void Keep(const Memory& entries) {
+    for (const auto& [key, value] : entries) memory_[key] = value;
+    remembered_uj_ = booked_uj_;
+    remembered_ug_ = booked_ug_;
+    cohort_.clear();
   }
 
   void OnStart(const StartAttempt& start) {

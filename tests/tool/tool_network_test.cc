@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/clock.h"
+#include "fedwatt/base/hash_chain.h"
 #include "fedwatt/rpc/channel.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/security.h"
@@ -323,6 +324,29 @@ TEST_F(KeysTest, DoctorFindsExpiredCertificates) {
   EXPECT_EQ(verdicts["security server.pem"], "fail");
   EXPECT_EQ(verdicts["security client.pem"], "fail");
   EXPECT_EQ(verdicts["security ca.crt.pem"], "ok");
+}
+
+TEST_F(KeysTest, AnAuditLogIsVerified) {
+  ASSERT_OK_AND_ASSIGN(auto log, HashChainFile::Open(Path("audit.log")));
+  ASSERT_THAT(log->Append("{\"event\":\"started\"}", false).status(), IsOk());
+  const std::string first = log->head().head.Hex();
+  ASSERT_THAT(log->Append("{\"event\":\"refused\"}", false).status(), IsOk());
+  Outcome outcome = Run({"audit-log", "verify", "audit.log"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, log->head().head.Hex() + "\n");
+  outcome = Run({"audit-log", "verify", "audit.log", "--contains", first});
+  EXPECT_EQ(outcome.code, 0);
+  const std::string whole = *ReadFile(Path("audit.log"));
+  ASSERT_THAT(WriteFileAtomically(Path("audit.log"), whole.substr(0, whole.find('\n') + 1)), IsOk());
+  outcome = Run({"audit-log", "verify", "audit.log", "--contains", log->head().head.Hex()});
+  EXPECT_NE(outcome.code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("cut off"));
+  std::string changed = whole;
+  changed[70] ^= 1;
+  ASSERT_THAT(WriteFileAtomically(Path("audit.log"), changed), IsOk());
+  outcome = Run({"audit-log", "verify", "audit.log"});
+  EXPECT_NE(outcome.code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("record 1"));
 }
 
 TEST_F(KeysTest, RefusesWrongUsage) {

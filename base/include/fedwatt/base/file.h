@@ -19,6 +19,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 // Errors: RESOURCE_EXHAUSTED  no space; PERMISSION_DENIED; NOT_FOUND  no such folder; UNAVAILABLE  other.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view data, int mode = 0644);
 
+// Makes names that were created, renamed or removed beside `path` durable. Errors: UNAVAILABLE
+absl::Status SyncFolderOf(const std::string& path);
+
 // Creates the folder and its parents. `mode` applies to the last one, if it is created here.
 absl::Status MakeDirectories(const std::string& path, int mode = 0755);
 

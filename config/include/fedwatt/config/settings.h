@@ -156,7 +156,7 @@ struct Settings {
   SecuritySettings security;
   ServerSettings server;
   ClientSettings client;
-  Durability durability = Durability::kRound;
+  Durability durability = Durability::kUpdate;
   uint64_t seed = 1;
   std::string out;
   bool simulation_batteries = false;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -233,6 +234,9 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 // version writes (file, line, field)
 absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory);
 
+// One line of clients.jsonl, without its line end, and back. `where` names the line in errors: DATA_LOSS
+std::string AttemptLine(const AttemptRecord& record);
+absl::StatusOr<AttemptRecord> ParseAttemptLine(std::string_view line, const std::string& where);
 // The line of rounds.jsonl that WriteRound appends, without its end.
 std::string RoundLine(const RoundRecord& record);
 
@@ -248,6 +252,8 @@ class RunRecordWriter {
 
   virtual absl::Status WriteRound(const RoundRecord& record) = 0;
   virtual absl::Status WriteAttempt(const AttemptRecord& record) = 0;
+  // Makes the attempts written so far durable.
+  virtual absl::Status SyncAttempts() = 0;
   // Writes summary.json atomically, with totals and to-target figures over all rounds written; may be called again.
   virtual absl::Status WriteSummary(const RunSummary& summary) = 0;
 

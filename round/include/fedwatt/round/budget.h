@@ -116,9 +116,11 @@ class Budget {
   void OpenRound() { round_.Renew(); }
   // Why the round can't have this attempt too: "round_budget", "federation_budget", "carbon_budget", or nullopt, when it has been reserved.
   std::optional<std::string> Reserve(ClientHistory& history, const Claim& claim);
+  // After a restart: an attempt that goes on holds again what it held.
+  void Readmit(ClientHistory& history, const Claim& claim);
   // Ends a reservation. What a client claims beyond the most that its device can draw is charged as that most: nothing else is credible.
   void Settle(ClientHistory& history, const Claim& claim, int64_t microjoules, int64_t micrograms);
-  // After a restart: an attempt that was under way is charged in full.
+  // After a restart: an attempt that was under way and does not go on is charged in full.
   void Forfeit(ClientHistory& history);
 
   const BudgetOptions& options() const { return options_; }

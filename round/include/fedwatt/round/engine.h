@@ -46,7 +46,8 @@ struct EngineOptions {
   BudgetOptions budget;
   FitOptions fit;
   std::shared_ptr<const CarbonModel> carbon;  // where members may stand; null: grams are not counted
-  std::map<std::string, std::string> memory;  // what Remember effects of earlier incarnations left; empty at a first start
+  std::map<std::string, std::string> memory;  // what earlier incarnations were told to remember; empty at a first start
+  bool remembers_rounds = false;    // a round under way is remembered, too, so that a restart can go on with it
 };
 
 // Errors: INVALID_ARGUMENT, naming the option, its range and its value; NOT_FOUND  unknown policy
@@ -70,12 +71,13 @@ struct ModelShaped { std::vector<WidthCost> costs; };
 struct MemberSupply { int64_t partition; std::optional<double> battery_fraction; bool charging = false; };
 struct MemberLeft { int64_t partition; };
 // A complete update lies with the executor, not yet looked at.
-// What its client says of the attempt: joules, seconds of training, and whether it did all the work; unset: nothing.
+// What its client says of the attempt: joules, seconds of training, and whether it did all the work; unset: nothing. `at`: when it came, where that was before now.
 struct UpdateArrived {
   std::string attempt;
   std::optional<Energy> energy = std::nullopt;
   std::optional<absl::Duration> training = std::nullopt;
   bool finished = true;
+  std::optional<absl::Time> at = std::nullopt;
 };
 // The attempt ended without an update, or its bytes were refused before they were complete. `too_much`: its client declined so large a fit.
 struct AttemptFailed { std::string attempt; Rejection reason; std::optional<Energy> energy = std::nullopt; bool too_much = false; };
@@ -103,7 +105,8 @@ using Event = std::variant<MemberJoined, MemberLeft, MemberSupply, ModelShaped, 
 
 // Keep these entries, replacing those of the same keys, durably and before any effect that follows: what the engine must know again after a restart
 // (EngineOptions::memory). Reservations are among them, so that joules under way when a coordinator dies are not spent twice.
-struct Remember { std::vector<std::pair<std::string, std::string>> entries; };
+using Memory = std::vector<std::pair<std::string, std::string>>;
+struct Remember { Memory entries; };
 // Ask this member to train on the current global model, at this width.
 // What it is expected to take is known where the fit policy measures and an attempt of this client has finished.
 struct StartAttempt {
@@ -124,10 +127,11 @@ struct EndAttempt { std::string attempt; int64_t round; int64_t partition; std::
 struct Aggregate { int64_t round; };
 // Score the new model; answer with EvaluateFinished. `partitions` took part in the round, sorted; `widths` are below 1 and scored centrally, too.
 struct Evaluate { int64_t round; std::vector<int64_t> partitions; std::vector<double> widths; };
-// Make the new model durable and current, with this record (the executor fills what only it knows and writes it); answer with PublishFinished.
-struct Publish { RoundRecord record; };
-// Forget the accumulator's content; write the record.
-struct Abandon { RoundRecord record; };
+// Make the new model durable and current, with this record (the executor fills what only it knows and writes it); answer with PublishFinished. What is to be
+// remembered of the round (as by Remember) becomes durable with the model, in one step: a round that is resumed must not be settled twice.
+struct Publish { RoundRecord record; Memory memory = {}; };
+// Forget the accumulator's content; write the record, together with the memory.
+struct Abandon { RoundRecord record; Memory memory = {}; };
 // Send a Tick at `at`; replaces any earlier timer.
 struct SetTimer { absl::Time at; };
 // The run is over. No effect follows.
@@ -151,6 +155,9 @@ struct Attempt {
   std::optional<Power> max_power;    // likewise
   Claim claim;
   std::optional<WidthCost> cost;     // of its width, where that is known
+  double width = 1;                  // as in StartAttempt, like the next two
+  std::optional<double> expected_seconds;
+  std::optional<Energy> expected_energy;
   std::optional<Energy> energy;
   std::optional<double> train_loss;
 };
@@ -204,6 +211,12 @@ class Engine {
   // Errors: as ValidateEngineOptions
   static absl::StatusOr<Engine> Create(EngineOptions options);
 
+  // Whether the memory held a round under way, which Resume() goes on with.
+  bool resumes() const { return resumes_; }
+  // Goes on with that round: its attempts start once more, under their old names, and what has become of them is told by events as ever. Their time starts
+  // anew, since nobody could report until `now`; of a round that was `closed` it is over. Once, only where resumes(), before events about attempts.
+  Effects Resume(absl::Time now, bool closed);
+
   // Takes one event at `now` (never before an earlier call's) and returns what is to be done.
   Effects Handle(const Event& event, absl::Time now);
 
@@ -214,6 +227,7 @@ class Engine {
  private:
   explicit Engine(EngineOptions options);
   EngineState state_;
+  bool resumes_ = false;
 };
 
 }  // namespace fedwatt

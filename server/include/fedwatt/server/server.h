@@ -62,8 +62,8 @@ struct ServerOptions {
   std::optional<std::string> carbon_site;  // of the coordinator, one of engine.carbon's; unset: its grams are not counted
   RunSummary summary;                  // what only the program knows; run_id and model_path are filled here
   std::shared_ptr<const std::string> archive;  // the TorchScript archive that plan.architecture names, for download; or null
-  // "round" is what there is: a crash repeats the round under way.
-  std::string durability = "round";
+  // "update": what is acknowledged is on disk, and a crash goes on with the round under way. "round": a crash repeats it.
+  std::string durability = "update";
 
   int fold_threads = 0;                // 0 = as many as cores, at most 2: each costs about four models of memory while updates are folded
   int64_t max_clients = 100000;        // sessions; more are refused as busy
@@ -96,7 +96,6 @@ struct RunOutcome {
 class Server {
  public:
   // Errors: INVALID_ARGUMENT     options out of range
-  //         UNIMPLEMENTED        durability "update"
   //         ALREADY_EXISTS       another coordinator runs on out_directory
   //         UNAVAILABLE          the address cannot be listened on
   //         FAILED_PRECONDITION  out_directory belongs to a run with another model, strategy, codec or seed

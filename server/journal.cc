@@ -1,0 +1,246 @@
+#include "journal.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "fedwatt/base/digest.h"
+#include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/file.h"
+#include "fedwatt/base/status_macros.h"
+
+namespace fedwatt::internal {
+namespace {
+
+constexpr uint32_t kMagic = 0x314a5746;  // "FWJ1"
+constexpr int64_t kAlign = 8;
+constexpr int64_t kSectorBytes = 512;
+
+struct Head {
+  uint32_t magic = kMagic;
+  uint32_t message_bytes = 0, body_bytes = 0;
+  uint32_t crc32c = 0;  // of message and body
+  int64_t sequence = 0, round = 0;
+  uint32_t head_crc32c = 0;  // of all before
+  uint32_t zero = 0;
+};
+static_assert(sizeof(Head) == 40);
+
+uint32_t HeadCrc(const Head& head) { return Crc32c({reinterpret_cast<const char*>(&head), offsetof(Head, head_crc32c)}); }
+
+int64_t Padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t RecordBytes(const Head& head) { return Padded(static_cast<int64_t>(sizeof(Head)) + head.message_bytes + head.body_bytes); }
+
+void AppendRecord(int64_t sequence, int64_t round, std::string_view message, std::string_view body, std::string& out) {
+  Head head;
+  head.message_bytes = static_cast<uint32_t>(message.size());
+  head.body_bytes = static_cast<uint32_t>(body.size());
+  head.sequence = sequence;
+  head.round = round;
+  head.crc32c = Crc32c(body, Crc32c(message));
+  head.head_crc32c = HeadCrc(head);
+  const size_t begin = out.size();
+  out.append(reinterpret_cast<const char*>(&head), sizeof(head));
+  out.append(message);
+  out.append(body);
+  out.append(static_cast<size_t>(RecordBytes(head)) - (out.size() - begin), '\0');
+}
+
+// Reads a head; false where none is there.
+bool ReadHead(std::string_view file, int64_t offset, int64_t round, Head& head) {
+  if (static_cast<int64_t>(file.size()) - offset < static_cast<int64_t>(sizeof(Head))) return false;
+  std::memcpy(&head, file.data() + offset, sizeof(Head));
+  return head.magic == kMagic && head.round == round && head.message_bytes <= Journal::kMaxMessageBytes && head.body_bytes <= Journal::kMaxBodyBytes &&
+         head.head_crc32c == HeadCrc(head);
+}
+
+// Reads the head of a record that is there in whole and verifies.
+bool ReadRecord(std::string_view file, int64_t offset, int64_t round, Head& head) {
+  if (!ReadHead(file, offset, round, head) || RecordBytes(head) > static_cast<int64_t>(file.size()) - offset) return false;
+  return Crc32c(file.substr(static_cast<size_t>(offset) + sizeof(Head), size_t{head.message_bytes} + head.body_bytes)) == head.crc32c;
+}
+
+// Whether some sector behind the one of `from` is empty: what was never written reads as zeros.
+bool HasEmptySector(std::string_view file, int64_t from) {
+  for (int64_t at = (from + kSectorBytes - 1) / kSectorBytes * kSectorBytes; at < static_cast<int64_t>(file.size()); at += kSectorBytes) {
+    const std::string_view sector = file.substr(static_cast<size_t>(at), kSectorBytes);
+    if (std::all_of(sector.begin(), sector.end(), [](char c) { return c == 0; })) return true;
+  }
+  return false;
+}
+
+absl::Status PwriteAll(int fd, std::string_view data, int64_t offset, const std::string& path) {
+  if (int error = Failpoint("journal_write")) return ErrnoStatus(error, absl::StrCat("writing ", path));
+  while (!data.empty()) {
+    const ssize_t written = ::pwrite(fd, data.data(), data.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path));
+    data.remove_prefix(static_cast<size_t>(written));
+    offset += written;
+  }
+  return absl::OkStatus();
+}
+
+// After a failed flush nobody knows what is on disk: trying again may succeed because the kernel has dropped the bytes.
+absl::Status Fatal(int error, const std::string& path) { return absl::DataLossError(absl::StrCat("flushing ", path, ": ", std::strerror(error))); }
+
+absl::Status SyncFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("opening ", path));
+  int error = Failpoint("update_sync");
+  if (error == 0 && ::fsync(fd) != 0) error = errno;
+  ::close(fd);
+  return error == 0 ? absl::OkStatus() : Fatal(error, path);
+}
+
+}  // namespace
+
+absl::StatusOr<Journal::Opened> Journal::Open(Options options) {
+  Opened opened;
+  opened.journal.reset(new Journal(std::move(options)));
+  Journal& journal = *opened.journal;
+  FEDWATT_ASSIGN_OR_RETURN(opened.records, journal.ReadBack(&opened.torn_bytes));
+  journal.thread_ = std::jthread([&journal] { journal.Work(); });
+  return opened;
+}
+
+Journal::~Journal() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_ = std::jthread();
+  if (fd_ >= 0) ::close(fd_);
+}
+
+absl::StatusOr<std::vector<Journal::Record>> Journal::ReadBack(int64_t* torn_bytes) {
+  std::vector<Record> records;
+  const std::string& path = options_.path;
+  fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd_ < 0 && errno == ENOENT) return records;
+  if (fd_ < 0) return ErrnoStatus(errno, absl::StrCat("opening ", path));
+  struct stat info;
+  if (::fstat(fd_, &info) != 0) return ErrnoStatus(errno, absl::StrCat("reading ", path));
+  if (info.st_size == 0) return records;
+  void* mapped = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd_, 0);
+  if (mapped == MAP_FAILED) return ErrnoStatus(errno, absl::StrCat("mapping ", path));
+  absl::Cleanup unmap = [&] { ::munmap(mapped, static_cast<size_t>(info.st_size)); };
+  const std::string_view file(static_cast<const char*>(mapped), static_cast<size_t>(info.st_size));
+  const auto damaged = [&](int64_t offset) {
+    return absl::DataLossError(absl::StrCat(path, " is damaged at offset ", offset, ": restore it, or remove it and round ", options_.round, " begins anew with the same model"));
+  };
+  Head head;
+  while (end_ < static_cast<int64_t>(file.size())) {
+    if (ReadRecord(file, end_, options_.round, head) && head.sequence == next_sequence_) {
+      const int64_t message = end_ + static_cast<int64_t>(sizeof(Head)), body = message + head.message_bytes;
+      records.push_back({std::string(file.substr(static_cast<size_t>(message), head.message_bytes)), {path, body, head.body_bytes}});
+      end_ += RecordBytes(head);
+      ++next_sequence_;
+      continue;
+    }
+    for (int64_t later = end_ + kAlign; later < static_cast<int64_t>(file.size()); later += kAlign) {
+      if (ReadRecord(file, later, options_.round, head)) return damaged(end_);
+    }
+    const int64_t left = static_cast<int64_t>(file.size()) - end_;
+    const bool cut_short = left < static_cast<int64_t>(sizeof(Head)) || (ReadHead(file, end_, options_.round, head) && RecordBytes(head) > left);
+    if (!cut_short && !HasEmptySector(file, end_)) return damaged(end_);
+    *torn_bytes = left;
+    if (::ftruncate(fd_, end_) != 0 || ::fsync(fd_) != 0) return ErrnoStatus(errno, absl::StrCat("cutting the torn end of ", path));
+    break;
+  }
+  return records;
+}
+
+void Journal::Append(Entry entry) {
+  FEDWATT_CHECK(static_cast<int64_t>(entry.message.size()) <= kMaxMessageBytes && static_cast<int64_t>(entry.body.size()) <= kMaxBodyBytes);
+  absl::MutexLock lock(&mutex_);
+  waiting_.push_back(std::move(entry));
+}
+
+void Journal::Work() {
+  auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !waiting_.empty(); };
+  auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; };
+  for (;;) {
+    std::vector<Entry> entries;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&ready));
+      if (stopping_) return;
+      if (options_.group) {
+        entries.swap(waiting_);
+      } else {
+        entries.push_back(std::move(waiting_.front()));
+        waiting_.erase(waiting_.begin());
+      }
+    }
+    absl::Status written;
+    while (!(written = Write(entries)).ok() && absl::IsResourceExhausted(written)) {
+      if (!full_.exchange(true) && options_.on_full) options_.on_full(true);
+      absl::MutexLock lock(&mutex_);
+      if (mutex_.AwaitWithTimeout(absl::Condition(&stopping), options_.retry_after)) return;
+    }
+    if (!written.ok()) {
+      if (options_.on_failure) options_.on_failure(written);
+      return;
+    }
+    if (full_.exchange(false) && options_.on_full) options_.on_full(false);
+    Failpoint("journal_synced");
+    for (Entry& entry : entries) {
+      if (entry.durable) entry.durable();
+    }
+  }
+}
+
+absl::Status Journal::Write(const std::vector<Entry>& entries) {
+  const std::string& path = options_.path;
+  std::string folder_of;
+  for (const Entry& entry : entries) {
+    if (entry.file.empty()) continue;
+    FEDWATT_RETURN_IF_ERROR(SyncFile(entry.file));
+    Failpoint("update_synced");
+    folder_of = entry.file;
+  }
+  if (!folder_of.empty()) {
+    if (absl::Status synced = SyncFolderOf(folder_of); !synced.ok()) return absl::DataLossError(synced.message());
+    Failpoint("update_folder_synced");
+  }
+  const bool created = fd_ < 0;
+  if (created) {
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd_ < 0) return ErrnoStatus(errno, absl::StrCat("creating ", path));
+  }
+  std::string bytes;
+  int64_t sequence = next_sequence_;
+  for (const Entry& entry : entries) AppendRecord(sequence++, options_.round, entry.message, entry.body, bytes);
+  const std::string_view half = std::string_view(bytes).substr(0, bytes.size() / 2);
+  absl::Status written = PwriteAll(fd_, half, end_, path);
+  if (written.ok()) {
+    Failpoint("journal_half_written");
+    written = PwriteAll(fd_, std::string_view(bytes).substr(half.size()), end_ + static_cast<int64_t>(half.size()), path);
+  }
+  if (!written.ok()) {
+    (void)!::ftruncate(fd_, end_);  // what it leaves is a torn tail
+    return written;
+  }
+  Failpoint("journal_appended");
+  int error = Failpoint("journal_sync");
+  if (error == 0 && ::fdatasync(fd_) != 0) error = errno;
+  if (error != 0) return Fatal(error, path);
+  if (end_ == 0) {
+    if (absl::Status synced = SyncFolderOf(path); !synced.ok()) return absl::DataLossError(synced.message());
+  }
+  end_ += static_cast<int64_t>(bytes.size());
+  next_sequence_ = sequence;
+  return absl::OkStatus();
+}
+
+}  // namespace fedwatt::internal
