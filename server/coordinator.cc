@@ -208,8 +208,14 @@ void Coordinator::Stop(const std::string& reason) {
 }
 
 bool Coordinator::farewell_done() const {
-  // Whom an earlier start knew may come back, but only a round that went on is a reason to wait for that.
-  return std::all_of(sessions_.begin(), sessions_.end(), [this](const auto& entry) { return entry.second.told_finished || (entry.second.dormant && !resumed_); });
+  return std::all_of(sessions_.begin(), sessions_.end(), [](const auto& entry) { return entry.second.told_finished; });
+}
+
+void Coordinator::ForgetWhoWasTold() {
+  for (const auto& [id, session] : sessions_) {
+    if (session.told_finished) store_->DropSession(id);
+  }
+  if (absl::Status kept = store_->Remember({}); !kept.ok()) Log(options_->log, LogLevel::kWarning, absl::StrCat("sessions that are over are not forgotten: ", kept.ToString()));
 }
 
 RunOutcome Coordinator::Close() {

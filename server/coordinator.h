@@ -66,6 +66,8 @@ class Coordinator {
   bool finished() const { return finish_.has_value(); }
   // Every client with a session has heard that the run is over.
   bool farewell_done() const;
+  // After the farewell. Whom it did not reach is waited for at the next start: an answer may be owed.
+  void ForgetWhoWasTold();
   // After finished(): writes what is left to write.
   RunOutcome Close();
 
@@ -355,7 +357,6 @@ class Coordinator {
   std::deque<std::string> ended_order_;
   std::set<std::string> not_durable_;  // of these
   bool resuming_ = false;              // in ResumeRound()
-  bool resumed_ = false;               // this start went on with a round
   std::optional<Evaluation> evaluation_;
   std::optional<Finish> finish_;
   bool stop_asked_ = false;

@@ -74,7 +74,7 @@ absl::Status Coordinator::OpenJournal(int64_t round) {
 }
 
 void Coordinator::ResumeRound() {
-  resuming_ = resumed_ = true;
+  resuming_ = true;
   std::vector<std::pair<v1::EndedAttempt, FileRange>> known;
   bool closed = false;
   for (Journal::Record& record : std::exchange(replay_, {})) {

@@ -103,6 +103,7 @@ class GrpcServer : public Server {
       if (left <= absl::ZeroDuration()) break;
       loop_.RunOnce(left);
     }
+    coordinator_->ForgetWhoWasTold();
     ShutDown();
     return outcome;
   }
