@@ -74,6 +74,7 @@ int main(int argc, char** argv) {
   }
   const std::string folder = argv[1], out = folder + "/out", calm = folder + "/calm", log = folder + "/log";
   const int64_t kills = std::atoll(argv[2]), seed = argc > 3 ? std::atoll(argv[3]) : 1, clients = argc > 4 ? std::atoll(argv[4]) : 6, inputs = argc > 5 ? std::atoll(argv[5]) : 2000;
+  std::filesystem::create_directories(folder);
   std::filesystem::remove_all(out);
   std::filesystem::remove_all(calm);
   Random random(DeriveSeed("kill soak", {static_cast<uint64_t>(seed)}));
