@@ -71,7 +71,7 @@ constexpr int kFirstScale = -5;
 
 constexpr int64_t kLeastSide = 16, kLeastMatrix = 4096;
 constexpr int kBandLog2s[] = {0, 2, 4};
-constexpr int64_t kSmall = 1 << 19;  // values up to which `auto` tries all widths
+constexpr int64_t kSmall = 1 << 16;  // values up to which `auto` tries all widths: more take longer than the half percent of bytes is worth
 constexpr int kUntriedBandLog2 = 2;
 constexpr int64_t kMaxPeriod = 64;
 
