@@ -2,6 +2,7 @@
 
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -127,8 +128,10 @@ class ScriptModelImpl : public ScriptModel {
     return submodel_.has_value() ? submodel_->Gather(values) : values;
   }
 
-  std::string Archive(absl::Span<const float> values) override {
+  using ScriptModel::Archive;
+  std::string Archive(absl::Span<const float> values, const std::map<std::string, at::Tensor>& detached) override {
     torch::jit::Module module = WithValues(pristine_, layout_, values);
+    for (const auto& [name, value] : detached) SetTensor(module, name, value.detach().set_requires_grad(true));
     if (submodel_.has_value()) module = WithForward(module, channels_->Narrow(spec_.kept));
     module.eval();
     std::ostringstream out;
@@ -136,11 +139,29 @@ class ScriptModelImpl : public ScriptModel {
     return std::move(out).str();
   }
 
+  void Detach(absl::Span<const std::string> names) override {
+    FEDWATT_CHECK(!submodel_.has_value());
+    std::vector<LayoutEntry> left;
+    for (const LayoutEntry& entry : layout_.entries()) {
+      if (std::find(names.begin(), names.end(), entry.name) == names.end()) {
+        left.push_back(entry);
+      } else {
+        SetTensor(pristine_, entry.name, at::empty({0}));
+      }
+    }
+    absl::StatusOr<ParameterLayout> layout = ParameterLayout::Create(std::move(left));
+    FEDWATT_CHECK(layout.ok());
+    layout_ = *std::move(layout);
+    module_ = torch::jit::Module();
+    parameters_.clear();
+  }
+  void Use(const std::string& name, const at::Tensor& value) override { SetTensor(module_, name, value); }
+
   ModelProfile Profile() const override { return ScriptChannels::Profile(pristine_, layout_, spec_.input_shape); }
 
  private:
   const ArchitectureSpec spec_;
-  const torch::jit::Module pristine_;
+  torch::jit::Module pristine_;
   ParameterLayout layout_;
   std::optional<ScriptChannels> channels_;
   // Of a narrower copy.

@@ -25,6 +25,11 @@ at::Tensor FindTensor(const torch::jit::Module& module, const std::string& name)
   return owner.attr(last).toTensor();
 }
 
+void SetTensor(const torch::jit::Module& module, const std::string& name, at::Tensor value) {
+  auto [owner, last] = Owner(module, name);
+  owner.setattr(last, std::move(value));
+}
+
 torch::jit::Module WithValues(const torch::jit::Module& module, const ParameterLayout& layout, absl::Span<const float> values, at::ScalarType type) {
   torch::jit::Module filled = module.deepcopy();
   for (size_t i = 0; i < layout.entries().size(); ++i) {

@@ -12,6 +12,8 @@ namespace fedwatt::internal {
 
 // Throws what LibTorch throws when there is none.
 at::Tensor FindTensor(const torch::jit::Module& module, const std::string& name);
+// Puts another in its place, of any shape. Throws likewise.
+void SetTensor(const torch::jit::Module& module, const std::string& name, at::Tensor value);
 
 // A copy whose tensors are new ones of the layout's shapes, with these values in precision `type`; kLocal entries keep their own. Which tensors require gradients stays.
 torch::jit::Module WithValues(const torch::jit::Module& module, const ParameterLayout& layout, absl::Span<const float> values,

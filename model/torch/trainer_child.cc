@@ -9,8 +9,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/clock.h"
+#include "fedwatt/base/random.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/torchscript/protocol.h"
+#include "adapted_model.h"
 #include "masked_trainer.h"
 #include "script_model.h"
 
@@ -64,8 +66,19 @@ class TrainerChild {
     FEDWATT_ASSIGN_OR_RETURN(spec.output_count, in.Get<int64_t>("output count"));
     FEDWATT_ASSIGN_OR_RETURN(std::string archive, GetString(in, "archive", kMaxFrameBytes));
     FEDWATT_ASSIGN_OR_RETURN(spec.kept, GetKept(in));
+    FEDWATT_ASSIGN_OR_RETURN(const int64_t adapter_rank, in.Get<int64_t>("adapter rank"));
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "archive"));
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> model, MakeScriptModel(spec, std::move(archive)));
+    if (adapter_rank > 0 && !spec.kept.empty() && !KeepsWeights(spec.kept)) return absl::InvalidArgumentError("adapter_rank: adapters are trained whole, at full width");
+    // Other archives, other directions; the same ones for all who train it.
+    const uint64_t seed = adapter_rank > 0 ? DeriveSeed(Sha256(archive).Hex(), {}) : 0;
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<ScriptModel> script, MakeScriptModel(spec, std::move(archive)));
+    std::unique_ptr<ArchivedModel> model;
+    if (adapter_rank > 0) {
+      FEDWATT_ASSIGN_OR_RETURN(model, MakeAdaptedModel(std::move(script), adapter_rank, seed));
+    } else {
+      script_ = script.get();
+      model = std::move(script);
+    }
     model_ = model.get();
     const bool masked = KeepsWeights(spec.kept);
     const std::vector<ChannelGroup> weights = WeightGroups(model_->layout());
@@ -81,8 +94,9 @@ class TrainerChild {
     PutValues(out, values);
     if (const Submodel* part = trainer_->submodel(); part != nullptr) {
       PutLayout(out, part->whole());
-      PutGroups(out, masked ? weights : model_->Channels().groups());
+      PutGroups(out, masked ? weights : script_->Channels().groups());
     }
+    if (adapter_rank > 0) PutUses(out, trainer_->UsesPerExample());
     return std::make_pair(FrameKind::kLoaded, std::move(out).str());
   }
 
@@ -91,10 +105,14 @@ class TrainerChild {
     if (trainer_->submodel() != nullptr) return absl::DataLossError("channels of a narrower copy");
     UseKernelThreads(1);  // the same sums, and so the same answer, on any number of cores
     return CatchTorch([&]() -> AnswerOr {
-      ScriptChannels& channels = model_->Channels();
+      ByteWriter out;
+      if (script_ == nullptr) {
+        PutArchiveChannels(out, {{}, {{"adapters", 0, "low-rank adapters are trained whole"}}, trainer_->UsesPerExample()});
+        return std::make_pair(FrameKind::kFoundChannels, std::move(out).str());
+      }
+      ScriptChannels& channels = script_->Channels();
       int64_t runs = 0;
       if (!channels.Prove([&] { return !ReportProgress(++runs, 0); })) return absl::CancelledError("stopped while channels were looked for");
-      ByteWriter out;
       PutArchiveChannels(out, {channels.groups(), channels.whole(), channels.uses()});
       return std::make_pair(FrameKind::kFoundChannels, std::move(out).str());
     });
@@ -186,9 +204,10 @@ class TrainerChild {
 
   AnswerOr Profile(ByteReader& in) {
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "profile"));
+    if (script_ == nullptr) return absl::InvalidArgumentError("an archive under adapters is not profiled; ask without adapter_rank");
     return CatchTorch([&]() -> AnswerOr {
       ByteWriter out;
-      PutProfile(out, model_->Profile());
+      PutProfile(out, script_->Profile());
       return std::make_pair(FrameKind::kProfiled, std::move(out).str());
     });
   }
@@ -202,7 +221,8 @@ class TrainerChild {
   const int fd_;
   void (*const end_process_)(int);
   absl::Duration last_progress_ = -absl::InfiniteDuration();
-  ScriptModel* model_ = nullptr;  // owned by trainer_
+  ArchivedModel* model_ = nullptr;  // owned by trainer_
+  ScriptModel* script_ = nullptr;   // the same, unless it is under adapters
   std::unique_ptr<LocalTrainer> trainer_;
   std::map<uint64_t, Dataset> datasets_;
 };

@@ -271,6 +271,9 @@ absl::StatusOr<std::vector<ChannelGroup>> GetGroups(ByteReader& in) {
   return groups;
 }
 
+void PutUses(ByteWriter& out, const std::vector<double>& uses) { PutVector(out, uses); }
+absl::StatusOr<std::vector<double>> GetUses(ByteReader& in) { return GetVector<double>(in, "uses"); }
+
 void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels) {
   PutGroups(out, channels.groups);
   out.Put<uint64_t>(channels.whole.size());
@@ -279,7 +282,7 @@ void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels) {
     out.Put(whole.size);
     PutString(out, whole.reason);
   }
-  PutVector(out, channels.uses);
+  PutUses(out, channels.uses);
 }
 
 absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in) {
@@ -293,7 +296,7 @@ absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in) {
     FEDWATT_ASSIGN_OR_RETURN(whole.reason, GetString(in, "reason", kMaxMessageBytes));
     channels.whole.push_back(std::move(whole));
   }
-  FEDWATT_ASSIGN_OR_RETURN(channels.uses, GetVector<double>(in, "uses"));
+  FEDWATT_ASSIGN_OR_RETURN(channels.uses, GetUses(in));
   return channels;
 }
 

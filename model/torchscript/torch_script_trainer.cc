@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/clock.h"
 #include "fedwatt/base/digest.h"
@@ -230,6 +231,27 @@ absl::StatusOr<std::string> TorchScriptTrainer::Ask(FrameKind question, std::str
   }
 }
 
+namespace {
+
+bool AreUses(const std::vector<double>& uses, const ParameterLayout& layout) {
+  return uses.size() == layout.entries().size() && std::all_of(uses.begin(), uses.end(), [](double each) { return each >= 0 && std::isfinite(each); });
+}
+
+// The option's value; 0 without.
+absl::StatusOr<int64_t> AdapterRank(const ArchitectureSpec& spec) {
+  constexpr int64_t kMostRank = 4096;
+  int64_t rank = 0;
+  for (const auto& [name, value] : spec.options) {
+    if (name != "adapter_rank") return absl::InvalidArgumentError(absl::StrCat("a TorchScript archive has one option, adapter_rank; got '", name, "'"));
+    if (!absl::SimpleAtoi(value, &rank) || rank < 1 || rank > kMostRank) {
+      return absl::InvalidArgumentError(absl::StrCat("adapter_rank: expected an integer of [1, ", kMostRank, "], got '", value, "'"));
+    }
+  }
+  return rank;
+}
+
+}  // namespace
+
 absl::Status TorchScriptTrainer::EnsureChild() {
   if (pid_ >= 0) return absl::OkStatus();
   FEDWATT_RETURN_IF_ERROR(Spawn());
@@ -238,6 +260,7 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   out.Put<int64_t>(spec_.output_count);
   internal::PutString(out, archive_);
   internal::PutKept(out, spec_.kept);
+  out.Put<int64_t>(adapter_rank_);
   // Weights inside an archive are stored as they are, so its answer is hardly longer than the archive.
   FEDWATT_ASSIGN_OR_RETURN(const std::string answer,
                            Ask(FrameKind::kLoad, out.str(), FrameKind::kLoaded, archive_.size() + (int64_t{64} << 20)));
@@ -259,6 +282,12 @@ absl::Status TorchScriptTrainer::EnsureChild() {
     if (!cut.ok()) return Disbelieve(cut.status());
     part = *std::move(cut);
   }
+  absl::StatusOr<std::vector<double>> uses;
+  if (adapter_rank_ > 0) {
+    uses = internal::GetUses(in);
+    if (!uses.ok()) return Disbelieve(uses.status());
+    if (!AreUses(*uses, *layout)) return Disbelieve(absl::DataLossError("uses out of range"));
+  }
   if (absl::Status end = internal::ExpectEnd(in, "loaded archive"); !end.ok()) return Disbelieve(end);
   if (static_cast<int64_t>(values->size()) != layout->value_count() || (!initial_.empty() && !(*layout == layout_))) {
     return Disbelieve(absl::DataLossError("values and layout do not belong together"));
@@ -266,6 +295,7 @@ absl::Status TorchScriptTrainer::EnsureChild() {
   layout_ = *std::move(layout);
   initial_ = *std::move(values);
   submodel_ = std::move(part);
+  if (adapter_rank_ > 0) uses_ = *std::move(uses);
   return absl::OkStatus();
 }
 
@@ -281,10 +311,7 @@ absl::StatusOr<ArchiveChannels> TorchScriptTrainer::FindChannels(std::stop_token
     KeptChannels cut;
     for (const ChannelGroup& group : channels.groups) cut[group.name] = {{0, 1}};
     FEDWATT_RETURN_IF_ERROR(Submodel::Create(layout_, channels.groups, std::move(cut)).status());
-    if (channels.uses.size() != layout_.entries().size() ||
-        std::any_of(channels.uses.begin(), channels.uses.end(), [](double uses) { return !(uses >= 0 && std::isfinite(uses)); })) {
-      return absl::DataLossError("uses out of range");
-    }
+    if (!AreUses(channels.uses, layout_)) return absl::DataLossError("uses out of range");
     return channels;
   };
   absl::StatusOr<ArchiveChannels> channels = decode();
@@ -424,9 +451,7 @@ absl::StatusOr<ModelProfile> TorchScriptTrainer::Profile() {
 
 absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBytes(const ArchitectureSpec& spec, std::string archive,
                                                                                     TorchScriptOptions options) {
-  if (!spec.options.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("a TorchScript archive has no options, got '", spec.options.begin()->first, "'"));
-  }
+  FEDWATT_ASSIGN_OR_RETURN(const int64_t adapter_rank, AdapterRank(spec));
   if (options.silence_limit <= absl::ZeroDuration() || options.stop_grace < absl::ZeroDuration()) {
     return absl::InvalidArgumentError("silence_limit must be positive, stop_grace not negative");
   }
@@ -437,7 +462,7 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   if (spec.archive_digest != Digest{} && Sha256(archive) != spec.archive_digest) {
     return absl::DataLossError(absl::StrCat("the archive's SHA-256 is ", Sha256(archive).Hex(), ", expected ", spec.archive_digest.Hex()));
   }
-  auto trainer = std::unique_ptr<TorchScriptTrainer>(new TorchScriptTrainer(spec, std::move(archive), std::move(options)));
+  auto trainer = std::unique_ptr<TorchScriptTrainer>(new TorchScriptTrainer(spec, adapter_rank, std::move(archive), std::move(options)));
   FEDWATT_RETURN_IF_ERROR(trainer->EnsureChild());
   return trainer;
 }

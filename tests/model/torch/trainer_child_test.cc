@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "absl/strings/str_join.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/model/torchscript/torch_script_trainer.h"
 #include "model/torch/pch.h"
@@ -241,6 +242,131 @@ TEST_F(TrainerChildTest, ANarrowTwinTrainsAsTheNarrowBuiltInDoes) {
     spec.kept = kept;
     EXPECT_THAT(MakeTorchScriptTrainer(spec, Path("wide"), Options()), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'fc")));
   }
+}
+
+// Weights that 8 bits hold exactly, so that what adapters are over is what a whole model starts from.
+std::string EvenArchive(const std::string& name, bool freeze_first = false) {
+  torch::jit::Module module = WithTrainingFlag("Even");
+  torch::manual_seed(3);
+  const auto weight = [](int64_t rows, int64_t columns) {
+    at::Tensor integers = at::randint(-127, 127, {rows, columns}, at::kFloat);
+    integers.select(1, 0).fill_(127);  // the largest of each row
+    return integers.mul_(1.0f / 512);
+  };
+  module.register_parameter("first", weight(8, 6).set_requires_grad(!freeze_first), false);
+  module.register_parameter("bias", at::zeros({8}).set_requires_grad(true), false);
+  module.register_parameter("last", weight(3, 8).set_requires_grad(true), false);
+  module.register_buffer("seen", at::zeros({1}));
+  module.define("def forward(self, x):\n    if self.training:\n        self.seen = self.seen + 1.0\n    return torch.linear(torch.tanh(torch.linear(x, self.first, self.bias)), self.last)\n");
+  module.save(Path(name));
+  return Path(name);
+}
+
+at::Tensor TensorOf(const std::string& path, const char* name) { return torch::jit::load(path).attr(name).toTensor().detach().clone(); }
+
+TEST_F(TrainerChildTest, AdaptersTakeTheWholeModelsStepProjected) {
+  ArchitectureSpec spec = Spec("torchscript", {6}, 3);
+  const std::string path = EvenArchive("even");
+  ASSERT_OK_AND_ASSIGN(const auto whole, MakeTorchScriptTrainer(spec, path, Options()));
+  spec.options = {{"adapter_rank", "2"}};
+  ASSERT_OK_AND_ASSIGN(const auto adapted, MakeTorchScriptTrainer(spec, path, Options()));
+  std::vector<std::string> names;
+  for (const LayoutEntry& entry : adapted->layout().entries()) names.push_back(absl::StrCat(entry.name, " ", absl::StrJoin(entry.shape, "x")));
+  EXPECT_EQ(absl::StrJoin(names, ", "), "first.adapter 8x2, bias 8, last.adapter 3x2, seen 1");
+  // Adapters hold fewer values, and the network computes as much as before.
+  EXPECT_DOUBLE_EQ(MacsPerExample(adapted->layout(), adapted->UsesPerExample()), MacsPerExample(whole->layout(), whole->UsesPerExample()));
+
+  const Dataset data = RandomDataset(spec, 40);
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> start, adapted->InitialModel(1));
+  EXPECT_EQ(start, std::vector<float>(16 + 8 + 6 + 1));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> whole_start, whole->InitialModel(1));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult score, adapted->Evaluate(start, data, "cross_entropy"));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult whole_score, whole->Evaluate(whole_start, data, "cross_entropy"));
+  EXPECT_NEAR(score.mean_loss, whole_score.mean_loss, 1e-6);
+
+  recipe_.batch_size = 40;
+  recipe_.client_learning_rate = 0.5;
+  std::vector<float> trained(start.size()), whole_trained(whole_start.size());
+  ASSERT_THAT(adapted->Train(start, data, recipe_, 7, {}, absl::MakeSpan(trained)), IsOk());
+  ASSERT_THAT(whole->Train(whole_start, data, recipe_, 7, {}, absl::MakeSpan(whole_trained)), IsOk());
+  ASSERT_THAT(adapted->WriteArchive(trained, Path("adapted")), IsOk());
+  ASSERT_THAT(whole->WriteArchive(whole_trained, Path("whole")), IsOk());
+  EXPECT_TRUE(TensorOf(Path("adapted"), "bias").allclose(TensorOf(Path("whole"), "bias"), 1e-5, 1e-7));
+  EXPECT_EQ(TensorOf(Path("adapted"), "seen").item<float>(), 1);
+  for (const char* name : {"first", "last"}) {
+    const at::Tensor before = TensorOf(path, name);
+    const at::Tensor moved = (TensorOf(Path("adapted"), name) - before).to(at::kDouble), step = (TensorOf(Path("whole"), name) - before).to(at::kDouble);
+    const auto [u, s, v] = at::linalg_svd(moved, /*full_matrices=*/false);
+    ASSERT_GT(s[1].item<double>(), 1e-4) << name;
+    EXPECT_LT(s[2].item<double>(), 1e-6) << name;  // of rank 2
+    const at::Tensor directions = v.narrow(0, 0, 2);
+    const at::Tensor projected = step.matmul(directions.t()).matmul(directions);
+    EXPECT_TRUE(moved.allclose(projected, 1e-4, 1e-6)) << name << "\n" << moved << "\n" << projected;
+    EXPECT_GT((step - projected).norm().item<double>(), 0.1 * step.norm().item<double>()) << name;  // and not the whole step
+  }
+
+  // The mean of adapters makes the mean of models.
+  std::vector<float> other(start.size()), mean(start.size());
+  ASSERT_THAT(adapted->Train(start, RandomDataset(spec, 30), recipe_, 8, {}, absl::MakeSpan(other)), IsOk());
+  for (size_t i = 0; i < mean.size(); ++i) mean[i] = (trained[i] + other[i]) / 2;
+  ASSERT_THAT(adapted->WriteArchive(other, Path("other")), IsOk());
+  ASSERT_THAT(adapted->WriteArchive(mean, Path("mean")), IsOk());
+  for (const char* name : {"first", "last", "bias"}) {
+    EXPECT_TRUE(TensorOf(Path("mean"), name).allclose((TensorOf(Path("adapted"), name) + TensorOf(Path("other"), name)) / 2, 1e-5, 1e-6)) << name;
+  }
+
+  // Training goes on from where it was, after the child was lost, too; what is written computes what was scored.
+  std::vector<float> on(start.size()), again(start.size());
+  recipe_.momentum = 0.5;
+  recipe_.batch_size = 10;
+  ASSERT_THAT(adapted->Train(trained, data, recipe_, 9, {}, absl::MakeSpan(on)), IsOk());
+  kill(adapted->child_pid(), SIGKILL);
+  EXPECT_FALSE(adapted->Evaluate(on, data, "cross_entropy").ok());
+  ASSERT_THAT(adapted->Train(trained, data, recipe_, 9, {}, absl::MakeSpan(again)), IsOk());
+  EXPECT_EQ(again, on);
+  ASSERT_THAT(adapted->WriteArchive(on, Path("on")), IsOk());
+  ArchitectureSpec plain = spec;
+  plain.options.clear();
+  ASSERT_OK_AND_ASSIGN(const auto written, MakeTorchScriptTrainer(plain, Path("on"), Options()));
+  EXPECT_EQ(written->layout(), whole->layout());
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult on_score, adapted->Evaluate(on, data, "cross_entropy"));
+  ASSERT_OK_AND_ASSIGN(const EvaluationResult written_score, written->Evaluate(*written->InitialModel(0), data, "cross_entropy"));
+  EXPECT_NEAR(on_score.mean_loss, written_score.mean_loss, 1e-6);
+  EXPECT_LT(on_score.mean_loss, score.mean_loss);
+}
+
+TEST_F(TrainerChildTest, AdaptersLeaveAloneWhatIsFrozenAndRefuseWhatDoesNotFit) {
+  ArchitectureSpec spec = Spec("torchscript", {6}, 3);
+  const auto make = [&](std::map<std::string, std::string> options, const std::string& path) {
+    spec.options = std::move(options);
+    return MakeTorchScriptTrainer(spec, path, Options());
+  };
+  const std::string path = EvenArchive("half_frozen", /*freeze_first=*/true);
+  ASSERT_OK_AND_ASSIGN(const auto adapted, make({{"adapter_rank", "3"}}, path));
+  EXPECT_EQ(adapted->layout().entries()[0].name, "first");
+  EXPECT_EQ(adapted->layout().entries()[2].name, "last.adapter");
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> start, adapted->InitialModel(1));
+  std::vector<float> trained(start.size());
+  ASSERT_THAT(adapted->Train(start, RandomDataset(spec, 40), recipe_, 7, {}, absl::MakeSpan(trained)), IsOk());
+  ASSERT_THAT(adapted->WriteArchive(trained, Path("half_trained")), IsOk());
+  EXPECT_TRUE(TensorOf(Path("half_trained"), "first").equal(TensorOf(path, "first")));
+  EXPECT_FALSE(TensorOf(Path("half_trained"), "last").equal(TensorOf(path, "last")));
+
+  EXPECT_THAT(make({{"adapter_rank", "8"}}, path), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("more values a row")));
+  for (const char* rank : {"0", "-1", "4097", "two", ""}) {
+    EXPECT_THAT(make({{"adapter_rank", rank}}, path), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("[1, 4096]"))) << rank;
+  }
+  EXPECT_THAT(make({{"rank", "2"}}, path), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("adapter_rank; got 'rank'")));
+  // Narrower copies of it are not made, and the coordinator is told.
+  ASSERT_OK_AND_ASSIGN(const std::string archive, ReadFile(path));
+  spec.options = {{"adapter_rank", "3"}};
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const ArchiveChannels> channels, FindArchiveChannels(spec, archive, Options()));
+  EXPECT_TRUE(channels->groups.empty());
+  ASSERT_EQ(channels->whole.size(), 1);
+  EXPECT_THAT(channels->whole[0].reason, HasSubstr("trained whole"));
+  EXPECT_EQ(channels->uses, adapted->UsesPerExample());
+  spec.kept = {{"first", {{0, 2}}}};
+  EXPECT_THAT(MakeTorchScriptTrainer(spec, path, Options()).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(TrainerChildTest, LookingForChannelsStopsWhenAsked) {

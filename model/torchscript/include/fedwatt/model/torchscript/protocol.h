@@ -28,7 +28,7 @@
 namespace fedwatt::internal {
 
 enum class FrameKind : uint32_t {
-  kLoad = 1,        // spec, archive bytes, kept channels -> kLoaded: layout, initial values; where channels are kept also whole layout, groups
+  kLoad = 1,        // spec, archive bytes, kept channels, adapters' rank (i64) -> kLoaded: layout, initial values; where channels are kept also whole layout, groups; with adapters uses
   kAddData = 2,     // id (u64), examples -> kDone
   kForgetData = 3,  // id (u64) -> kDone
   kTrain = 4,       // id, seed (u64 each), recipe, values -> kTrained: result, values
@@ -82,6 +82,8 @@ void PutKept(ByteWriter& out, const KeptChannels& kept);
 absl::StatusOr<KeptChannels> GetKept(ByteReader& in);
 void PutGroups(ByteWriter& out, const std::vector<ChannelGroup>& groups);
 absl::StatusOr<std::vector<ChannelGroup>> GetGroups(ByteReader& in);
+void PutUses(ByteWriter& out, const std::vector<double>& uses);
+absl::StatusOr<std::vector<double>> GetUses(ByteReader& in);
 void PutArchiveChannels(ByteWriter& out, const ArchiveChannels& channels);
 absl::StatusOr<ArchiveChannels> GetArchiveChannels(ByteReader& in);
 void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);

@@ -64,8 +64,11 @@ class TorchScriptTrainer : public LocalTrainer {
   // Of the whole archive; empty without options.channels.
   std::vector<ChannelGroup> channel_groups() const override { return options_.channels != nullptr ? options_.channels->groups : std::vector<ChannelGroup>(); }
   const Submodel* submodel() const override { return submodel_.has_value() ? &*submodel_ : nullptr; }
-  // As options.channels says; without, the default.
-  std::vector<double> UsesPerExample() const override { return options_.channels != nullptr ? options_.channels->uses : LocalTrainer::UsesPerExample(); }
+  // As options.channels says, or what is known of adapters; else the default.
+  std::vector<double> UsesPerExample() const override {
+    if (options_.channels != nullptr) return options_.channels->uses;
+    return adapter_rank_ > 0 ? uses_ : LocalTrainer::UsesPerExample();
+  }
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override;
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss) override;
@@ -92,8 +95,8 @@ class TorchScriptTrainer : public LocalTrainer {
     int64_t bytes;
   };
 
-  TorchScriptTrainer(ArchitectureSpec spec, std::string archive, TorchScriptOptions options)
-      : spec_(std::move(spec)), archive_(std::move(archive)), options_(std::move(options)) {}
+  TorchScriptTrainer(ArchitectureSpec spec, int64_t adapter_rank, std::string archive, TorchScriptOptions options)
+      : spec_(std::move(spec)), adapter_rank_(adapter_rank), archive_(std::move(archive)), options_(std::move(options)) {}
   absl::Status EnsureChild();
   absl::Status Spawn();
   // Kills and reaps; says how it ended when it was dead already.
@@ -107,11 +110,13 @@ class TorchScriptTrainer : public LocalTrainer {
   absl::Status Disbelieve(const absl::Status& status);
 
   const ArchitectureSpec spec_;
+  const int64_t adapter_rank_;  // 0: none
   const std::string archive_;
   const TorchScriptOptions options_;
   ParameterLayout layout_;
   std::vector<float> initial_;
   std::optional<Submodel> submodel_;
+  std::vector<double> uses_;  // of adapters
   pid_t pid_ = -1;
   std::optional<ChildCpu> cpu_;  // while a child runs
   int fd_ = -1;
@@ -119,8 +124,8 @@ class TorchScriptTrainer : public LocalTrainer {
   std::list<SentDataset> sent_;  // most recently used first
 };
 
-// Reads the archive, starts a child and loads it there. `spec.name` is "torchscript" and `spec.options` empty; when
-// `spec.archive_digest` is not all zero, it must be the SHA-256 of the file.
+// Reads the archive, starts a child and loads it there. `spec.name` is "torchscript"; when `spec.archive_digest` is not all zero, it must be the SHA-256 of the file.
+// The one option is "adapter_rank", [1, 4096]: low-rank adapters are trained, their model's layout is theirs (model/torch/adapted_model.h), and WriteArchive merges them.
 // Errors: NOT_FOUND          no archive, or no trainer binary
 //         INVALID_ARGUMENT   not a TorchScript archive; a tensor type other than float32 and int64 buffers; tied parameters; options
 //         DATA_LOSS          the file has another digest
