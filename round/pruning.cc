@@ -17,6 +17,8 @@ namespace {
 
 // Shares of channels are looked for in steps of one of these.
 constexpr int64_t kShareSteps = 4096;
+// Convolution kernels work on blocks of so many channels: of fedavg_cnn's, 17, 34 and 272 take 2.3 times as long as 16, 32 and 256.
+constexpr int64_t kChannelBlock = 16;
 
 }  // namespace
 
@@ -93,7 +95,10 @@ std::map<std::string, int64_t> Pruner::CountsFor(double share) const {
   for (const ChannelGroup& group : groups_) counts[group.name] = group.size;
   const double most = share * static_cast<double>(ParameterCount(counts));
   for (int64_t step = kShareSteps; step >= 0 && static_cast<double>(ParameterCount(counts)) > most; --step) {
-    for (const ChannelGroup& group : groups_) counts[group.name] = ChannelCount(static_cast<double>(step) / kShareSteps, group.size);
+    for (const ChannelGroup& group : groups_) {
+      int64_t& count = counts[group.name] = ChannelCount(static_cast<double>(step) / kShareSteps, group.size);
+      if (options_.unit == "channels" && count > kChannelBlock && count < group.size) count -= count % kChannelBlock;
+    }
   }
   return counts;
 }

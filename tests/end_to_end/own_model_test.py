@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 import unittest
 
-from federation import DATA, Federation, settings
+from federation import DATA, Federation, run_fleet, settings
 
 PYTHON = "/usr/bin/python3"  # the one that Debian's python3-torch belongs to
 HERE = pathlib.Path(__file__).parent
@@ -53,6 +53,31 @@ class OwnModelTest(unittest.TestCase):
             self.assertGreater(built_in, 0.8)
             # They start from different weights: 0.01 is twice the spread between seeds at this length.
             self.assertAlmostEqual(own, built_in, delta=0.01)
+
+    def test_adapters_over_a_frozen_archive(self):
+        with tempfile.TemporaryDirectory() as folder:
+            archive = f"{folder}/base.pt"
+            python(HERE.parents[1] / "examples/torchscript/make_model.py", "--out", archive)
+            flags = settings(model__torchscript=archive, model__options="{adapter_rank=8}", data__path=DATA, partition__kind="iid", partition__clients=4, federation__rounds=4,
+                             federation__clients_per_round=4, federation__wait_for_clients=4, training__local_steps=100, training__batch_size=10, training__client_learning_rate=1, seed=5)
+            fleet = run_fleet(f"{folder}/fleet", flags)
+            digests = [line["model_digest"] for line in fleet]
+            self.assertEqual(len(set(digests)), 4, "every round moved the model")
+            with Federation(f"{folder}/net", flags, 4) as federation:
+                federation.start()
+                federation.finish()
+                summary = federation.summary()
+                rounds = federation.rounds()
+                attempts = federation.attempts()
+            self.assertEqual([line["model_digest"] for line in rounds], digests, "simulated and networked")
+            # 8 values of each row, and the biases; the network computes as much as the whole one.
+            self.assertEqual({line["fit"]["kept_parameters"] for line in attempts}, {410 * 8 + 410})
+            self.assertEqual({line["fit"]["macs_per_example"] for line in attempts}, {784 * 200 + 200 * 200 + 200 * 10 + 410})
+            self.assertGreater(rounds[-1]["eval_accuracy"], rounds[0]["eval_accuracy"])
+            self.assertGreater(summary["final_accuracy"], 0.6)
+            self.assertAlmostEqual(float(python(HERE / "score.py", summary["model_path"])), summary["final_accuracy"], delta=1e-4)
+            shapes = python("-c", f"import torch; print([list(p.shape) for p in torch.jit.load({summary['model_path']!r}).parameters()])")
+            self.assertEqual(shapes.strip(), "[[200, 784], [200], [200, 200], [200], [10, 200], [10]]")
 
 
 if __name__ == "__main__":

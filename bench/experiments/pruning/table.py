@@ -37,6 +37,8 @@ for setting in sorted(p for p in out.iterdir() if p.is_dir()):
     print(f"\n{setting.name}: mean of the last three evaluations; 'times fewer' until three evaluations in a row reach {target} on average; against 'dense' of the same seed")
     for name, runs in fleets.items():
         seeds = sorted(set(runs) & set(dense))
+        if not seeds:
+            continue
         left = [runs[s]["parameters"] / dense[s]["parameters"] for s in seeds]
         row = {"seeds": seeds, "accuracy": [runs[s]["last3"] for s in seeds], "left": left, "rounds": [runs[s]["rounds"] for s in seeds],
                "points": [100 * (runs[s]["last3"] - dense[s]["last3"]) for s in seeds]}

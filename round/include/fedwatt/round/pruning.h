@@ -34,7 +34,8 @@ absl::Status CheckPrune(const PruneOptions& options);
 inline bool CutsChannels(const PruneOptions& options) { return options.target < 1 && options.unit == "channels"; }
 
 // A gradual schedule (Zhu, Gupta 2017, arXiv 1710.01878, equation 1, with whole channels for weights and the parameters' share for sparsity): cut k of n
-// leaves the share target + (1 - target) * (1 - k/n)^3 of the parameters, each group the same share of its channels, the most important ones.
+// leaves at most the share target + (1 - target) * (1 - k/n)^3 of the parameters, each group the same share of its channels, the most important ones; more than 16
+// channels in whole blocks of 16, which is what kernels work on.
 //
 // Regrowth (Evci et al. 2020, RigL, arXiv 1911.11134; in federations Bibikar et al. 2022, FedDST, arXiv 2112.09824): in the round before a cut, dropped channels
 // are tried, drawn by lot, with zeros where they are read, so that the model computes what it did. Those that the round's updates pull on most take the place of
@@ -65,7 +66,7 @@ class Pruner {
 
  private:
   int64_t cut_count() const { return (options_.end - options_.begin) / options_.every + 1; }
-  // Of each group, how many channels the greatest common share leaves that costs at most `share` of the parameters.
+  // Of each group, how many channels the greatest common share leaves, in blocks, that costs at most `share` of the parameters.
   std::map<std::string, int64_t> CountsFor(double share) const;
   int64_t ParameterCount(const std::map<std::string, int64_t>& counts) const;
   double RegrowShare(int64_t cut) const;
