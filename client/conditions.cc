@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
+#include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "fedwatt/base/file.h"
 
 namespace fedwatt {
@@ -29,6 +33,43 @@ template <typename Visit>
 void ForEachEntry(const std::filesystem::path& folder, Visit visit) {
   std::error_code error;
   for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) visit(entry->path());
+}
+
+// The interface that the system prefers for what has no route of its own; IPv4 first.
+std::optional<std::string> DefaultInterface(const std::filesystem::path& root) {
+  std::optional<std::string> best;
+  int64_t least = std::numeric_limits<int64_t>::max();
+  const auto consider = [&](absl::string_view interface, int64_t metric) {
+    if (metric >= least || interface == "lo") return;
+    least = metric;
+    best = std::string(interface);
+  };
+  constexpr size_t kMostBytes = 1 << 20;
+  // Interface, destination, gateway, flags, reference count, use, metric (decimal), mask, ...
+  if (absl::StatusOr<std::string> text = ReadFile((root / "proc/net/route").string(), kMostBytes); text.ok()) {
+    for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+      const std::vector<absl::string_view> words = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+      int64_t metric = 0;
+      if (words.size() >= 8 && words[1] == "00000000" && words[7] == "00000000" && absl::SimpleAtoi(words[6], &metric)) consider(words[0], metric);
+    }
+  }
+  if (best) return best;
+  // Destination, its prefix, source, its prefix, next hop, metric (hexadecimal), reference count, use, flags, interface.
+  if (absl::StatusOr<std::string> text = ReadFile((root / "proc/net/ipv6_route").string(), kMostBytes); text.ok()) {
+    for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+      const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      int64_t metric = 0;
+      if (words.size() >= 10 && words[1] == "00" && words[0].find_first_not_of('0') == absl::string_view::npos && absl::SimpleHexAtoi(words[5], &metric)) consider(words[9], metric);
+    }
+  }
+  return best;
+}
+
+// Mobile modems say so (DEVTYPE of the driver) or speak a protocol of their own instead of Ethernet: PPP (512), raw IP (519), Phonet (820).
+bool IsMobile(const std::filesystem::path& interface) {
+  if (std::optional<int64_t> type = ReadNumber(interface / "type"); type == 512 || type == 519 || type == 820) return true;
+  const absl::StatusOr<std::string> event = ReadFile((interface / "uevent").string(), 4096);
+  return event.ok() && absl::StrContains(*event, "DEVTYPE=wwan");
 }
 
 }  // namespace
@@ -61,6 +102,7 @@ DeviceState ReadDeviceState(const std::string& root) {
     const double celsius = static_cast<double>(*millidegrees) / 1000;
     state.temperature_celsius = std::max(state.temperature_celsius.value_or(celsius), celsius);
   });
+  if (const std::optional<std::string> interface = DefaultInterface(root); interface && IsMobile(classes / "net" / *interface)) state.metered_link = true;
   return state;
 }
 
@@ -73,7 +115,7 @@ std::optional<std::string> BrokenRule(const ConditionRules& rules, const DeviceS
   if (state.temperature_celsius && *state.temperature_celsius > rules.max_temperature_celsius) {
     return absl::StrFormat("temperature %.1f C above %.1f C", *state.temperature_celsius, rules.max_temperature_celsius);
   }
-  if (!rules.allow_metered_link && state.metered_link.value_or(false)) return "network is metered";
+  if (!rules.allow_metered_link && state.metered_link.value_or(false)) return "network is metered (client.allow_metered)";
   return std::nullopt;
 }
 

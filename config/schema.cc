@@ -652,7 +652,7 @@ std::vector<Key> MakeSchema() {
   add(StringListKey("client.architectures", FIELD(std::vector<std::string>, client.architectures), "train and score these only; empty = any"));
   add(StringListKey("client.codecs", FIELD(std::vector<std::string>, client.codecs), "take models and send updates in these codecs only, see fedwatt codecs; empty = any"));
   add(BoolKey("client.allow_bfloat16", FIELD(bool, client.allow_bfloat16), "train in bfloat16 where the run asks for it (fit.format); false = always in float32"));
-  add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part over a link that the system calls metered"));
+  add(BoolKey("client.allow_metered", FIELD(bool, client.allow_metered), "take part while the default route leaves through a mobile modem"));
   add(NumberKey("client.max_temperature_celsius", FIELD(double, client.max_temperature_celsius), Within(0, 150),
                 "do not train above this; 0 = any"));
 

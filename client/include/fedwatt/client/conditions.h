@@ -13,10 +13,10 @@ struct DeviceState {
   std::optional<double> battery_fraction;      // [0, 1]; of the emptiest battery
   std::optional<bool> charging;                // on an external supply
   std::optional<double> temperature_celsius;   // of the hottest thermal zone
-  std::optional<bool> metered_link;            // only the application can know
+  std::optional<bool> metered_link;            // whether bytes cost money; true where the default route leaves through a mobile modem. What else is metered the application may know
 };
 
-// Reads <root>/sys/class/power_supply and <root>/sys/class/thermal; what is not there or not readable stays unknown. Thread-safe.
+// Reads <root>/sys/class/power_supply, thermal and net, and the routes in <root>/proc/net; what is not there or not readable stays unknown. Thread-safe.
 DeviceState ReadDeviceState(const std::string& root = "/");
 
 // What must hold to train. The defaults allow everything.
