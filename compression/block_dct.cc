@@ -197,7 +197,7 @@ bool IsDctShape(DctShape shape, int64_t columns) {
 }
 
 DctShape ChooseDct(int64_t rows, int64_t columns, absl::Span<const float> values, double least_gain) {
-  constexpr int64_t kSampled = 32;
+  constexpr int64_t kSampled = 8;  // one pass of the lanes
   FEDWATT_CHECK(rows >= 0 && columns >= 0 && static_cast<int64_t>(values.size()) == rows * columns);
   if (rows == 0 || columns < 2) return kNoDct;
   const int64_t sampled = std::min(rows, kSampled);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
+#include <variant>
 
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -53,6 +55,7 @@ class LayerModel : public TrainableModel {
       range_offset_ = layout().offset(parameters);
       sites_ = RoundingSites(network_);
     }
+    FindTail();
   }
 
   const ParameterLayout& layout() const override { return network_.layout; }
@@ -112,6 +115,16 @@ class LayerModel : public TrainableModel {
     }
   }
 
+  Tail tail() override {
+    if (!copies_.empty() || !fused_.has_value()) return {};
+    return {&*fused_, tail_parameter_};
+  }
+  at::Tensor ForwardToTail(const at::Tensor& input) override {
+    at::Tensor x = input;
+    for (size_t i = 0; i < tail_begin_; ++i) x = ApplyLayer(network_.layers[i].layer, x, tensors_.data() + network_.layers[i].first_entry, /*training=*/true, random_);
+    return x.flatten(1).contiguous();
+  }
+
   void Seed(uint64_t seed) override { random_ = Random(DeriveSeed("dropout", {seed})); }
 
   at::Tensor Forward(const at::Tensor& input, bool training) override {
@@ -135,6 +148,31 @@ class LayerModel : public TrainableModel {
   std::vector<float> InitialValues(uint64_t seed) override { return internal::InitialValues(network_, seed); }
 
  private:
+  // The longest end of the network that is flat and made of linear layers and ReLU.
+  void FindTail() {
+    tail_begin_ = network_.layers.size();
+    while (tail_begin_ > 0) {
+      const Layer& layer = network_.layers[tail_begin_ - 1].layer;
+      const bool flat = network_.layers[tail_begin_ - 1].input_shape.size() == 1;
+      if (!std::holds_alternative<Flatten>(layer) && !(flat && (std::holds_alternative<Linear>(layer) || std::holds_alternative<Relu>(layer)))) break;
+      --tail_begin_;
+    }
+    // Whatever comes before its first linear layer is LibTorch's.
+    while (tail_begin_ < network_.layers.size() && !std::holds_alternative<Linear>(network_.layers[tail_begin_].layer)) ++tail_begin_;
+    std::vector<FusedTail::Linear> linears;
+    for (size_t i = tail_begin_; i < network_.layers.size(); ++i) {
+      const PlacedLayer& placed = network_.layers[i];
+      if (std::holds_alternative<Relu>(placed.layer)) linears.back().relu = true;
+      if (!std::holds_alternative<Linear>(placed.layer)) continue;
+      const size_t entry = placed.first_entry;
+      linears.push_back({.inputs = placed.input_shape[0], .outputs = placed.output_shape[0], .weight = tensors_[entry].data_ptr<float>(), .bias = tensors_[entry + 1].data_ptr<float>(),
+                         .weight_offset = offsets_[entry], .bias_offset = offsets_[entry + 1]});
+    }
+    if (linears.empty() || linears.back().relu || !FusedTail::Works()) return;
+    tail_parameter_ = network_.layers[tail_begin_].first_entry;
+    fused_.emplace(std::move(linears));
+  }
+
   // Rounds to the 256 values that the site's range allows, after the range has followed what `x` holds.
   at::Tensor RoundActivation(const at::Tensor& x, size_t site) {
     // Any order of the values will do, as long as they lie side by side.
@@ -160,6 +198,9 @@ class LayerModel : public TrainableModel {
   int64_t range_offset_ = 0;             // in the flat vector
   std::vector<size_t> sites_;            // by layer
   std::vector<int64_t> offsets_;
+  size_t tail_begin_ = 0;      // the first layer of the tail
+  size_t tail_parameter_ = 0;  // and the first tensor
+  std::optional<FusedTail> fused_;
   Random random_{0};
 };
 

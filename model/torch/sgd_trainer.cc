@@ -85,14 +85,15 @@ at::Tensor Gather(const at::Tensor& source, absl::Span<const int64_t> order) {
   return rows;
 }
 
-// Which of the classes, dimension 1 of `output`, have no example among `targets`; shaped to be spread over `output`. Undefined where all have one.
-at::Tensor AbsentClasses(const at::Tensor& output, const at::Tensor& targets) {
-  at::Tensor absent = at::ones({output.size(1)}, at::kBool);
+// Which of the `classes` have no example among `targets`.
+std::vector<int64_t> AbsentClasses(int64_t classes, const at::Tensor& targets) {
+  const at::Tensor absent = at::ones({classes}, at::kBool);
   absent.index_fill_(0, targets.flatten(), false);
-  if (!absent.any().item<bool>()) return {};
-  std::vector<int64_t> shape(static_cast<size_t>(output.dim()), 1);
-  shape[1] = output.size(1);
-  return absent.view(shape);
+  std::vector<int64_t> found;
+  for (int64_t c = 0; c < classes; ++c) {
+    if (absent.data_ptr<bool>()[c]) found.push_back(c);
+  }
+  return found;
 }
 
 class SgdTrainer : public LocalTrainer {
@@ -157,9 +158,13 @@ class SgdTrainer : public LocalTrainer {
     Random random(DeriveSeed("shuffle", {seed}));
     std::vector<int64_t> order(count);
     const std::vector<at::Tensor>& parameters = model_->parameters();
+    const TrainableModel::Tail tail = loss.mean == CrossEntropy ? model_->tail() : TrainableModel::Tail();
+    const size_t differentiated = tail.step != nullptr ? tail.first_parameter : parameters.size();
+    const std::vector<at::Tensor> leaves(model_->leaves().begin(), model_->leaves().begin() + differentiated);
 
     TrainingResult result;
-    at::Tensor absent;
+    std::vector<int64_t> absent;
+    if (loss.masks_absent && tail.step != nullptr) absent = AbsentClasses(tail.step->classes(), data.targets);
     double loss_sum = 0;
     for (int64_t step = 0; step < steps_planned; ++step) {
       if (control.stop.stop_requested() ||
@@ -175,19 +180,30 @@ class SgdTrainer : public LocalTrainer {
       const int64_t size = std::min<int64_t>(recipe.batch_size, count - begin);
       const absl::Span<const int64_t> batch = absl::MakeConstSpan(order).subspan(begin, size);
       model_->RefreshLeaves();
-      at::Tensor output = model_->Forward(Gather(data.inputs, batch), /*training=*/true);
-      if (loss.masks_absent && step == 0) absent = AbsentClasses(output, data.targets);
-      if (absent.defined()) output = output.masked_fill(absent, -std::numeric_limits<float>::infinity());
-      const at::Tensor mean_loss = loss.mean(output, Gather(data.targets, batch));
-      const float value = mean_loss.item<float>();
+      const at::Tensor input = Gather(data.inputs, batch), target = Gather(data.targets, batch);
+      at::Tensor end;          // what gradients are taken of: the loss, or what the tail takes in
+      at::Tensor to_end;       // and the gradient by it
+      float value = 0;
+      if (tail.step != nullptr) {
+        end = model_->ForwardToTail(input);
+        if (differentiated > 0) to_end = at::empty(end.sizes());
+        value = tail.step->Step(size, end.data_ptr<float>(), target.data_ptr<int64_t>(), absent, constants, global.data(), velocity_.empty() ? nullptr : velocity_.data(),
+                                to_end.defined() ? to_end.data_ptr<float>() : nullptr);
+      } else {
+        at::Tensor output = model_->Forward(input, /*training=*/true);
+        if (loss.masks_absent && step == 0) absent = AbsentClasses(output.size(1), data.targets);
+        if (!absent.empty()) output = output.index_fill(1, at::tensor(absent), -std::numeric_limits<float>::infinity());
+        end = loss.mean(output, target);
+        value = end.item<float>();
+      }
       if (!std::isfinite(value)) {
         return absl::AbortedError(absl::StrCat("the loss became ", value, " at step ", step + 1, " of ", steps_planned,
                                                "; a smaller training.client_learning_rate may help"));
       }
+      std::vector<at::Tensor> gradients;
       // Not backward(): it would add each gradient into one kept from the step before, a pass over memory for nothing.
-      const std::vector<at::Tensor> gradients =
-          torch::autograd::grad({mean_loss}, model_->leaves(), {}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
-      for (size_t i = 0; i < parameters.size(); ++i) {
+      if (differentiated > 0) gradients = torch::autograd::grad({end}, leaves, to_end.defined() ? std::vector<at::Tensor>{to_end} : std::vector<at::Tensor>{}, c10::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+      for (size_t i = 0; i < differentiated; ++i) {
         if (!gradients[i].defined()) continue;  // a parameter that this forward pass did not touch
         const at::Tensor gradient = gradients[i].to(at::kFloat, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
         const int64_t offset = model_->parameter_offsets()[i];

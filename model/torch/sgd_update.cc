@@ -25,4 +25,8 @@ void SgdUpdate(const SgdConstants& constants, int64_t count, const float* gradie
   update(constants, count, gradient, global, velocity, parameter);
 }
 
+void Descend(float learning_rate, int64_t count, const float* __restrict direction, float* __restrict parameter) {
+  for (int64_t i = 0; i < count; ++i) parameter[i] -= learning_rate * direction[i];
+}
+
 }  // namespace fedwatt::internal

@@ -19,6 +19,9 @@ struct SgdConstants {
 void SgdUpdate(const SgdConstants& constants, int64_t count, const float* gradient, const float* global, float* velocity,
                float* parameter);
 
+// parameter[i] -= learning_rate * direction[i].
+void Descend(float learning_rate, int64_t count, const float* direction, float* parameter);
+
 }  // namespace fedwatt::internal
 
 #endif  // FEDWATT_MODEL_TORCH_SGD_UPDATE_H_

@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "fedwatt/model/layout.h"
 #include "fedwatt/model/local_trainer.h"
+#include "fused_tail.h"
 #include "pch.h"
 
 namespace fedwatt::internal {
@@ -51,6 +52,15 @@ class TrainableModel {
   virtual const std::vector<at::Tensor>& leaves() const { return parameters(); }
   // Brings the leaves up to date after parameters() changed.
   virtual void RefreshLeaves() {}
+
+  // The last layers as a step of their own on cross-entropy, after BeginTraining; null where there is none. It trains the last of parameters() in place, those of `first_parameter` on, until the next Load.
+  struct Tail {
+    FusedTail* step = nullptr;
+    size_t first_parameter = 0;
+  };
+  virtual Tail tail() { return {}; }
+  // In training, what such a tail takes in: [batch, values], contiguous.
+  virtual at::Tensor ForwardToTail(const at::Tensor& input) { return input; }
 
   // Restarts what the model draws at random (dropout).
   virtual void Seed(uint64_t seed) = 0;
