@@ -76,6 +76,23 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
   return SyncFolderOf(path, disk);
 }
 
+absl::Status FlushAnew(const std::string& path, Disk& disk) {
+  const int file = disk.Open(path, O_RDWR);
+  if (file == -ENOENT) return absl::OkStatus();
+  if (file < 0) return ErrnoStatus(-file, absl::StrCat("opening ", path));
+  absl::Cleanup closer = [&] { disk.Close(file); };
+  std::string piece(1 << 18, '\0');
+  for (int64_t offset = 0;;) {
+    const int64_t got = disk.Read(file, piece.data(), static_cast<int64_t>(piece.size()), offset);
+    if (got < 0) return ErrnoStatus(static_cast<int>(-got), absl::StrCat("reading ", path));
+    if (got == 0) break;
+    FEDWATT_RETURN_IF_ERROR(WriteAll(disk, file, std::string_view(piece).substr(0, static_cast<size_t>(got)), offset, path));
+    offset += got;
+  }
+  const int synced = disk.Sync(file);
+  return synced == 0 ? absl::OkStatus() : ErrnoStatus(-synced, absl::StrCat("flushing ", path));
+}
+
 absl::Status SyncFolderOf(const std::string& path, Disk& disk) {
   const std::string folder = std::filesystem::path(path).parent_path().string();
   const int result = disk.SyncFolder(folder.empty() ? "." : folder);
@@ -89,7 +106,7 @@ absl::Status MakeDirectories(const std::string& path, int mode, Disk& disk) {
   const int result = disk.MakeFolder(path, mode);
   if (result < 0 && result != -EEXIST) return ErrnoStatus(-result, absl::StrCat("creating the folder ", path));
   if (!disk.IsFolder(path)) return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not a folder"));
-  return absl::OkStatus();
+  return SyncFolderOf(path, disk);  // what is flushed inside is worth as much as the folder's name
 }
 
 absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, Disk& disk) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -79,9 +80,13 @@ class FileRunRecordWriter : public RunRecordWriter {
     return absl::OkStatus();
   }
   absl::Status WriteAttempt(const AttemptRecord& record) override {
-    return attempts_file_.Append(internal::AttemptToJson(record));
+    attempts_waiting_.push_back(internal::AttemptToJson(record));
+    return WriteWaiting();
   }
-  absl::Status SyncAttempts() override { return attempts_file_.Sync(); }
+  absl::Status SyncAttempts() override {
+    FEDWATT_RETURN_IF_ERROR(WriteWaiting());
+    return attempts_file_.Sync();
+  }
   absl::Status WriteSummary(const RunSummary& summary) override {
     return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_), 0644, disk_);
   }
@@ -89,10 +94,16 @@ class FileRunRecordWriter : public RunRecordWriter {
   const std::string& directory() const override { return directory_; }
 
  private:
+  absl::Status WriteWaiting() {
+    for (; !attempts_waiting_.empty(); attempts_waiting_.pop_front()) FEDWATT_RETURN_IF_ERROR(attempts_file_.Append(attempts_waiting_.front()));
+    return absl::OkStatus();
+  }
+
   Disk& disk_;
   const std::string directory_;
   LineFile rounds_file_;
   LineFile attempts_file_;
+  std::deque<std::string> attempts_waiting_;  // that found no space yet
   std::vector<RoundRecord> rounds_;  // of this and earlier starts
 };
 

@@ -84,7 +84,7 @@ v1::RoundSummary SummaryOf(const RoundRecord& record) {
 }
 
 Coordinator::Coordinator(ServerOptions* options, Loop* loop, ManifestSigner* signer)
-    : options_(options), loop_(loop), signer_(signer), clock_(options->clock),
+    : options_(options), loop_(loop), signer_(signer), steady_(options->clock),
       other_downloaded_bytes_(std::make_shared<std::atomic<int64_t>>(0)), evaluation_loop_(options->clock) {
   *retry_.mutable_accepted() = ToProto(options->retry.accepted);
   *retry_.mutable_not_now() = ToProto(options->retry.not_now);
@@ -128,7 +128,9 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   self->model_.emplace(std::move(model));
   FEDWATT_ASSIGN_OR_RETURN(std::optional<std::string> state, self->store_->ReadModelState());
   Failpoint("recovering");
-  if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
+  if (state.has_value()) {
+    if (absl::Status restored = self->model_->Restore(*state); !restored.ok()) return Annotate(restored, self->store_->model_state_path());
+  }
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
   FEDWATT_RETURN_IF_ERROR(self->ReadAttemptsOfEarlierStarts());
@@ -527,7 +529,7 @@ void Coordinator::Execute(const Aggregate& effect) {
     // A step that failed may have moved the model half-way.
     absl::StatusOr<std::optional<std::string>> state = store_->ReadModelState();
     if (state.ok() && state->has_value()) {
-      if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(restored);
+      if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(Annotate(restored, store_->model_state_path()));
     } else {
       FailRun(state.ok() ? status : state.status());  // nothing to go back to
     }
@@ -716,6 +718,7 @@ void Coordinator::EndRound(std::shared_ptr<PendingRound> pending) {
   if (absl::IsResourceExhausted(status)) return Block(status, [this, pending] { EndRound(pending); });
   if (!status.ok() && !record.committed) FailRun(status);
   tracker_->Enter(Phase::kIdleWait);
+  steady_.CatchUp();
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
   if (record.committed) Feed(PublishFinished{status});
 }

@@ -18,7 +18,7 @@
 namespace fedwatt::internal {
 namespace {
 
-constexpr uint32_t kMagic = 0x314a5746;  // "FWJ1"
+constexpr uint32_t kMagic = 0x324a5746;  // "FWJ2"
 constexpr int64_t kAlign = 8;
 constexpr int64_t kSectorBytes = 512;
 
@@ -27,8 +27,8 @@ struct Head {
   uint32_t message_bytes = 0, body_bytes = 0;
   uint32_t crc32c = 0;  // of message and body
   int64_t sequence = 0, round = 0;
+  uint32_t place = 0;        // among the records of its flush, from 0
   uint32_t head_crc32c = 0;  // of all before
-  uint32_t zero = 0;
 };
 static_assert(sizeof(Head) == 40);
 
@@ -37,12 +37,13 @@ uint32_t HeadCrc(const Head& head) { return Crc32c({reinterpret_cast<const char*
 int64_t Padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 int64_t RecordBytes(const Head& head) { return Padded(static_cast<int64_t>(sizeof(Head)) + head.message_bytes + head.body_bytes); }
 
-void AppendRecord(int64_t sequence, int64_t round, std::string_view message, std::string_view body, std::string& out) {
+void AppendRecord(int64_t sequence, int64_t round, uint32_t place, std::string_view message, std::string_view body, std::string& out) {
   Head head;
   head.message_bytes = static_cast<uint32_t>(message.size());
   head.body_bytes = static_cast<uint32_t>(body.size());
   head.sequence = sequence;
   head.round = round;
+  head.place = place;
   head.crc32c = Crc32c(body, Crc32c(message));
   head.head_crc32c = HeadCrc(head);
   const size_t begin = out.size();
@@ -66,10 +67,11 @@ bool ReadRecord(std::string_view file, int64_t offset, int64_t round, Head& head
   return Crc32c(file.substr(static_cast<size_t>(offset) + sizeof(Head), size_t{head.message_bytes} + head.body_bytes)) == head.crc32c;
 }
 
-// Whether some sector behind the one of `from` is empty: what was never written reads as zeros.
-bool HasEmptySector(std::string_view file, int64_t from) {
-  for (int64_t at = (from + kSectorBytes - 1) / kSectorBytes * kSectorBytes; at < static_cast<int64_t>(file.size()); at += kSectorBytes) {
-    const std::string_view sector = file.substr(static_cast<size_t>(at), kSectorBytes);
+// Whether some sector of [from, end) is empty: what was never written reads as zeros. Of the first sector only what begins at `from` counts, since a record begins there.
+bool HasEmptySector(std::string_view file, int64_t from, int64_t end) {
+  for (int64_t at = from, next; at < end; at = next) {
+    next = std::min(at / kSectorBytes * kSectorBytes + kSectorBytes, end);
+    const std::string_view sector = file.substr(static_cast<size_t>(at), static_cast<size_t>(next - at));
     if (std::all_of(sector.begin(), sector.end(), [](char c) { return c == 0; })) return true;
   }
   return false;
@@ -137,18 +139,21 @@ absl::StatusOr<std::vector<Journal::Record>> Journal::ReadBack(int64_t* torn_byt
       ++next_sequence_;
       continue;
     }
-    for (int64_t later = end_ + kAlign; later < static_cast<int64_t>(file.size()); later += kAlign) {
-      if (ReadRecord(file, later, options_.round, head)) return damaged(end_);
-    }
+    // A good record behind it says that this one was flushed, unless both were to be flushed together: their sectors reach the disk in any order.
+    int64_t good = end_ + kAlign;
+    while (good < static_cast<int64_t>(file.size()) && !ReadRecord(file, good, options_.round, head)) good += kAlign;
+    const int64_t until = std::min(good, static_cast<int64_t>(file.size()));
+    if (good < static_cast<int64_t>(file.size()) && head.sequence - head.place > next_sequence_) return damaged(end_);
     const int64_t left = static_cast<int64_t>(file.size()) - end_;
     const bool cut_short = left < static_cast<int64_t>(sizeof(Head)) || (ReadHead(file, end_, options_.round, head) && RecordBytes(head) > left);
-    if (!cut_short && !HasEmptySector(file, end_)) return damaged(end_);
+    if (!cut_short && !HasEmptySector(file, end_, until)) return damaged(end_);
     *torn_bytes = left;
     int cut = disk_.Truncate(file_, end_);
     if (cut == 0) cut = disk_.Sync(file_);
     if (cut < 0) return ErrnoStatus(-cut, absl::StrCat("cutting the torn end of ", path));
     break;
   }
+  FEDWATT_RETURN_IF_ERROR(FlushAnew(path, disk_));
   return records;
 }
 
@@ -243,7 +248,10 @@ absl::Status Journal::Write(const std::vector<Entry>& entries) {
   }
   std::string bytes;
   int64_t sequence = next_sequence_;
-  for (const Entry& entry : entries) AppendRecord(sequence++, options_.round, entry.message, entry.body, bytes);
+  for (const Entry& entry : entries) {
+    AppendRecord(sequence, options_.round, static_cast<uint32_t>(sequence - next_sequence_), entry.message, entry.body, bytes);
+    ++sequence;
+  }
   const std::string_view half = std::string_view(bytes).substr(0, bytes.size() / 2);
   absl::Status written = WritePiece(disk_, file_, half, end_, path);
   if (written.ok()) {

@@ -26,11 +26,11 @@ struct FileRange {
   int64_t offset = 0, length = 0;
 };
 
-// An append-only file of one round. A record is a head of 40 bytes (magic, lengths, CRC32C of what follows, sequence number, the round, CRC32C of the head), a
+// An append-only file of one round. A record is a head of 40 bytes (magic, lengths, CRC32C of what follows, sequence number, the round, its place in its flush, CRC32C of the head), a
 // message and a body, padded to eight bytes; all numbers little-endian. One thread writes: whatever was appended while it flushed goes with the next flush together (group commit).
 //
-// A tail that was not written in whole, as a crash leaves it, was never acknowledged and is cut off at the next start. Anything else that does not verify is damage and
-// named: a bad record with a good one behind it, or a last one that is there in whole, with no sector that was never written. Thread-safe where it has a thread.
+// A tail that was not written in whole, as a crash leaves it, was never acknowledged and is cut off at the next start; sectors of one flush may be missing in any order. Anything
+// else that does not verify is damage and named: a bad record with a good one of a later flush behind it, or one without a sector that was never written. Thread-safe where it has a thread.
 class Journal {
  public:
   struct Options {

@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <map>
 
 #include "absl/cleanup/cleanup.h"
@@ -132,6 +133,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_direct
     return Annotate(lock.status(), absl::StrCat("another coordinator runs on ", out_directory));
   }
   std::unique_ptr<Store> store(new Store(directory, *std::move(lock), disk));
+  // SQLite takes the log that it finds for flushed.
+  FEDWATT_RETURN_IF_ERROR(FlushAnew(absl::StrCat(directory, "/fedwatt.db-wal"), disk));
   const int code = sqlite3_open_v2(absl::StrCat(directory, "/fedwatt.db").c_str(), &store->database_,
                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, disk.database_files());
   if (code != SQLITE_OK) return SqliteStatus(store->database_, code, "opening");
@@ -238,14 +241,17 @@ absl::Status Store::SetMeta(const std::string& key, const std::string& value) {
   return statement.Step().status();
 }
 
+const StoredRound* Store::LastCommitted() const {
+  const auto committed = std::find_if(rounds_.rbegin(), rounds_.rend(), [](const StoredRound& round) { return round.committed; });
+  return committed == rounds_.rend() ? nullptr : &*committed;
+}
+
 absl::StatusOr<std::optional<std::string>> Store::ReadModelState() const {
-  for (auto it = rounds_.rbegin(); it != rounds_.rend(); ++it) {
-    if (!it->committed) continue;
-    absl::StatusOr<std::string> state = ReadFile(StatePath(it->round), kMaxStateBytes, disk_);
-    if (!state.ok()) return absl::DataLossError(absl::StrCat("the model of round ", it->round, " is gone: ", state.status().message()));
-    return std::optional<std::string>(*std::move(state));
-  }
-  return std::optional<std::string>();
+  const StoredRound* round = LastCommitted();
+  if (round == nullptr) return std::optional<std::string>();
+  absl::StatusOr<std::string> state = ReadFile(StatePath(round->round), kMaxStateBytes, disk_);
+  if (!state.ok()) return absl::DataLossError(absl::StrCat("the model of round ", round->round, " is gone: ", state.status().message()));
+  return std::optional<std::string>(*std::move(state));
 }
 
 absl::StatusOr<std::string> Store::ReadLines() const {

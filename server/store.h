@@ -62,6 +62,8 @@ class Store {
   // The state that the last committed round left, or nullopt before one.
   // Errors: DATA_LOSS  the file that the database names is missing
   absl::StatusOr<std::optional<std::string>> ReadModelState() const;
+  // Where that lies; "" before one.
+  std::string model_state_path() const { return LastCommitted() == nullptr ? "" : StatePath(LastCommitted()->round); }
 
   // Writes the state's file, durably, then commits the round and all that goes with it, then removes the file of the round before. May be called again after
   // RESOURCE_EXHAUSTED (no space), which leaves everything as it was.
@@ -90,6 +92,7 @@ class Store {
 
  private:
   Store(std::string directory, FileLock lock, Disk& disk) : disk_(disk), directory_(std::move(directory)), lock_(std::move(lock)) {}
+  const StoredRound* LastCommitted() const;  // null before one
   absl::Status Execute(const char* sql) const;
   // Within a transaction.
   absl::Status Insert(const StoredRound& round, const std::string& line);

@@ -36,6 +36,7 @@ void Upload::Resume(const std::string& file_name) {
   if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &total) || total < 1 || total > max_bytes_) return;
   absl::StatusOr<Digest> announced = Digest::FromHex(parts[2]);
   if (!announced.ok()) return;
+  if (!FlushAnew(path, disk_).ok()) return;
   const int file = disk_.Open(path, O_RDWR);
   if (file < 0) return;
   path_ = path;

@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <new>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/fault/simulated_disk.h"
@@ -99,7 +102,7 @@ constexpr sqlite3_io_methods kMethods = {
 
 SimulatedDisk* DiskOf(sqlite3_vfs* vfs) { return static_cast<SimulatedDisk*>(vfs->pAppData); }
 
-int Open(sqlite3_vfs* vfs, const char* path, sqlite3_file* base, int flags, int* out_flags) {
+int OpenFile(sqlite3_vfs* vfs, const char* path, sqlite3_file* base, int flags, int* out_flags) {
   File* file = Of(base);
   *file = File{};
   if (path == nullptr) return SQLITE_CANTOPEN;  // a temporary file: nothing here is large enough to need one
@@ -146,27 +149,34 @@ int LastError(sqlite3_vfs*, int, char*) { return 0; }
 
 }  // namespace
 
-void SimulatedDisk::Register() {
-  static std::atomic<int64_t> count = 0;
-  vfs_name_ = absl::StrCat("fedwatt-simulated-", ++count);
-  vfs_ = std::make_unique<sqlite3_vfs>();
-  *vfs_ = {};
-  vfs_->iVersion = 1;
-  vfs_->szOsFile = sizeof(File);
-  vfs_->mxPathname = 512;
-  vfs_->zName = vfs_name_.c_str();
-  vfs_->pAppData = this;
-  vfs_->xOpen = Open;
-  vfs_->xDelete = Delete;
-  vfs_->xAccess = Access;
-  vfs_->xFullPathname = FullPathname;
-  vfs_->xRandomness = Randomness;
-  vfs_->xSleep = Sleep;
-  vfs_->xCurrentTime = CurrentTime;
-  vfs_->xGetLastError = LastError;
-  sqlite3_vfs_register(vfs_.get(), /*makeDflt=*/0);
-}
+// What a disk keeps of SQLite.
+struct SimulatedDisk::DatabaseFiles {
+  explicit DatabaseFiles(SimulatedDisk* disk) {
+    static std::atomic<int64_t> count = 0;
+    name = absl::StrCat("fedwatt-simulated-", ++count);
+    vfs.iVersion = 1;
+    vfs.szOsFile = sizeof(File);
+    vfs.mxPathname = 512;
+    vfs.zName = name.c_str();
+    vfs.pAppData = disk;
+    vfs.xOpen = OpenFile;
+    vfs.xDelete = Delete;
+    vfs.xAccess = Access;
+    vfs.xFullPathname = FullPathname;
+    vfs.xRandomness = Randomness;
+    vfs.xSleep = Sleep;
+    vfs.xCurrentTime = CurrentTime;
+    vfs.xGetLastError = LastError;
+    sqlite3_vfs_register(&vfs, /*makeDflt=*/0);
+  }
+  ~DatabaseFiles() { sqlite3_vfs_unregister(&vfs); }
+  std::string name;
+  sqlite3_vfs vfs = {};
+};
 
-SimulatedDisk::~SimulatedDisk() { sqlite3_vfs_unregister(vfs_.get()); }
+SimulatedDisk::SimulatedDisk(uint64_t seed) : random_(seed), root_(std::make_shared<Node>()), database_files_(std::make_unique<DatabaseFiles>(this)) { root_->folder = true; }
+SimulatedDisk::~SimulatedDisk() = default;
+
+const char* SimulatedDisk::database_files() const { return database_files_->name.c_str(); }
 
 }  // namespace fedwatt::testing

@@ -18,11 +18,6 @@ std::string_view LossName(Loss loss) {
   return "torn";
 }
 
-SimulatedDisk::SimulatedDisk(uint64_t seed) : random_(seed), root_(std::make_shared<Node>()) {
-  root_->folder = true;
-  Register();
-}
-
 std::shared_ptr<SimulatedDisk::Node> SimulatedDisk::Find(std::string_view path) const {
   std::shared_ptr<Node> node = root_;
   while (node != nullptr && !path.empty()) {
@@ -128,10 +123,11 @@ void SimulatedDisk::Restart(Loss loss) {
 
 bool SimulatedDisk::FlipBit(const std::string& path, int64_t bit) {
   std::shared_ptr<Node> node = Find(path);
-  if (node == nullptr || node->folder || node->stored.empty() || node->stored.size() != node->bytes.size()) return false;
-  const size_t at = static_cast<size_t>(bit / 8) % node->stored.size();
-  node->stored[at] = static_cast<char>(node->stored[at] ^ (1 << (bit % 8)));
-  node->bytes[at] = node->stored[at];
+  if (node == nullptr || node->folder || node->bytes.empty()) return false;
+  const size_t at = static_cast<size_t>(bit / 8) % node->bytes.size();
+  for (std::string* bytes : {&node->bytes, &node->stored}) {
+    if (at < bytes->size()) (*bytes)[at] = static_cast<char>((*bytes)[at] ^ (1 << (bit % 8)));
+  }
   return true;
 }
 

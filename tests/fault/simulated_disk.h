@@ -15,8 +15,6 @@
 #include "fedwatt/base/disk.h"
 #include "fedwatt/base/random.h"
 
-struct sqlite3_vfs;
-
 namespace fedwatt::testing {
 
 // What is left, after a crash, of what was not flushed.
@@ -79,7 +77,7 @@ class SimulatedDisk : public Disk {
   bool IsFolder(const std::string& path) override;
   int64_t FileSize(const std::string& path) override;
   int List(const std::string& path, std::vector<std::string>* names) override;
-  const char* database_files() const override { return vfs_name_.c_str(); }
+  const char* database_files() const override;
 
  private:
   static constexpr int64_t kSector = 512;
@@ -107,7 +105,6 @@ class SimulatedDisk : public Disk {
   bool Happens(double probability, const std::string& path);
   // False: the disk is dead.
   bool Change();
-  void Register();
 
   Random random_;
   std::shared_ptr<Node> root_;
@@ -116,8 +113,8 @@ class SimulatedDisk : public Disk {
   bool dead_ = false;
   int64_t fault_count_ = 0, change_count_ = 0;
   std::map<const char*, std::unique_ptr<std::string>> maps_;
-  std::string vfs_name_;
-  std::unique_ptr<sqlite3_vfs> vfs_;
+  struct DatabaseFiles;
+  std::unique_ptr<DatabaseFiles> database_files_;
 };
 
 }  // namespace fedwatt::testing

@@ -20,10 +20,14 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 // Errors: RESOURCE_EXHAUSTED  no space; PERMISSION_DENIED; NOT_FOUND  no such folder; UNAVAILABLE  other.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view data, int mode = 0644, Disk& disk = RealDisk());
 
+// Writes the file's bytes once more, where they are, and flushes them. An earlier process may have ended because a flush failed: what it wrote can still be read then, and yet
+// the kernel counts it as clean and another flush alone keeps none of it. A file that is not there is none. Errors: UNAVAILABLE
+absl::Status FlushAnew(const std::string& path, Disk& disk = RealDisk());
+
 // Makes names that were created, renamed or removed beside `path` durable. Errors: UNAVAILABLE
 absl::Status SyncFolderOf(const std::string& path, Disk& disk = RealDisk());
 
-// Creates the folder and its parents. `mode` applies to the last one, if it is created here.
+// Creates the folder and its parents, durably. `mode` applies to the last one, if it is created here.
 absl::Status MakeDirectories(const std::string& path, int mode = 0755, Disk& disk = RealDisk());
 
 // An exclusive advisory lock on a file, held for the object's lifetime; the kernel frees it when the process dies.

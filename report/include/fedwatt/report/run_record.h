@@ -252,8 +252,9 @@ class RunRecordWriter {
   virtual ~RunRecordWriter() = default;
 
   virtual absl::Status WriteRound(const RoundRecord& record) = 0;
+  // A line that could not be written is tried again with the next one.
   virtual absl::Status WriteAttempt(const AttemptRecord& record) = 0;
-  // Makes the attempts written so far durable.
+  // Makes the attempts so far durable.
   virtual absl::Status SyncAttempts() = 0;
   // Writes summary.json atomically, with totals and to-target figures over all rounds written; may be called again.
   virtual absl::Status WriteSummary(const RunSummary& summary) = 0;
