@@ -30,6 +30,13 @@ inline ArchitectureSpec TypicalSpec(const std::string& name) {
   return Spec(name, {1, 28, 28}, 10);
 }
 
+// The same without dropout, which no two models draw alike.
+inline ArchitectureSpec TypicalSpecWithoutDropout(const std::string& name) {
+  ArchitectureSpec spec = TypicalSpec(name);
+  if (name == "pfl_cnn") spec.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
+  return spec;
+}
+
 // Random inputs of the spec's shape (tokens for char_lstm) with learnable labels.
 inline Dataset RandomDataset(const ArchitectureSpec& spec, int64_t count, uint64_t seed = 1) {
   Random random(seed);
