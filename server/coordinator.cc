@@ -301,7 +301,8 @@ void Coordinator::Execute(const Remember& effect) {
   absl::Status kept = store_->Remember(effect.entries);
   if (absl::IsResourceExhausted(kept)) return Block(kept, [this, effect] { Execute(effect); });
   // A reservation that is not on disk could be spent twice.
-  if (!kept.ok()) FailRun(kept);
+  if (!kept.ok()) return FailRun(kept);
+  Failpoint("round_opened");
 }
 
 void Coordinator::Execute(const StartAttempt& effect) {

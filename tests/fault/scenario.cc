@@ -32,6 +32,7 @@ Scenario ExpandSeed(uint64_t seed) {
   s.partitions_per_hour = some(0.4, 0.5, 30);
   s.cut_stream = some(0.4, 0.005, 0.2);
   s.corrupt_chunk = some(0.5, 0.005, 0.1);
+  s.half_open = some(0.3, 0.02, 0.5);
   s.trickle = some(0.5, 0.02, 0.3);
   s.sync_fails = some(0.7, 0.0005, 0.01);
   s.read_fails = some(0.8, 0.0005, 0.01);
@@ -64,8 +65,8 @@ std::string Describe(const Scenario& s) {
       "seed %d: %d clients, %d rounds of %d, quorum %.2f, spares %.2f, deadline %s, durability %s, updates %s, %.0f %% inside reports, training up to %s%s%s\n", s.seed, s.clients, s.rounds,
       s.clients_per_round, s.quorum, s.over_selection, absl::FormatDuration(s.deadline), s.durability, s.journaled_update_bytes > 0 ? "in the journal" : "as files", 100 * s.inline_share,
       absl::FormatDuration(s.longest_training), s.federated_evaluation ? ", clients score" : "", s.budget ? ", budget" : "");
-  absl::StrAppendFormat(&text, "  network: lost %.3f, doubled %.3f, delayed %.3f, partitions %.1f/h, streams cut %.3f, pieces corrupt %.3f, trickle %.2f\n", s.lost, s.doubled, s.delayed,
-                        s.partitions_per_hour, s.cut_stream, s.corrupt_chunk, s.trickle);
+  absl::StrAppendFormat(&text, "  network: lost %.3f, doubled %.3f, delayed %.3f, partitions %.1f/h, streams cut %.3f, pieces corrupt %.3f, half open %.2f, trickle %.2f\n", s.lost, s.doubled, s.delayed,
+                        s.partitions_per_hour, s.cut_stream, s.corrupt_chunk, s.half_open, s.trickle);
   absl::StrAppendFormat(&text, "  disk: flush fails %.4f, flush lies %.4f, read fails %.4f, short write %.3f, full %.1f/h, bit flips %.2f a crash, lost at a crash: %s\n", s.sync_fails, s.sync_lies,
                         s.read_fails, s.short_write, s.full_per_hour, s.flips, absl::StrJoin(s.losses, ", ", [](std::string* out, Loss loss) { out->append(LossName(loss)); }));
   absl::StrAppendFormat(&text, "  coordinator: crashes %.1f/h, at a point %.2f, while recovering %.2f, slow workers %.3f, clock jumps %.1f/h\n", s.crashes_per_hour, s.crash_at_point,

@@ -36,6 +36,7 @@ struct Scenario {
   absl::Duration longest_delay = absl::Milliseconds(50), longest_extra_delay = absl::Seconds(8);
   double partitions_per_hour = 0;             // of each client, one-way or both
   double cut_stream = 0, corrupt_chunk = 0;   // an upload's pieces, each
+  double half_open = 0;                       // of connections that end: the other end does not hear of it
   double trickle = 0;                         // of uploads: a second between pieces
 
   // The disk.
@@ -54,6 +55,7 @@ struct Scenario {
 
   // The clients.
   double deaths_per_hour = 0;                 // of each; it comes back and knows nothing
+  bool same_work = false;                     // what a client makes of a round does not depend on how often it was asked
   double hostile = 0;                         // of its reports
   double repeats = 0;                         // of its reports: told again later, as they were or with other bytes
 

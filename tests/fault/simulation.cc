@@ -84,8 +84,9 @@ uint64_t HashOf(std::string_view text) {
   return hash;
 }
 
-Trained TrainedBy(const std::string& attempt) {
-  Random random(HashOf(attempt));
+// Only the round and the partition count in its name "rROUND-pPARTITION-..." where `same_work`.
+Trained TrainedBy(const std::string& attempt, bool same_work) {
+  Random random(HashOf(same_work ? attempt.substr(0, attempt.rfind('-')) : attempt));
   std::vector<float> values(static_cast<size_t>(Layout().value_count()));
   for (float& value : values) value = static_cast<float>(random.Uniform() - 0.5);
   return {Container(values, Layout().digest()), 1 + static_cast<int64_t>(random.Below(50)), Microjoules(1 + static_cast<int64_t>(random.Below(1000)))};
@@ -194,7 +195,7 @@ class World {
     At(now() + timeout, [this, state, end, call] {
       if (state->answered) return;
       // The coordinator hears of it, or does not.
-      if (alive_ && random_.Below(4) != 0) coordinator_->Cancelled(call);
+      if (alive_ && !HalfOpen()) coordinator_->Cancelled(call);
       end(absl::UnavailableError("no answer in time"), Response());
     });
     const int copies = Happens(scenario_.doubled) ? 2 : 1;
@@ -209,8 +210,7 @@ class World {
         Trace(name, " of ", client.partition());
         auto response = std::make_shared<Response>();
         connections_.push_back([this, &client, end] {
-          // A reset reaches the client, or does not.
-          if (!Lost(client.cut_from) && random_.Below(5) != 0) At(now() + Delay(), [end] { end(absl::UnavailableError("connection reset"), Response()); });
+          if (!Lost(client.cut_from) && !HalfOpen()) At(now() + Delay(), [end] { end(absl::UnavailableError("connection reset"), Response()); });
         });
         invoke(*coordinator_, id, state->request, response.get(), [this, &client, state, end, response, name, incarnation = incarnation_](const absl::Status& status) {
           if (!alive_ || incarnation != incarnation_) return;
@@ -261,6 +261,10 @@ class World {
   bool Lost(bool cut) {
     if (faulty_ && cut) return Fault("message cut off"), true;
     if (Happens(scenario_.lost)) return Fault("message lost"), true;
+    return false;
+  }
+  bool HalfOpen() {
+    if (Happens(scenario_.half_open)) return Fault("connection half open"), true;
     return false;
   }
   absl::Duration Between(absl::Duration least, absl::Duration most) { return least + (most - least) * random_.Uniform(); }
@@ -467,7 +471,7 @@ void Client::Watch(const std::string& attempt) {
 }
 
 v1::ReportRequest Client::MakeReport() {
-  const struct Trained trained = TrainedBy(attempt_);
+  const struct Trained trained = TrainedBy(attempt_, world_->scenario().same_work);
   update_ = trained.container;
   v1::ReportRequest report;
   report.set_session_id(session_);
@@ -583,7 +587,7 @@ void Client::TakeVerdict(const absl::Status& status, const v1::ReportResponse& r
     if (random_.Below(2) == 0 || other_bytes) repeated.set_request_id(world_->NewId());
     if (other_bytes) {
       repeated.mutable_completed()->clear_payload_sha256();
-      repeated.mutable_completed()->set_inline_update(TrainedBy(attempt_ + " otherwise").container);
+      repeated.mutable_completed()->set_inline_update(TrainedBy(attempt_ + " otherwise", /*same_work=*/false).container);
     }
     Later(absl::Seconds(300) * random_.Uniform() * random_.Uniform(), [this, repeated = std::move(repeated), other_bytes] { Repeat(repeated, other_bytes); });
   }
@@ -620,6 +624,9 @@ void World::Upload(Client& client, v1::UploadHeader header, std::string bytes, s
     Trace("Upload of ", client.partition(), " opened ", static_cast<int64_t>(stream.status().code()));
     if (!stream.ok()) return At(now() + Delay(), [once, status = stream.status()] { once(status); });
     streams_.emplace(id, Stream{*std::move(stream), once});
+    connections_.push_back([this, &client, once] {
+      if (!Lost(client.cut_from) && !HalfOpen()) At(now() + Delay(), [once] { once(absl::UnavailableError("connection reset")); });
+    });
     SendPiece(client, id, bytes, header.offset_bytes(), trickle);
   });
 }
@@ -1003,11 +1010,11 @@ void World::CheckEnd() {
   for (const std::vector<std::string>& row : rounds) {
     const int64_t round = std::stoll(row[0]);
     const std::vector<v1::EndedAttempt>& updates = accepted[round];
-    for (const v1::EndedAttempt& update : updates) energy = energy + TrainedBy(update.attempt_id()).energy;
+    for (const v1::EndedAttempt& update : updates) energy = energy + TrainedBy(update.attempt_id(), scenario_.same_work).energy;
     if (row[1] != "1") continue;
     std::unique_ptr<Accumulator> sum = *model.NewAccumulator();
     for (const v1::EndedAttempt& update : updates) {
-      const Trained trained = TrainedBy(update.attempt_id());
+      const Trained trained = TrainedBy(update.attempt_id(), scenario_.same_work);
       const absl::Status folded = FoldUpdate(model.plan(), model.layout(), trained.container, trained.example_count, round, update.partition_index(), *sum, scratch);
       if (!folded.ok()) Violation(absl::StrCat("P3: ", update.attempt_id(), " does not add up: ", folded.ToString()));
     }
