@@ -18,16 +18,6 @@
 namespace fedwatt {
 namespace {
 
-absl::Status WriteAll(int fd, std::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    ssize_t written = ::write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path));
-    data.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status ErrnoStatus(int error, std::string_view what) {
@@ -92,6 +82,16 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
   }
   Failpoint("file_renamed", path);
   return SyncFolderOf(path);
+}
+
+absl::Status WriteAll(int fd, std::string_view data, const std::string& path) {
+  while (!data.empty()) {
+    ssize_t written = ::write(fd, data.data(), data.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path));
+    data.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SyncFolderOf(const std::string& path) {

@@ -15,16 +15,6 @@ namespace {
 constexpr size_t kHexDigits = 64;
 constexpr int64_t kMostBytes = int64_t{1} << 32;
 
-absl::Status WriteWhole(int fd, std::string_view data, bool durable, const std::string& path) {
-  while (!data.empty()) {
-    const ssize_t written = write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, path);
-    data.remove_prefix(static_cast<size_t>(written));
-  }
-  return !durable || fdatasync(fd) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path);
-}
-
 }  // namespace
 
 ChainHead NextHead(const ChainHead& last, std::string_view payload) {
@@ -74,7 +64,9 @@ HashChainFile::~HashChainFile() { close(fd_); }
 absl::StatusOr<ChainHead> HashChainFile::Append(std::string_view payload, bool durable) {
   const ChainHead next = NextHead(head_, payload);
   const std::string line = absl::StrCat(next.head.Hex(), " ", std::string(payload), "\n");
-  if (absl::Status written = WriteWhole(fd_, line, durable, path_); !written.ok()) {
+  absl::Status written = WriteAll(fd_, line, path_);
+  if (written.ok() && durable && fdatasync(fd_) != 0) written = ErrnoStatus(errno, path_);
+  if (!written.ok()) {
     // Half a line must not stand before the next one.
     (void)!ftruncate(fd_, static_cast<off_t>(size_));
     return written;

@@ -274,7 +274,7 @@ absl::StatusOr<Plan> AttemptRunner::HearPlan(Work& work, const Assignment& assig
   FEDWATT_ASSIGN_OR_RETURN(const v1::Plan said, held_plan_.Hear(assignment));
   // Before anything else is made of it.
   if (releases_.has_value()) FEDWATT_RETURN_IF_ERROR(releases_->Check(said, assignment));
-  for (const auto& [group, ranges] : assignment.plan().architecture().kept()) work.downloaded_bytes += static_cast<int64_t>(ranges.packed().size());
+  work.downloaded_bytes += PackedBytes(assignment.plan().architecture());
   return FromProto(said);
 }
 

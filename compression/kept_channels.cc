@@ -7,6 +7,7 @@
 #include "fedwatt/base/varint.h"
 #include "fedwatt/compression/symbol_coder.h"
 #include "fedwatt/model/layout.h"
+#include "fedwatt/model/submodel.h"
 
 namespace fedwatt {
 namespace {
@@ -38,17 +39,10 @@ absl::StatusOr<std::vector<ChannelRange>> UnpackRanges(std::string_view packed) 
   SparseSymbols kept;
   FEDWATT_RETURN_IF_ERROR(DecodeSymbols(packed, {static_cast<int64_t>(end)}, static_cast<int64_t>(end), kept));
   if (kept.indices.empty() || kept.indices.back() + uint64_t{1} != end) return absl::DataLossError("packed channels: the last one is not kept");
-  std::vector<ChannelRange> ranges;
-  for (size_t i = 0; i < kept.indices.size(); ++i) {
-    if (kept.symbols[i] != 1) return absl::DataLossError(absl::StrCat("packed channels: symbol ", kept.symbols[i], ", expected 1"));
-    const int64_t channel = kept.indices[i];
-    if (!ranges.empty() && ranges.back().end == channel) {
-      ++ranges.back().end;
-    } else {
-      ranges.push_back({channel, channel + 1});
-    }
+  for (const int32_t symbol : kept.symbols) {
+    if (symbol != 1) return absl::DataLossError(absl::StrCat("packed channels: symbol ", symbol, ", expected 1"));
   }
-  return ranges;
+  return ToRanges(std::vector<int64_t>(kept.indices.begin(), kept.indices.end()));
 }
 
 int64_t PackedBytes(const KeptChannels& kept) {

@@ -91,6 +91,11 @@ absl::StatusOr<ParameterLayout> ParameterLayout::Create(std::vector<LayoutEntry>
   return layout;
 }
 
+absl::Status ParameterLayout::CheckLength(size_t length) const {
+  if (static_cast<int64_t>(length) == value_count_) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("model vector has ", length, " values, the layout has ", value_count_));
+}
+
 Digest ModelDigest(const ParameterLayout& layout, absl::Span<const float> values) {
   FEDWATT_CHECK(static_cast<int64_t>(values.size()) == layout.value_count());
   Sha256Stream stream;

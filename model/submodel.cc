@@ -177,6 +177,12 @@ void Submodel::Scatter(absl::Span<const float> narrow, absl::Span<float> whole) 
   }
 }
 
+std::vector<float> Submodel::Scatter(absl::Span<const float> narrow) const {
+  std::vector<float> whole(static_cast<size_t>(whole_.value_count()));
+  Scatter(narrow, absl::MakeSpan(whole));
+  return whole;
+}
+
 std::vector<ChannelRange> ToRanges(absl::Span<const int64_t> channels) {
   std::vector<ChannelRange> ranges;
   for (int64_t channel : channels) {

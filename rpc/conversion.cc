@@ -184,6 +184,12 @@ absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::Repeate
   return spans;
 }
 
+int64_t PackedBytes(const v1::ArchitectureSpec& architecture) {
+  int64_t bytes = 0;
+  for (const auto& [group, ranges] : architecture.kept()) bytes += static_cast<int64_t>(ranges.packed().size());
+  return bytes;
+}
+
 v1::Plan ToProto(const Plan& plan) {
   v1::Plan proto;
   proto.set_run_id(plan.run_id);

@@ -8,7 +8,6 @@
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/base/text.h"
-#include "fedwatt/compression/kept_channels.h"
 #include "fedwatt/rpc/chunks.h"
 #include "fedwatt/rpc/conversion.h"
 #include "fedwatt/rpc/held_plan.h"
@@ -323,11 +322,11 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
-    train->set_cohort_count(static_cast<int32_t>(engine_->Snapshot().selected));
+    train->set_cohort_count(static_cast<int32_t>(engine_->state().attempts.size()));
     const FittedPlan& fitted = *attempt->fitted;
     if (said_.first != attempt->fitted) said_ = {attempt->fitted, ToProto(fitted.plan)};
     SayPlan(said_.second, session.held_plan_id, train);
-    const int64_t kept_bytes = train->has_plan() ? fitted.kept_bytes : 0;
+    const int64_t kept_bytes = PackedBytes(train->plan().architecture());
     const Offered offered = OfferModel(session, fitted.plan.architecture.kept, fitted.model_digest, train);
     Vouch(said_.second, train);
     attempt->offered_bytes = offered.bytes + kept_bytes;
@@ -341,7 +340,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     evaluate->set_attempt_id(session.evaluation);
     evaluate->set_round(evaluation_->round);
     SayPlan(plan_, session.held_plan_id, evaluate);
-    if (evaluate->has_plan()) other_downloaded_bytes_->fetch_add(PackedBytes(model_->plan().architecture.kept));
+    other_downloaded_bytes_->fetch_add(PackedBytes(evaluate->plan().architecture()));
     if (const Offered offered = OfferModel(session, model_->plan().architecture.kept, model_->published_digest(), evaluate); offered.inline_bytes > 0) {
       other_downloaded_bytes_->fetch_add(offered.inline_bytes);
       other_dense_bytes_ += DenseBytes(model_->layout().value_count());

@@ -12,6 +12,7 @@
 #include "fedwatt/rpc/conversion.h"
 
 namespace fedwatt::internal {
+
 void Coordinator::Recollect(const AttemptRecord& record) {
   if (record.quarantine.empty() && !record.energy_class.empty()) plausibility_.Learn(ClaimOf(record));
   if (absl::StatusOr<Digest> head = Digest::FromHex(record.ledger_head); head.ok() && record.ledger_sequence) {

@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
@@ -58,7 +57,7 @@ class MaskedTrainer : public LocalTrainer {
 
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override {
-    FEDWATT_RETURN_IF_ERROR(CheckLength(local.size()));
+    FEDWATT_RETURN_IF_ERROR(layout().CheckLength(local.size()));
     FEDWATT_ASSIGN_OR_RETURN(const std::vector<float> start, Spread(global));
     std::vector<float> trained(start.size());
     FEDWATT_ASSIGN_OR_RETURN(TrainingResult result, whole_->Train(start, data, recipe, seed, control, absl::MakeSpan(trained)));
@@ -75,15 +74,9 @@ class MaskedTrainer : public LocalTrainer {
   }
 
  private:
-  absl::Status CheckLength(size_t length) const {
-    if (static_cast<int64_t>(length) == layout().value_count()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("model vector has ", length, " values, the layout has ", layout().value_count()));
-  }
   absl::StatusOr<std::vector<float>> Spread(absl::Span<const float> left) const {
-    FEDWATT_RETURN_IF_ERROR(CheckLength(left.size()));
-    std::vector<float> whole(static_cast<size_t>(mask_.whole().value_count()));
-    mask_.Scatter(left, absl::MakeSpan(whole));
-    return whole;
+    FEDWATT_RETURN_IF_ERROR(layout().CheckLength(left.size()));
+    return mask_.Scatter(left);
   }
 
   const Submodel mask_;

@@ -411,13 +411,8 @@ absl::StatusOr<PlacedNetwork> PlaceNetwork(const ArchitectureSpec& spec) {
 
 absl::StatusOr<std::vector<float>> WholeValues(const PlacedNetwork& network, absl::Span<const float> model) {
   const ParameterLayout& layout = network.mask.has_value() ? network.mask->layout() : network.layout;
-  if (static_cast<int64_t>(model.size()) != layout.value_count()) {
-    return absl::InvalidArgumentError(absl::StrCat("model vector has ", model.size(), " values, the layout has ", layout.value_count()));
-  }
-  if (!network.mask.has_value()) return std::vector<float>(model.begin(), model.end());
-  std::vector<float> values(static_cast<size_t>(network.layout.value_count()));
-  network.mask->Scatter(model, absl::MakeSpan(values));
-  return values;
+  FEDWATT_RETURN_IF_ERROR(layout.CheckLength(model.size()));
+  return network.mask.has_value() ? network.mask->Scatter(model) : std::vector<float>(model.begin(), model.end());
 }
 
 int64_t LinearChunk(int64_t length) {

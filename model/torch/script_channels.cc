@@ -274,8 +274,7 @@ std::string ScriptChannels::CompareIn(at::ScalarType type, const KeptChannels& k
   absl::StatusOr<Submodel> part = Submodel::Create(layout_, followed_, kept);
   if (!part.ok()) return std::string(part.status().message());
   const std::vector<float> values = part->Gather(RandomValues(module_, layout_, 1));
-  std::vector<float> masked(static_cast<size_t>(layout_.value_count()));
-  part->Scatter(values, absl::MakeSpan(masked));
+  const std::vector<float> masked = part->Scatter(values);
   // One of the two that are compared.
   struct Side {
     const ParameterLayout& layout;

@@ -111,8 +111,8 @@ class SgdTrainer : public LocalTrainer {
   absl::StatusOr<TrainingResult> Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe, uint64_t seed,
                                        const TrainingControl& control, absl::Span<float> local) override {
     FEDWATT_RETURN_IF_ERROR(ValidateRecipe(recipe));
-    FEDWATT_RETURN_IF_ERROR(CheckLength(global.size()));
-    FEDWATT_RETURN_IF_ERROR(CheckLength(local.size()));
+    FEDWATT_RETURN_IF_ERROR(layout().CheckLength(global.size()));
+    FEDWATT_RETURN_IF_ERROR(layout().CheckLength(local.size()));
     FEDWATT_RETURN_IF_ERROR(CheckData(data));
     FEDWATT_ASSIGN_OR_RETURN(const Loss loss, FindLoss(recipe.loss, data));
     return CatchTorch([&]() -> absl::StatusOr<TrainingResult> {
@@ -127,7 +127,7 @@ class SgdTrainer : public LocalTrainer {
   }
 
   absl::StatusOr<EvaluationResult> Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss_name) override {
-    FEDWATT_RETURN_IF_ERROR(CheckLength(model.size()));
+    FEDWATT_RETURN_IF_ERROR(layout().CheckLength(model.size()));
     FEDWATT_RETURN_IF_ERROR(CheckData(data));
     return CatchTorch([&]() -> absl::StatusOr<EvaluationResult> {
       model_->Load(model);
@@ -140,11 +140,6 @@ class SgdTrainer : public LocalTrainer {
   }
 
  private:
-  absl::Status CheckLength(size_t length) const {
-    if (static_cast<int64_t>(length) == layout().value_count()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("model vector has ", length, " values, the layout has ", layout().value_count()));
-  }
-
   absl::Status CheckData(const Dataset& data) const {
     if (data.size() == 0) return absl::InvalidArgumentError("the dataset has no examples");
     return model_->CheckData(data);

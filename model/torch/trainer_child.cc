@@ -180,10 +180,7 @@ class TrainerChild {
     FEDWATT_RETURN_IF_ERROR(ExpectEnd(in, "values"));
     if (static_cast<int64_t>(values.size()) != trainer_->layout().value_count()) return absl::DataLossError("values of another length");
     std::vector<float> whole;
-    if (const Submodel* mask = trainer_->submodel(); mask != nullptr && KeepsWeights(mask->kept())) {
-      whole.resize(static_cast<size_t>(mask->whole().value_count()));
-      mask->Scatter(values, absl::MakeSpan(whole));
-    }
+    if (const Submodel* mask = trainer_->submodel(); mask != nullptr && KeepsWeights(mask->kept())) whole = mask->Scatter(values);
     return CatchTorch([&]() -> AnswerOr { return std::make_pair(FrameKind::kSaved, model_->Archive(whole.empty() ? values : whole)); });
   }
 

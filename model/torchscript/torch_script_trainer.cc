@@ -321,15 +321,10 @@ absl::StatusOr<uint64_t> TorchScriptTrainer::EnsureDataset(const Dataset& data) 
   return id;
 }
 
-absl::Status TorchScriptTrainer::CheckLength(size_t length) const {
-  if (static_cast<int64_t>(length) == layout_.value_count()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("model vector has ", length, " values, the layout has ", layout_.value_count()));
-}
-
 absl::StatusOr<TrainingResult> TorchScriptTrainer::Train(absl::Span<const float> global, const Dataset& data, const TrainingRecipe& recipe,
                                                          uint64_t seed, const TrainingControl& control, absl::Span<float> local) {
-  FEDWATT_RETURN_IF_ERROR(CheckLength(global.size()));
-  FEDWATT_RETURN_IF_ERROR(CheckLength(local.size()));
+  FEDWATT_RETURN_IF_ERROR(layout_.CheckLength(global.size()));
+  FEDWATT_RETURN_IF_ERROR(layout_.CheckLength(local.size()));
   if (data.size() == 0) return absl::InvalidArgumentError("the dataset has no examples");
   if (Waiter::ShouldStop(control)) {
     std::copy(global.begin(), global.end(), local.begin());
@@ -372,7 +367,7 @@ absl::StatusOr<TrainingResult> TorchScriptTrainer::Train(absl::Span<const float>
 }
 
 absl::StatusOr<EvaluationResult> TorchScriptTrainer::Evaluate(absl::Span<const float> model, const Dataset& data, const std::string& loss) {
-  FEDWATT_RETURN_IF_ERROR(CheckLength(model.size()));
+  FEDWATT_RETURN_IF_ERROR(layout_.CheckLength(model.size()));
   if (data.size() == 0) return absl::InvalidArgumentError("the dataset has no examples");
   FEDWATT_RETURN_IF_ERROR(EnsureChild());
   FEDWATT_ASSIGN_OR_RETURN(const uint64_t id, EnsureDataset(data));
@@ -401,7 +396,7 @@ absl::StatusOr<EvaluationResult> TorchScriptTrainer::Evaluate(absl::Span<const f
 }
 
 absl::Status TorchScriptTrainer::WriteArchive(absl::Span<const float> model, const std::string& path) {
-  FEDWATT_RETURN_IF_ERROR(CheckLength(model.size()));
+  FEDWATT_RETURN_IF_ERROR(layout_.CheckLength(model.size()));
   FEDWATT_RETURN_IF_ERROR(EnsureChild());
   ByteWriter out;
   internal::PutValues(out, model);

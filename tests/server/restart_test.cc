@@ -33,6 +33,15 @@ ServerOptions Options(const std::string& out, int64_t rounds) {
   return options;
 }
 
+// A whole run of one client.
+void PlayRun(const std::string& out, int rounds) {
+  RunningServer server(Options(out, rounds));
+  RawClient client(server.address(), 0, 1);
+  client.Join();
+  Play(client, rounds);
+  EXPECT_EQ(server.Wait().committed_rounds, rounds);
+}
+
 std::vector<std::string> Digests(const std::string& out) {
   std::vector<std::string> digests;
   const absl::StatusOr<RunRecord> record = ReadRunRecord(out);
@@ -43,20 +52,8 @@ std::vector<std::string> Digests(const std::string& out) {
 
 TEST(RestartTest, GoesOnWithTheNextRoundAndTheSameModel) {
   Folder whole, parts;
-  {
-    RunningServer server(Options(whole.path(), 4));
-    RawClient client(server.address(), 0, 1);
-    client.Join();
-    Play(client, 4);
-    EXPECT_EQ(server.Wait().committed_rounds, 4);
-  }
-  {
-    RunningServer server(Options(parts.path(), 2));
-    RawClient client(server.address(), 0, 1);
-    client.Join();
-    Play(client, 2);
-    EXPECT_EQ(server.Wait().committed_rounds, 2);
-  }
+  PlayRun(whole.path(), 4);
+  PlayRun(parts.path(), 2);
   ServerOptions options = Options(parts.path(), 4);
   options.engine.run_id = "another";
   options.initial_model.assign(options.initial_model.size(), 7.0f);  // not looked at any more
@@ -91,13 +88,7 @@ TEST(RestartTest, AFinishedRunIsFinishedAtOnce) {
 
 TEST(RestartTest, ALineOfARoundThatWasNotCommittedIsCutOff) {
   Folder out;
-  {
-    RunningServer server(Options(out.path(), 1));
-    RawClient client(server.address(), 0, 1);
-    client.Join();
-    Play(client, 1);
-    server.Wait();
-  }
+  PlayRun(out.path(), 1);
   // Lines of a round that the database does not know.
   ASSERT_OK_AND_ASSIGN(std::string lines, ReadFile(out.path() + "/rounds.jsonl"));
   std::ofstream(out.path() + "/rounds.jsonl", std::ios::app) << lines << lines.substr(0, 20);
@@ -113,13 +104,7 @@ TEST(RestartTest, ALineOfARoundThatWasNotCommittedIsCutOff) {
 
 TEST(RestartTest, ALineThatACrashKeptBackIsMadeGood) {
   Folder out;
-  {
-    RunningServer server(Options(out.path(), 2));
-    RawClient client(server.address(), 0, 1);
-    client.Join();
-    Play(client, 2);
-    server.Wait();
-  }
+  PlayRun(out.path(), 2);
   // As if the coordinator had been killed between the commit of round 2 and its line, or while it wrote it.
   ASSERT_OK_AND_ASSIGN(const std::string lines, ReadFile(out.path() + "/rounds.jsonl"));
   const size_t second = lines.find('\n') + 1;

@@ -294,6 +294,20 @@ TEST_F(KeysTest, InitMakesAClosedDirectory) {
   EXPECT_EQ(ReadFile(Path("security/ca.crt.pem")).value_or(""), ca);  // made once
 }
 
+TEST_F(KeysTest, RenewMakesNewCertificatesOfTheOldNames) {
+  ASSERT_EQ(Run({"keys", "init", "security", "--names", "example.org"}).code, 0);
+  std::map<std::string, std::string> before;
+  for (const char* file : {"server.pem", "client.pem", "ca.crt.pem"}) before[file] = *ReadFile(Path("security/") + file);
+  const Outcome outcome = Run({"keys", "renew", "security"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, Not(HasSubstr("PRIVATE KEY")));
+  EXPECT_NE(*ReadFile(Path("security/server.pem")), before["server.pem"]);
+  EXPECT_NE(*ReadFile(Path("security/client.pem")), before["client.pem"]);
+  EXPECT_EQ(*ReadFile(Path("security/ca.crt.pem")), before["ca.crt.pem"]);
+  EXPECT_THAT(Run({"keys", "show", "security"}).out, HasSubstr("example.org"));
+}
+
 TEST_F(KeysTest, ShowTellsOpenFiles) {
   ASSERT_EQ(Run({"keys", "init", "security"}).code, 0);
   std::filesystem::remove(Path("security/enrolment_token"));

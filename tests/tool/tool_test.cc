@@ -51,7 +51,7 @@ TEST_F(ToolTest, HelpsWithEveryVerb) {
   verbs.push_back("audit");
 #endif
 #ifdef FEDWATT_HAS_GRPC
-  verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "enrol"});
+  verbs.insert(verbs.end(), {"status", "watch", "stop", "keys", "keys init", "keys show", "keys token", "keys renew", "keys revoke", "enrol", "audit-log", "audit-log verify"});
 #endif
 #ifdef FEDWATT_HAS_TORCH
   verbs.push_back("archive");

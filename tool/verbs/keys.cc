@@ -82,6 +82,17 @@ absl::StatusOr<ExitCode> RunToken(const TokenOptions& options) {
   return ExitCode::kDone;
 }
 
+struct RenewOptions {
+  std::string directory;
+};
+
+absl::StatusOr<ExitCode> RunRenew(const RenewOptions& options) {
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<SecurityDirectory> directory, SecurityDirectory::CreateOrOpen(options.directory, {}));
+  FEDWATT_RETURN_IF_ERROR(directory->RenewNow());
+  Say("server.pem and client.pem are new; a running coordinator takes its own up within seconds");
+  return ExitCode::kDone;
+}
+
 struct RevokeOptions {
   ConnectionFlags connection;
   std::string name, directory;
@@ -127,6 +138,10 @@ void AddKeys(CLI::App& app, Action& chosen) {
   token->add_option("--lifetime", token_options->lifetime, "how long it may be used, at most 720h; default 24h")
       ->type_name("DURATION");
   token->add_option("--role", token_options->role, "what its holder may do: client, operator or read_only; default client")->type_name("ROLE");
+
+  auto [renew, renew_options] = Declare<RenewOptions>(
+      *keys, chosen, "renew", "new keys and certificates for the coordinator and the local client now, as when somebody may have read the old ones", RunRenew);
+  renew->add_option("DIR", renew_options->directory, "the security directory")->required();
 
   auto [revoke, revoke_options] = Declare<RevokeOptions>(*keys, chosen, "revoke", "refuses an enrolled name from now on, on open connections too", RunRevoke);
   revoke->add_option("NAME", revoke_options->name, "as `fedwatt enrol` printed it: device-..., operator-... or reader-...")->required();

@@ -13,7 +13,7 @@ namespace {
 using ::fedwatt::testing::IsOk;
 using ::fedwatt::testing::RandomDataset;
 using ::fedwatt::testing::StatusIs;
-using ::fedwatt::testing::TypicalSpec;
+using ::fedwatt::testing::TypicalSpecWithoutDropout;
 using ::testing::HasSubstr;
 
 // A third of every tensor of two dimensions, drawn.
@@ -33,8 +33,7 @@ KeptChannels Third(const ParameterLayout& layout) {
 class MaskedTrainerTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    spec_ = TypicalSpec(GetParam());
-    if (GetParam() == "pfl_cnn") spec_.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
+    spec_ = TypicalSpecWithoutDropout(GetParam());
     dense_ = *MakeTorchTrainer(spec_);
     masked_spec_ = spec_;
     masked_spec_.kept = Third(dense_->layout());
@@ -45,9 +44,7 @@ class MaskedTrainerTest : public ::testing::TestWithParam<std::string> {
     ASSERT_NE(mask_, nullptr);
   }
   std::vector<float> Whole(absl::Span<const float> left) const {
-    std::vector<float> whole(static_cast<size_t>(dense_->layout().value_count()));
-    mask_->Scatter(left, absl::MakeSpan(whole));
-    return whole;
+    return mask_->Scatter(left);
   }
   ArchitectureSpec spec_, masked_spec_;
   std::unique_ptr<LocalTrainer> dense_, masked_;

@@ -14,6 +14,7 @@ using ::fedwatt::testing::IsOk;
 using ::fedwatt::testing::RandomDataset;
 using ::fedwatt::testing::StatusIs;
 using ::fedwatt::testing::TypicalSpec;
+using ::fedwatt::testing::TypicalSpecWithoutDropout;
 using ::testing::HasSubstr;
 
 // About half of each group: a window that wraps around, so that neither end is special.
@@ -30,8 +31,7 @@ KeptChannels WrappingHalf(const std::vector<ChannelGroup>& groups) {
 class NarrowModelTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    whole_spec_ = TypicalSpec(GetParam());
-    if (GetParam() == "pfl_cnn") whole_spec_.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
+    whole_spec_ = TypicalSpecWithoutDropout(GetParam());
     whole_ = *MakeTorchTrainer(whole_spec_);
     narrow_spec_ = whole_spec_;
     narrow_spec_.kept = WrappingHalf(whole_->channel_groups());
@@ -56,8 +56,7 @@ TEST_P(NarrowModelTest, StartsWithItsSliceOfTheWholeStart) {
 TEST_P(NarrowModelTest, ComputesWhatTheMaskedWholeModelComputes) {
   const Dataset data = RandomDataset(whole_spec_, 60);
   const std::vector<float> values = *narrow_->InitialModel(3);
-  std::vector<float> masked(static_cast<size_t>(whole_->layout().value_count()));
-  narrow_->submodel()->Scatter(values, absl::MakeSpan(masked));
+  std::vector<float> masked = narrow_->submodel()->Scatter(values);
   ASSERT_OK_AND_ASSIGN(const EvaluationResult expected, whole_->Evaluate(masked, data, "cross_entropy"));
   ASSERT_OK_AND_ASSIGN(const EvaluationResult got, narrow_->Evaluate(values, data, "cross_entropy"));
   EXPECT_NEAR(got.mean_loss, expected.mean_loss, 1e-5);

@@ -13,6 +13,7 @@ using ::fedwatt::testing::IsOk;
 using ::fedwatt::testing::RandomDataset;
 using ::fedwatt::testing::StatusIs;
 using ::fedwatt::testing::TypicalSpec;
+using ::fedwatt::testing::TypicalSpecWithoutDropout;
 using ::testing::HasSubstr;
 
 struct Trained {
@@ -121,8 +122,7 @@ TEST(RoundValuesTest, RoundsToTheCodesOfARangeAndClips) {
 class QuantizedTrainingTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    plain_ = TypicalSpec(GetParam());
-    if (GetParam() == "pfl_cnn") plain_.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
+    plain_ = TypicalSpecWithoutDropout(GetParam());
     spec_ = plain_;
     spec_.quantization = "int8";
   }

@@ -19,6 +19,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 // Errors: RESOURCE_EXHAUSTED  no space; PERMISSION_DENIED; NOT_FOUND  no such folder; UNAVAILABLE  other.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view data, int mode = 0644);
 
+// Writes all of `data` where the descriptor stands; `path` names it in errors, after which a part may have been written. Errors: the file's
+absl::Status WriteAll(int fd, std::string_view data, const std::string& path);
 // Makes names that were created, renamed or removed beside `path` durable. Errors: UNAVAILABLE
 absl::Status SyncFolderOf(const std::string& path);
 

@@ -50,6 +50,8 @@ class ParameterLayout {
   int64_t offset(size_t i) const { return offsets_[i]; }
   // Values of all entries but kLocal ones: the length of every flat vector of this model.
   int64_t value_count() const { return value_count_; }
+  // Of a vector of this model. Errors: INVALID_ARGUMENT
+  absl::Status CheckLength(size_t length) const;
   // SHA-256 over, for each entry in order, name length (u32), name, dtype (u8), kind (u8), rank (u8), dimensions (u64 each);
   // little-endian. Equal digests mean interchangeable vectors.
   const Digest& digest() const { return digest_; }

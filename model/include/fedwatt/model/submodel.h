@@ -32,6 +32,8 @@ class Submodel {
   std::vector<float> Gather(absl::Span<const float> whole) const;
   // Leaves alone what is not covered.
   void Scatter(absl::Span<const float> narrow, absl::Span<float> whole) const;
+  // Zeros where it is not covered.
+  std::vector<float> Scatter(absl::Span<const float> narrow) const;
   // Turns coordinates of the narrow model into those of the whole. Each must be less than layout().value_count().
   void ToWhole(absl::Span<uint32_t> indices) const;
 

@@ -42,6 +42,8 @@ google::protobuf::RepeatedPtrField<v1::PhaseSpan> ToProto(const std::vector<Phas
 absl::StatusOr<std::vector<PhaseSpan>> FromProto(const google::protobuf::RepeatedPtrField<v1::PhaseSpan>& spans);
 
 v1::Plan ToProto(const Plan& plan);
+// What the packed groups in it take on the wire; as PackedBytes() of the channels themselves.
+int64_t PackedBytes(const v1::ArchitectureSpec& architecture);
 // The result has passed ValidatePlan().
 absl::StatusOr<Plan> FromProto(const v1::Plan& plan);
 

@@ -105,7 +105,6 @@ class TorchScriptTrainer : public LocalTrainer {
                                   uint64_t max_answer_bytes, const TrainingControl* control = nullptr, int64_t steps_planned = 0);
   // `status` of an answer that cannot be believed; ends the child.
   absl::Status Disbelieve(const absl::Status& status);
-  absl::Status CheckLength(size_t length) const;
 
   const ArchitectureSpec spec_;
   const std::string archive_;
