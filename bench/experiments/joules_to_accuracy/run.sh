@@ -4,7 +4,7 @@
 #
 #   bench/experiments/joules_to_accuracy/run.sh [BIN_DIRECTORY] [OUT]
 #
-# SEEDS ("1 2 3 4 5"), SETTINGS ("iid dirichlet", and cnn), IID_ROUNDS (110), DIRICHLET_ROUNDS (200), CNN_ROUNDS (30), TARGET (0.87), EVERY (2: rounds from one evaluation to the next) and
+# SEEDS ("1 2 3 4 5"), SETTINGS ("iid dirichlet", and cnn), IID_ROUNDS (110), DIRICHLET_ROUNDS (300), CNN_ROUNDS (30), TARGET (0.87), EVERY (2: rounds from one evaluation to the next) and
 # ARMS (name=keys;...) shorten or change it. Each arm has a learning rate and batch size of its own, picked on seed 1 of iid: float32's of batch 10 at 0.1 and 0.15, 20 at 0.2 and 0.25, 32 at 0.25, 50 at 0.3 and 0.4;
 # the stack's of batch 20, 32, 50 at 0.03 to 0.1, 0.3 to 0.5 of the parameters, and with or without cosine transforms and scales, which take as much time as half of such a network's training. `float32` is FedAvg with the batches of McMahan et al. 2017, `float32_50` with those that were the least work.
 #
@@ -24,7 +24,7 @@ common=(--config examples/simulated_fleet/fashion_mnist_2nn.toml --threads 1 --s
         --set "federation.evaluate_every=${EVERY:-2}" --set energy.device_class=server_core)
 declare -A flags=(
   [iid]="--set federation.rounds=${IID_ROUNDS:-110}"
-  [dirichlet]="--set federation.rounds=${DIRICHLET_ROUNDS:-200} --set partition.kind=dirichlet --set partition.alpha=0.3"
+  [dirichlet]="--set federation.rounds=${DIRICHLET_ROUNDS:-300} --set partition.kind=dirichlet --set partition.alpha=0.3"
   [cnn]="--set federation.rounds=${CNN_ROUNDS:-30} --set model.architecture=fedavg_cnn"
 )
 for seed in ${SEEDS:-1 2 3 4 5}; do
