@@ -191,7 +191,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     id = holder->second;
   } else {
     if (holder != session_of_partition_.end()) EndSession(std::string(holder->second), "the client checked in anew");
-    id = RandomId();
+    id = options_->new_session_id ? options_->new_session_id() : RandomId();
     sessions_.emplace(id, MakeSession(id, request));
     if (options_->durability == "update") store_->PutSession(id, request.SerializeAsString());
     session_of_partition_[partition] = id;

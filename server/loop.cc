@@ -25,6 +25,13 @@ void Loop::Cancel(TimerId id) {
   due_.erase(it);
 }
 
+std::optional<absl::Duration> Loop::NextDue() {
+  absl::MutexLock lock(&mutex_);
+  if (!tasks_.empty()) return absl::ZeroDuration();
+  if (timers_.empty()) return std::nullopt;
+  return timers_.begin()->first.first;
+}
+
 void Loop::RunOnce(absl::Duration at_most) {
   absl::Duration wait = at_most;
   if (!timers_.empty()) wait = std::min(wait, timers_.begin()->first.first - clock_->Monotonic());

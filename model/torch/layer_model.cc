@@ -43,14 +43,16 @@ class LayerModel : public TrainableModel {
  public:
   LayerModel(const ArchitectureSpec& spec, PlacedNetwork network) : spec_(spec), network_(std::move(network)) {
     const std::vector<LayoutEntry>& entries = layout().entries();
-    const size_t parameters = network_.first_range.value_or(entries.size());
+    const size_t parameters = network_.draws_entry.value_or(network_.first_range.value_or(entries.size()));
     for (size_t i = 0; i < parameters; ++i) {
       tensors_.push_back(at::zeros(entries[i].shape, at::kFloat).set_requires_grad(true));
       offsets_.push_back(layout().offset(i));
     }
-    ranges_.resize(entries.size() - parameters);
-    if (!ranges_.empty()) {
-      range_offset_ = layout().offset(parameters);
+    spikes_ = std::any_of(network_.layers.begin(), network_.layers.end(),
+                          [](const PlacedLayer& placed) { return std::holds_alternative<LeakyIntegrateAndFire>(placed.layer); });
+    if (network_.first_range.has_value()) {
+      ranges_.resize(entries.size() - *network_.first_range);
+      range_offset_ = layout().offset(*network_.first_range);
       sites_ = RoundingSites(network_);
     }
   }
@@ -66,12 +68,19 @@ class LayerModel : public TrainableModel {
       std::memcpy(tensors_[i].data_ptr<float>(), values.data() + offsets_[i], tensors_[i].nbytes());
     }
     if (!ranges_.empty()) std::memcpy(static_cast<void*>(ranges_.data()), values.data() + range_offset_, ranges_.size() * sizeof(ActivationRange));
+    if (network_.draws_entry.has_value()) {
+      const float rounds = values[static_cast<size_t>(layout().offset(*network_.draws_entry))];
+      if (features_.empty() || rounds != rounds_) features_ = FeaturesByLayer(network_, rounds);
+      rounds_ = rounds;
+    }
   }
   void Save(absl::Span<float> values) const override {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       std::memcpy(values.data() + offsets_[i], tensors_[i].data_ptr<float>(), tensors_[i].nbytes());
     }
     if (!ranges_.empty()) std::memcpy(values.data() + range_offset_, ranges_.data(), ranges_.size() * sizeof(ActivationRange));
+    // Only training saves: the model that comes out was trained one round more.
+    if (network_.draws_entry.has_value()) values[static_cast<size_t>(layout().offset(*network_.draws_entry))] = rounds_ + 1;
   }
 
   const std::vector<at::Tensor>& parameters() const override { return tensors_; }
@@ -79,11 +88,13 @@ class LayerModel : public TrainableModel {
 
   absl::Status CheckNumberFormat(std::string_view format) const override {
     if (format == "float32") return absl::OkStatus();
+    // Rounding would decide who fires.
+    if (format == "bfloat16" && spikes_) return CheckFloat32Only(format);
     if (format == "bfloat16") return CheckBfloat16Instructions();
     return CheckFloat32Only(format);
   }
   absl::Status BeginTraining(const TrainingRecipe& recipe) override {
-    if (!IsNumberFormat(recipe.number_format)) return CheckFloat32Only(recipe.number_format);
+    if (!IsNumberFormat(recipe.number_format) || (spikes_ && recipe.number_format != "float32")) return CheckFloat32Only(recipe.number_format);
     const at::ScalarType type = recipe.number_format == "bfloat16" ? at::kBFloat16 : at::kFloat;
     if (type == at::kFloat && ranges_.empty()) {
       copies_.clear();
@@ -122,11 +133,10 @@ class LayerModel : public TrainableModel {
     if (with_copies && !network_.takes_tokens && copies_[0].scalar_type() == at::kBFloat16) {
       x = x.to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/false, ConvolutionFormat(x));
     }
-    for (size_t i = 0; i < network_.layers.size(); ++i) {
-      x = ApplyLayer(network_.layers[i].layer, x, tensors.data() + network_.layers[i].first_entry, training, random_);
-      if (with_copies && !sites_.empty() && sites_[i] > 0) x = RoundActivation(x, sites_[i]);
-    }
-    return x.to(at::kFloat);
+    const ForwardPass pass{training, &random_, &features_};
+    return RunLayers(network_, std::move(x), tensors.data(), pass, [&](size_t layer, at::Tensor&& out) {
+             return with_copies && !sites_.empty() && sites_[layer] > 0 ? RoundActivation(out, sites_[layer]) : std::move(out);
+           }).to(at::kFloat);
   }
 
   int64_t evaluation_batch_size() const override {
@@ -160,6 +170,10 @@ class LayerModel : public TrainableModel {
   int64_t range_offset_ = 0;             // in the flat vector
   std::vector<size_t> sites_;            // by layer
   std::vector<int64_t> offsets_;
+  bool spikes_ = false;
+  // Only where the model has random features.
+  std::vector<at::Tensor> features_;  // by layer
+  float rounds_ = 0;                  // in which the loaded model was trained
   Random random_{0};
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -58,14 +59,14 @@ absl::Status ValidateSpec(const ArchitectureSpec& spec) {
 // Follows one example through the layers, collecting what each adds.
 class Placer {
  public:
-  Placer(const ArchitectureSpec& spec, const Network& network)
-      : spec_(spec), xavier_(network.initialisation == Initialisation::kXavierUniformWeights), shape_(spec.input_shape) {}
+  Placer(const ArchitectureSpec& spec, const Network& network) : spec_(spec), initialisation_(network.initialisation), shape_(spec.input_shape) {}
 
   absl::Status Add(const Layer& layer) {
-    PlacedLayer placed{layer, shape_, {}, entries_.size()};
+    PlacedLayer placed{layer, shape_, {}, entries_.size(), time_};
     FEDWATT_RETURN_IF_ERROR(std::visit([this](const auto& l) { return Place(l); }, layer));
     placed.output_shape = shape_;
-    network_.peak_values = std::max(network_.peak_values, Product(shape_));
+    network_.peak_values = std::max(network_.peak_values, time_ * std::max(Product(shape_), widest_));
+    widest_ = 0;
     network_.layers.push_back(std::move(placed));
     return absl::OkStatus();
   }
@@ -74,6 +75,14 @@ class Placer {
     if (shape_ != std::vector<int64_t>{spec_.output_count}) {
       return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "' ends in shape ", ShapeText(shape_),
                                                      ", expected {", spec_.output_count, "}"));
+    }
+    if (!residuals_.empty() || time_ != 1) {
+      return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "': a residual or time that begins must end"));
+    }
+    if (has_draws_) {
+      network_.draws_entry = entries_.size();
+      AddEntry("draws.count", {1}, 0, 0);
+      entries_.back().kind = EntryKind::kAveragedBuffer;
     }
     if (spec_.quantization == "int8") {
       FEDWATT_RETURN_IF_ERROR(CheckQuantizable(network_));
@@ -93,31 +102,37 @@ class Placer {
   }
 
   absl::Status Place(const Linear& layer) {
-    FEDWATT_RETURN_IF_ERROR(NeedRank(1, layer.name));
-    const int64_t inputs = shape_[0];
-    const float bound = 1 / std::sqrt(static_cast<float>(inputs));
+    if (shape_.size() != 2) FEDWATT_RETURN_IF_ERROR(NeedRank(1, layer.name));
+    const int64_t inputs = shape_.back();
+    const double positions = static_cast<double>(shape_.size() == 2 ? shape_[0] : 1);
     Consume(layer.name + ".weight");
-    AddEntry(layer.name + ".weight", {layer.outputs, inputs}, xavier_ ? Xavier(inputs, layer.outputs) : bound, 1);
-    AddEntry(layer.name + ".bias", {layer.outputs}, bound, 1);
+    AddEntry(layer.name + ".weight", {layer.outputs, inputs}, WeightBound(inputs, layer.outputs), positions);
+    AddEntry(layer.name + ".bias", {layer.outputs}, BiasBound(inputs), positions);
     Produce(layer.name, layer.outputs, {{layer.name + ".weight", 0}, {layer.name + ".bias", 0}});
-    shape_ = {layer.outputs};
+    shape_.back() = layer.outputs;
     return absl::OkStatus();
   }
 
   absl::Status Place(const Conv2d& layer) {
     FEDWATT_RETURN_IF_ERROR(NeedRank(3, layer.name));
-    const int64_t grow = 2 * layer.padding - layer.kernel + 1;
-    if (shape_[1] + grow < 1 || shape_[2] + grow < 1) return TooSmall(layer.name);
-    const int64_t area = layer.kernel * layer.kernel;
-    const int64_t fan_in = shape_[0] * area;
-    const float bound = 1 / std::sqrt(static_cast<float>(fan_in));
-    const double positions = static_cast<double>((shape_[1] + grow) * (shape_[2] + grow));
+    const int64_t channels = shape_[0], area = layer.kernel * layer.kernel, fan_in = channels * area;
+    FEDWATT_ASSIGN_OR_RETURN(const double positions, Slide(layer.name, layer.kernel, layer.padding, 1));
     Consume(layer.name + ".weight");
-    AddEntry(layer.name + ".weight", {layer.channels, shape_[0], layer.kernel, layer.kernel},
-             xavier_ ? Xavier(fan_in, layer.channels * area) : bound, positions);
-    AddEntry(layer.name + ".bias", {layer.channels}, bound, positions);
+    AddEntry(layer.name + ".weight", {layer.channels, channels, layer.kernel, layer.kernel}, WeightBound(fan_in, layer.channels * area), positions);
+    AddEntry(layer.name + ".bias", {layer.channels}, BiasBound(fan_in), positions);
     Produce(layer.name, layer.channels, {{layer.name + ".weight", 0}, {layer.name + ".bias", 0}});
-    shape_ = {layer.channels, shape_[1] + grow, shape_[2] + grow};
+    shape_[0] = layer.channels;
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const DepthwiseConv2d& layer) {
+    FEDWATT_RETURN_IF_ERROR(NeedRank(3, layer.name));
+    const int64_t area = layer.kernel * layer.kernel;
+    FEDWATT_ASSIGN_OR_RETURN(const double positions, Slide(layer.name, layer.kernel, layer.padding, layer.stride));
+    AddEntry(layer.name + ".weight", {shape_[0], 1, layer.kernel, layer.kernel}, WeightBound(area, area), positions);
+    AddEntry(layer.name + ".bias", {shape_[0]}, BiasBound(area), positions);
+    // Channels stay what they were.
+    if (open_) open_->axes.insert(open_->axes.end(), {{layer.name + ".weight", 0}, {layer.name + ".bias", 0}});
     return absl::OkStatus();
   }
 
@@ -130,7 +145,46 @@ class Placer {
     return absl::OkStatus();
   }
 
+  absl::Status Place(const GlobalAveragePool&) {
+    FEDWATT_RETURN_IF_ERROR(NeedRank(3, "average pooling"));
+    shape_ = {shape_[0]};
+    return absl::OkStatus();
+  }
+
   absl::Status Place(const Dropout&) { return absl::OkStatus(); }
+
+  absl::Status Place(const Rows&) {
+    if (shape_.size() != 2) FEDWATT_RETURN_IF_ERROR(NeedRank(3, "rows"));
+    if (shape_.size() == 3) shape_ = {shape_[1], shape_[0] * shape_[2]};
+    open_.reset();
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const SinusoidalPositions&) {
+    open_.reset();
+    return NeedRank(2, "positions");
+  }
+
+  absl::Status Place(const LayerNorm&) {
+    open_.reset();
+    return NeedRank(2, "layer normalisation");
+  }
+
+  absl::Status Place(const ResidualBegin&) {
+    open_.reset();
+    residuals_.push_back(shape_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const ResidualEnd&) {
+    open_.reset();
+    if (residuals_.empty() || residuals_.back() != shape_) {
+      return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "': a residual ends in shape ", ShapeText(shape_), ", expected ",
+                                                     residuals_.empty() ? "one that has begun" : ShapeText(residuals_.back())));
+    }
+    residuals_.pop_back();
+    return absl::OkStatus();
+  }
 
   absl::Status Place(const Embedding& layer) {
     FEDWATT_RETURN_IF_ERROR(NeedRank(1, layer.name));
@@ -141,21 +195,92 @@ class Placer {
     return absl::OkStatus();
   }
 
-  absl::Status Place(const Lstm& layer) {
-    FEDWATT_RETURN_IF_ERROR(NeedRank(2, layer.name));
-    const int64_t gates = 4 * layer.hidden;
-    const float bound = 1 / std::sqrt(static_cast<float>(layer.hidden));
-    const std::string prefix = layer.name + ".";
+  absl::Status Place(const Lstm& layer) { return PlaceRecurrent(layer.name, layer.hidden, 4); }
+  absl::Status Place(const Gru& layer) { return PlaceRecurrent(layer.name, layer.hidden, 3); }
+
+  absl::Status PlaceRecurrent(const std::string& name, int64_t hidden, int64_t stacked) {
+    FEDWATT_RETURN_IF_ERROR(NeedRank(2, name));
+    const int64_t gates = stacked * hidden;
+    const float bound = BiasBound(hidden);
+    const std::string prefix = name + ".";
     const double positions = static_cast<double>(shape_[0]);
     Consume(prefix + "weight_ih_l0");
     AddEntry(prefix + "weight_ih_l0", {gates, shape_[1]}, bound, positions);
-    AddEntry(prefix + "weight_hh_l0", {gates, layer.hidden}, bound, positions);
+    AddEntry(prefix + "weight_hh_l0", {gates, hidden}, bound, positions);
     AddEntry(prefix + "bias_ih_l0", {gates}, bound, positions);
     AddEntry(prefix + "bias_hh_l0", {gates}, bound, positions);
-    Produce(layer.name, layer.hidden,
-            {{prefix + "weight_ih_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 0, 1, 4}, {prefix + "weight_hh_l0", 1, 1, 1, 0, true},
-             {prefix + "bias_ih_l0", 0, 1, 4}, {prefix + "bias_hh_l0", 0, 1, 4}});
+    Produce(name, hidden,
+            {{prefix + "weight_ih_l0", 0, 1, stacked}, {prefix + "weight_hh_l0", 0, 1, stacked}, {prefix + "weight_hh_l0", 1, 1, 1, 0, true},
+             {prefix + "bias_ih_l0", 0, 1, stacked}, {prefix + "bias_hh_l0", 0, 1, stacked}});
+    shape_ = {shape_[0], hidden};
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const MinGru& layer) {
+    FEDWATT_RETURN_IF_ERROR(NeedRank(2, layer.name));
+    const std::string weight = layer.name + ".weight", bias = layer.name + ".bias";
+    const double positions = static_cast<double>(shape_[0]);
+    Consume(weight);
+    AddEntry(weight, {2 * layer.hidden, shape_[1]}, WeightBound(shape_[1], layer.hidden), positions);
+    AddEntry(bias, {2 * layer.hidden}, BiasBound(shape_[1]), positions);
+    Produce(layer.name, layer.hidden, {{weight, 0, 1, 2}, {bias, 0, 1, 2}});
     shape_ = {shape_[0], layer.hidden};
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const Attention& layer) {
+    FEDWATT_RETURN_IF_ERROR(NeedRank(2, layer.name));
+    const int64_t length = shape_[0], inputs = shape_[1], outputs = layer.heads * layer.head_size;
+    const std::string weight = layer.name + ".weight", bias = layer.name + ".bias";
+    // Products of two activations are booked on the weights that made them, so that they shrink with the heads.
+    const double products = AttentionProducts(layer.kernel, length, layer.head_size) / static_cast<double>(3 * layer.head_size * inputs);
+    Consume(weight);
+    AddEntry(weight, {3 * outputs, inputs}, WeightBound(inputs, outputs), static_cast<double>(length) + products);
+    AddEntry(bias, {3 * outputs}, BiasBound(inputs), static_cast<double>(length));
+    Produce(layer.name, layer.heads, {{weight, 0, layer.head_size, 3}, {bias, 0, layer.head_size, 3}});
+    repeat_ = layer.head_size;
+    has_draws_ = has_draws_ || std::holds_alternative<RandomFeatureAttention>(layer.kernel);
+    // Scores are what attention holds most of.
+    const int64_t keys = std::visit(Overloaded{[&](const SoftmaxAttention&) { return length; },
+                                               [&](const LocalAttention& k) { return std::min(length, 2 * k.window + k.global_tokens); },
+                                               [&](const LinearAttention&) { return LinearChunk(length) + layer.head_size; },
+                                               [&](const RandomFeatureAttention& k) { return LinearChunk(length) + 2 * k.features; }},
+                                    layer.kernel);
+    widest_ = layer.heads * length * keys;
+    shape_ = {length, outputs};
+    return absl::OkStatus();
+  }
+
+  // Of one head.
+  static double AttentionProducts(const AttentionKernel& kernel, int64_t length, int64_t size) {
+    const double l = static_cast<double>(length), s = static_cast<double>(size), chunk = static_cast<double>(LinearChunk(length));
+    return std::visit(Overloaded{[&](const SoftmaxAttention&) {
+                                   double scores = 0;
+                                   for (int64_t begin = 0; begin < length; begin += kSoftmaxChunk) {
+                                     const int64_t end = std::min(length, begin + kSoftmaxChunk);
+                                     scores += static_cast<double>(end - begin) * static_cast<double>(end);
+                                   }
+                                   return 2 * s * scores;
+                                 },
+                                 [&](const LinearAttention&) { return 2 * l * s * s + 2 * l * s * chunk; },
+                                 [&](const LocalAttention& k) { return 2 * l * s * static_cast<double>(std::min(length, 2 * k.window + k.global_tokens)); },
+                                 [&](const RandomFeatureAttention& k) {
+                                   const double f = static_cast<double>(k.features);
+                                   return 2 * l * s * f + 2 * l * s * f + l * chunk * (s + f);
+                                 }},
+                      kernel);
+  }
+
+  absl::Status Place(const RepeatInTime& layer) {
+    if (time_ != 1) return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "': time within time"));
+    time_ = layer.steps;
+    return absl::OkStatus();
+  }
+
+  absl::Status Place(const LeakyIntegrateAndFire&) { return absl::OkStatus(); }
+
+  absl::Status Place(const MeanOverTime&) {
+    time_ = 1;
     return absl::OkStatus();
   }
 
@@ -177,13 +302,30 @@ class Placer {
                                                    "; model.input_shape ", ShapeText(spec_.input_shape), " is too small"));
   }
 
-  static float Xavier(int64_t fan_in, int64_t fan_out) { return std::sqrt(6.0f / static_cast<float>(fan_in + fan_out)); }
+  // Moves a kernel over an image; gives the number of places.
+  absl::StatusOr<double> Slide(std::string_view layer, int64_t kernel, int64_t padding, int64_t stride) {
+    for (size_t d : {1, 2}) {
+      if (shape_[d] + 2 * padding < kernel) return TooSmall(layer);
+    }
+    for (size_t d : {1, 2}) shape_[d] = (shape_[d] + 2 * padding - kernel) / stride + 1;
+    return static_cast<double>(shape_[1] * shape_[2]);
+  }
 
-  // `uses`: multiply-adds of one example in which each value takes part.
+  static float BiasBound(int64_t fan_in) { return 1 / std::sqrt(static_cast<float>(fan_in)); }
+  float WeightBound(int64_t fan_in, int64_t fan_out) const {
+    switch (initialisation_) {
+      case Initialisation::kXavierUniformWeights: return std::sqrt(6.0f / static_cast<float>(fan_in + fan_out));
+      case Initialisation::kHeUniformWeights: return std::sqrt(6.0f / static_cast<float>(fan_in));
+      case Initialisation::kPytorchDefault: break;
+    }
+    return BiasBound(fan_in);
+  }
+
+  // `uses`: multiply-adds of one example, at one instant of time, in which each value takes part.
   void AddEntry(std::string name, std::vector<int64_t> shape, float bound, double uses) {
     entries_.push_back({std::move(name), std::move(shape)});
     network_.initial_bounds.push_back(bound);
-    network_.uses.push_back(uses);
+    network_.uses.push_back(uses * static_cast<double>(time_));
   }
 
   void AddRange(const std::string& name) {
@@ -205,8 +347,12 @@ class Placer {
   }
 
   const ArchitectureSpec& spec_;
-  const bool xavier_;
+  const Initialisation initialisation_;
   std::vector<int64_t> shape_;
+  std::vector<std::vector<int64_t>> residuals_;  // shapes of those that have begun
+  int64_t time_ = 1;                             // instants
+  int64_t widest_ = 0;                           // values of what the layer being placed holds in between
+  bool has_draws_ = false;
   std::vector<LayoutEntry> entries_;
   std::optional<ChannelGroup> open_;
   int64_t repeat_ = 1;
@@ -223,6 +369,8 @@ absl::StatusOr<PlacedNetwork> PlaceLayers(const ArchitectureSpec& spec, const Ne
 int64_t* WidthOf(Layer& layer, std::string_view name) {
   return std::visit(Overloaded{[&](Linear& l) { return l.name == name ? &l.outputs : nullptr; }, [&](Conv2d& l) { return l.name == name ? &l.channels : nullptr; },
                                [&](Embedding& l) { return l.name == name ? &l.width : nullptr; }, [&](Lstm& l) { return l.name == name ? &l.hidden : nullptr; },
+                               [&](Gru& l) { return l.name == name ? &l.hidden : nullptr; }, [&](MinGru& l) { return l.name == name ? &l.hidden : nullptr; },
+                               [&](Attention& l) { return l.name == name ? &l.heads : nullptr; },
                                [](auto&) -> int64_t* { return nullptr; }},
                     layer);
 }
@@ -267,6 +415,41 @@ absl::StatusOr<std::vector<float>> WholeValues(const PlacedNetwork& network, abs
   return network.mask.has_value() ? network.mask->Scatter(model) : std::vector<float>(model.begin(), model.end());
 }
 
+int64_t LinearChunk(int64_t length) {
+  constexpr int64_t kMost = 64;
+  const int64_t chunks = (length + kMost - 1) / kMost;
+  return (length + chunks - 1) / chunks;
+}
+
+// Rows of blocks of `head_size` are orthogonal (Gram-Schmidt of normal vectors); each has the length of a normal vector of its own.
+std::vector<float> DrawFeatures(const RandomFeatureAttention& kernel, int64_t head_size, size_t layer, float rounds) {
+  const uint64_t draw = kernel.redraw_rounds == 0 || !(rounds > 0) ? 0 : static_cast<uint64_t>((static_cast<double>(rounds) + 0.5) / static_cast<double>(kernel.redraw_rounds));
+  Random random(DeriveSeed("random features", {static_cast<uint64_t>(kernel.seed), layer, draw}));
+  std::vector<float> features;
+  std::vector<std::vector<double>> block;
+  const auto normal = [&] {
+    std::vector<double> vector(static_cast<size_t>(head_size));
+    for (double& value : vector) value = random.Normal();
+    return vector;
+  };
+  const auto dot = [](const std::vector<double>& a, const std::vector<double>& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); };
+  for (int64_t row = 0; row < kernel.features; ++row) {
+    if (row % head_size == 0) block.clear();
+    std::vector<double> direction = normal();
+    for (const std::vector<double>& other : block) {
+      const double along = dot(direction, other);
+      for (size_t i = 0; i < direction.size(); ++i) direction[i] -= along * other[i];
+    }
+    const double length = std::sqrt(dot(direction, direction));
+    for (double& value : direction) value /= length;
+    const std::vector<double> own = normal();
+    const double scale = std::sqrt(dot(own, own));
+    for (double value : direction) features.push_back(static_cast<float>(scale * value));
+    block.push_back(std::move(direction));
+  }
+  return features;
+}
+
 std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed) {
   const ParameterLayout& layout = network.submodel.has_value() ? network.submodel->whole() : network.layout;
   std::vector<float> values;
@@ -283,38 +466,6 @@ std::vector<float> InitialValues(const PlacedNetwork& network, uint64_t seed) {
     }
   }
   return network.submodel.has_value() ? network.submodel->Gather(values) : values;
-}
-
-std::string ForwardSource(const PlacedNetwork& network) {
-  std::string source = "def forward(self, x):\n";
-  for (const PlacedLayer& placed : network.layers) {
-    const std::string line = std::visit(
-        Overloaded{
-            [](const Flatten&) -> std::string { return "torch.flatten(x, 1)"; },
-            [](const Linear& l) { return absl::StrCat("torch.linear(x, self.", l.name, ".weight, self.", l.name, ".bias)"); },
-            [](const Conv2d& l) {
-              return absl::StrCat("torch.conv2d(x, self.", l.name, ".weight, self.", l.name, ".bias, [1, 1], [", l.padding, ", ",
-                                  l.padding, "], [1, 1], 1)");
-            },
-            [](const Relu&) -> std::string { return "torch.relu(x)"; },
-            [](const MaxPool2d& l) {
-              const std::string size = absl::StrCat("[", l.size, ", ", l.size, "]");
-              return absl::StrCat("torch.max_pool2d(x, ", size, ", ", size, ", [0, 0], [1, 1], False)");
-            },
-            [](const Dropout&) -> std::string { return ""; },
-            [](const Embedding& l) { return absl::StrCat("torch.embedding(self.", l.name, ".weight, x)"); },
-            [](const Lstm& l) {
-              const std::string state = absl::StrCat("torch.zeros([1, x.size(0), ", l.hidden, "])");
-              const std::string self = absl::StrCat("self.", l.name, ".");
-              return absl::StrCat("torch.lstm(x, [", state, ", ", state, "], [", self, "weight_ih_l0, ", self, "weight_hh_l0, ", self,
-                                  "bias_ih_l0, ", self, "bias_hh_l0], True, 1, 0.0, False, False, True)[0]");
-            },
-            [](const LastPosition&) -> std::string { return "x[:, -1]"; },
-        },
-        placed.layer);
-    if (!line.empty()) absl::StrAppend(&source, "    x = ", line, "\n");
-  }
-  return source + "    return x\n";
 }
 
 }  // namespace internal
@@ -360,6 +511,16 @@ double OptionReader::Fraction(const std::string& name, double otherwise, double 
   status_.Update(absl::InvalidArgumentError(
       absl::StrCat("option ", name, ": expected a number in [", low, ", ", high, "), got '", it->second, "'")));
   return otherwise;
+}
+
+size_t OptionReader::Choice(const std::string& name, const std::vector<std::string>& names) {
+  asked_.push_back(name);
+  auto it = options_.find(name);
+  if (it == options_.end()) return 0;
+  const auto found = std::find(names.begin(), names.end(), it->second);
+  if (found != names.end()) return static_cast<size_t>(found - names.begin());
+  status_.Update(absl::InvalidArgumentError(absl::StrCat("option ", name, ": expected one of ", absl::StrJoin(names, ", "), ", got '", it->second, "'")));
+  return 0;
 }
 
 absl::Status OptionReader::Finish() const {

@@ -67,14 +67,13 @@ std::vector<ActivationRange> Calibrate(const PlacedNetwork& network, const std::
     ranges[site].low = std::min(ranges[site].low, x.min().item<float>());
     ranges[site].high = std::max(ranges[site].high, x.max().item<float>());
   };
-  Random unused(0);
   for (int64_t begin = 0; begin < examples.size(0); begin += kCalibrationBatch) {
     at::Tensor x = examples.narrow(0, begin, std::min(kCalibrationBatch, examples.size(0) - begin));
     see(0, x);
-    for (size_t i = 0; i < network.layers.size(); ++i) {
-      x = ApplyLayer(network.layers[i].layer, x, tensors.data() + network.layers[i].first_entry, /*training=*/false, unused);
-      if (sites[i] > 0) see(sites[i], x);
-    }
+    RunLayers(network, std::move(x), tensors.data(), {}, [&](size_t layer, at::Tensor&& out) {
+      if (sites[layer] > 0) see(sites[layer], out);
+      return std::move(out);
+    });
   }
   return ranges;
 }

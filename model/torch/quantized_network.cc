@@ -16,6 +16,26 @@ bool IsRelu(const PlacedNetwork& network, size_t layer) {
   return layer < network.layers.size() && std::holds_alternative<Relu>(network.layers[layer].layer);
 }
 
+// What keeps a layer from being computed in integers; null where nothing does.
+struct Lacking {
+  const char* operator()(const Flatten&) const { return nullptr; }
+  const char* operator()(const Linear&) const { return nullptr; }
+  const char* operator()(const Conv2d&) const { return nullptr; }
+  const char* operator()(const Relu&) const { return nullptr; }
+  const char* operator()(const MaxPool2d&) const { return nullptr; }
+  const char* operator()(const Dropout&) const { return nullptr; }
+  const char* operator()(const DepthwiseConv2d&) const { return "depthwise convolutions"; }
+  const char* operator()(const GlobalAveragePool&) const { return "average pooling"; }
+  const char* operator()(const Embedding&) const { return "embeddings"; }
+  const char* operator()(const Lstm&) const { return "LSTM layers"; }
+  const char* operator()(const Gru&) const { return "GRU layers"; }
+  const char* operator()(const MinGru&) const { return "minGRU layers"; }
+  const char* operator()(const Attention&) const { return "attention"; }
+  const char* operator()(const LeakyIntegrateAndFire&) const { return "spiking neurons"; }
+  template <typename Other>
+  const char* operator()(const Other&) const { return "sequences and time"; }
+};
+
 std::string AffineText(ActivationRange range) {
   const Affine affine = AffineOf(range);
   return absl::StrFormat("%.17e, %d", affine.scale, affine.zero_point);
@@ -33,7 +53,7 @@ Affine AffineOf(ActivationRange range) {
 
 absl::Status CheckQuantizable(const PlacedNetwork& network) {
   for (const PlacedLayer& placed : network.layers) {
-    const char* lacking = std::holds_alternative<Embedding>(placed.layer) ? "embeddings" : std::holds_alternative<Lstm>(placed.layer) ? "LSTM layers" : nullptr;
+    const char* lacking = std::visit(Lacking(), placed.layer);
     if (lacking != nullptr) return absl::UnimplementedError(absl::StrCat("no int8 form: ", lacking, " are kept in float32 only"));
   }
   return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/status_macros.h"
 #include "layer_model.h"
+#include "layer_ops.h"
 #include "masked_trainer.h"
 #include "script_channels.h"
 
@@ -39,6 +40,13 @@ absl::StatusOr<std::string> Script(const ArchitectureSpec& spec, const internal:
       const at::Tensor values =
           at::from_blob(const_cast<float*>(model.data()) + layout.offset(i), entry.shape, at::kFloat).clone().set_requires_grad(true);
       it->second.register_parameter(entry.name.substr(dot + 1), values, /*is_buffer=*/false);
+    }
+    if (network.draws_entry.has_value()) {
+      const std::vector<at::Tensor> features = internal::FeaturesByLayer(network, model[static_cast<size_t>(layout.offset(*network.draws_entry))]);
+      for (size_t i = 0; i < features.size(); ++i) {
+        if (!features[i].defined()) continue;
+        submodules.at(std::get<Attention>(network.layers[i].layer).name).register_parameter("features", features[i], /*is_buffer=*/true);
+      }
     }
     for (auto& [name, submodule] : submodules) {
       submodule.register_attribute("training", c10::BoolType::get(), false);  // Python's Module.eval() and .training want it

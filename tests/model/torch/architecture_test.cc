@@ -21,11 +21,20 @@ std::vector<std::string> EntryNames(const ParameterLayout& layout) {
   return names;
 }
 
-TEST(ArchitectureTest, ParameterCountsAreThePublishedOnes) {
+TEST(ArchitectureTest, ParameterCountsAreThePublishedOnesOrByHand) {
+  // Of the new ones, by hand, at the sizes of TypicalSpec. A block of a transformer of width 16: 3*16*16+48 + 16*16+16 + 64*16+64 + 16*64+16.
+  const int64_t transformer = 12 * 16 + (816 + 272 + 1088 + 1040) + 12 * 16 + 12;
   const std::map<std::string, int64_t> counts = {
       {"logistic", 7850}, {"mlp_2nn", 199210}, {"fedavg_cnn", 1663370}, {"lenet", 62006}, {"pfl_cnn", 1626442},
       // 30*8 + 4*256*(8+256+2) + 4*256*(256+256+2) + 256*30+30
-      {"char_lstm", 240 + 272384 + 526336 + 7710}};
+      {"char_lstm", 240 + 272384 + 526336 + 7710},
+      {"softmax_transformer", transformer}, {"linear_transformer", transformer}, {"local_transformer", transformer},
+      {"performer", transformer + 1},  // and what counts rounds
+      {"gru", 12 * 8 + 3 * 16 * (8 + 16 + 2) + 3 * 16 * (16 + 16 + 2) + 16 * 12 + 12},
+      {"min_gru", 12 * 16 + (64 * 16 + 64) + (32 * 16 + 16) + (32 * 16 + 32) + (16 * 32 + 16) + 16 * 12 + 12},
+      {"lif_snn", 784 * 32 + 32 + 32 * 32 + 32 + 32 * 10 + 10},
+      // 3x3 kernels and biases of 1 to 4 channels; then depthwise and pointwise of 4 to 8, 8 to 16, 16 to 32, 32 to 32
+      {"mobile_cnn", 40 + (40 + 40) + (80 + 144) + (160 + 544) + (320 + 1056) + 330}};
   for (const auto& [name, count] : counts) {
     ASSERT_OK_AND_ASSIGN(const ParameterLayout layout, ArchitectureLayout(TypicalSpec(name)));
     EXPECT_EQ(layout.value_count(), count) << name;
@@ -65,6 +74,23 @@ TEST(ArchitectureTest, OptionsAreReadAndBounded) {
   EXPECT_TRUE(ArchitectureLayout(spec).ok());
 }
 
+TEST(ArchitectureTest, OptionsOfTheSequencesAndSpikesAreReadAndBounded) {
+  struct Bad {
+    const char *name, *option, *value, *words;
+  };
+  for (const Bad& bad : {Bad{"softmax_transformer", "width", "66", "multiple of heads, got 66 and 4"}, Bad{"linear_transformer", "heads", "0", "heads"},
+                         Bad{"performer", "features", "4097", "features"}, Bad{"performer", "redraw_rounds", "-1", "redraw_rounds"},
+                         Bad{"performer", "feature_seed", "9007199254740993", "feature_seed"}, Bad{"local_transformer", "window", "0", "window"},
+                         Bad{"local_transformer", "global_tokens", "1025", "global_tokens"}, Bad{"softmax_transformer", "window", "8", "unknown option 'window'"},
+                         Bad{"gru", "hidden_size", "0", "hidden_size"}, Bad{"min_gru", "blocks", "257", "blocks"}, Bad{"min_gru", "forward_size", "nan", "forward_size"},
+                         Bad{"lif_snn", "structure", "sparse", "expected one of dense, convolutional, got 'sparse'"}, Bad{"lif_snn", "leak", "1", "leak"},
+                         Bad{"lif_snn", "steps", "65", "steps"}, Bad{"mobile_cnn", "channels", "0", "channels"}}) {
+    ArchitectureSpec spec = TypicalSpec(bad.name);
+    spec.options = {{bad.option, bad.value}};
+    EXPECT_THAT(ArchitectureLayout(spec), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.words))) << bad.name << " " << bad.option;
+  }
+}
+
 TEST(ArchitectureTest, UnknownNamesComeWithTheNearestKnownOne) {
   ArchitectureSpec spec = TypicalSpec("pfl_cnn");
   spec.options = {{"conv_droput", "0.1"}};
@@ -91,6 +117,10 @@ TEST(ArchitectureTest, HostileShapesAreRefused) {
   ArchitectureSpec wide = Spec("mlp_2nn", {1 << 24}, 10);
   wide.options = {{"hidden_size", "65536"}};
   EXPECT_THAT(ArchitectureLayout(wide), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("")));
+  EXPECT_THAT(ArchitectureLayout(Spec("mobile_cnn", {784}, 10)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("3 dimensions")));
+  for (const char* name : {"gru", "min_gru", "performer", "local_transformer"}) {
+    EXPECT_THAT(ArchitectureLayout(Spec(name, {1, 2, 3, 4}, 10)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got {1, 2, 3, 4}"))) << name;
+  }
   for (const char* name : {"fedavg_cnn", "lenet", "pfl_cnn"}) {
     EXPECT_THAT(ArchitectureLayout(Spec(name, {784}, 10)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("3 dimensions")));
     EXPECT_THAT(ArchitectureLayout(Spec(name, {1, 3, 3}, 10)), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too small")));

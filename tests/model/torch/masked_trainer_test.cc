@@ -81,7 +81,10 @@ TEST_P(MaskedTrainerTest, TrainsByProjectedSteps) {
   recipe.local_steps = 3;
   ASSERT_THAT(masked_->Train(values, data, recipe, 9, {}, absl::MakeSpan(next)), IsOk());
   double moved = 0;
+  size_t parameters = 0;
+  for (const LayoutEntry& entry : masked_->layout().entries()) parameters += entry.kind == EntryKind::kParameter ? entry.element_count() : 0;
   for (size_t i = 0; i < values.size(); ++i) {
+    if (i >= parameters) continue;  // what counts rounds counted three
     ASSERT_NEAR(next[i], stepped[i], 1e-5) << i;
     moved += std::fabs(next[i] - values[i]);
   }
