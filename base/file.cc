@@ -10,6 +10,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
@@ -65,7 +66,7 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
     if (result < 0) status = ErrnoStatus(-result, what);
   };
   if (status.ok()) then(disk.SetMode(file, mode), absl::StrCat("setting the mode of ", temporary));
-  if (status.ok()) then(disk.Sync(file), absl::StrCat("flushing ", temporary));
+  if (status.ok() && !FEDWATT_PLANTED(file_not_flushed)) then(disk.Sync(file), absl::StrCat("flushing ", temporary));
   disk.Close(file);
   if (status.ok()) then(disk.Rename(temporary, path), absl::StrCat("renaming to ", path));
   if (!status.ok()) {
@@ -73,6 +74,7 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view data,
     return status;
   }
   Failpoint("file_renamed", path);
+  if (FEDWATT_PLANTED(file_folder_not_flushed)) return absl::OkStatus();
   return SyncFolderOf(path, disk);
 }
 
@@ -106,6 +108,7 @@ absl::Status MakeDirectories(const std::string& path, int mode, Disk& disk) {
   const int result = disk.MakeFolder(path, mode);
   if (result < 0 && result != -EEXIST) return ErrnoStatus(-result, absl::StrCat("creating the folder ", path));
   if (!disk.IsFolder(path)) return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not a folder"));
+  if (FEDWATT_PLANTED(folders_not_flushed)) return absl::OkStatus();
   return SyncFolderOf(path, disk);  // what is flushed inside is worth as much as the folder's name
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/report/run_record.h"
 #include "record_json.h"
@@ -80,12 +81,13 @@ class FileRunRecordWriter : public RunRecordWriter {
     return absl::OkStatus();
   }
   absl::Status WriteAttempt(const AttemptRecord& record) override {
+    if (FEDWATT_PLANTED(lines_lost_on_a_full_disk)) return attempts_file_.Append(internal::AttemptToJson(record));
     attempts_waiting_.push_back(internal::AttemptToJson(record));
     return WriteWaiting();
   }
   absl::Status SyncAttempts() override {
     FEDWATT_RETURN_IF_ERROR(WriteWaiting());
-    return attempts_file_.Sync();
+    return FEDWATT_PLANTED(lines_not_flushed) ? absl::OkStatus() : attempts_file_.Sync();
   }
   absl::Status WriteSummary(const RunSummary& summary) override {
     return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_), 0644, disk_);

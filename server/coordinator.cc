@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/rpc/chunks.h"
@@ -84,7 +85,7 @@ v1::RoundSummary SummaryOf(const RoundRecord& record) {
 }
 
 Coordinator::Coordinator(ServerOptions* options, Loop* loop, ManifestSigner* signer)
-    : options_(options), loop_(loop), signer_(signer), steady_(options->clock),
+    : options_(options), loop_(loop), signer_(signer), steady_(options->clock), clock_(FEDWATT_PLANTED(deadlines_by_the_wall_clock) ? options->clock : &steady_),
       other_downloaded_bytes_(std::make_shared<std::atomic<int64_t>>(0)), evaluation_loop_(options->clock) {
   *retry_.mutable_accepted() = ToProto(options->retry.accepted);
   *retry_.mutable_not_now() = ToProto(options->retry.not_now);
@@ -168,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   FEDWATT_RETURN_IF_ERROR(self->ReadSessions());
   if (self->engine_->resumes()) FEDWATT_RETURN_IF_ERROR(self->OpenJournal(self->engine_->state().round));
   self->store_->RemoveJournalsExcept(self->journal_round_);
-  if (!self->engine_->resumes()) self->RemoveUploads();
+  if (!self->engine_->resumes() || FEDWATT_PLANTED(uploads_removed_too_early)) self->RemoveUploads();
   return self;
 }
 
@@ -286,6 +287,7 @@ void Coordinator::Drain() {
 }
 
 void Coordinator::Block(const absl::Status& status, std::function<void()> again) {
+  if (FEDWATT_PLANTED(full_disk_ends_the_run)) return FailRun(status);
   constexpr absl::Duration kRetryAfter = absl::Seconds(1);
   if (!blocked_) Log(options_->log, LogLevel::kError, absl::StrCat(status.ToString(), "; waiting for space"));
   blocked_ = status;
@@ -354,6 +356,7 @@ void Coordinator::Execute(const Fold& effect) {
   FoldPool::Task task{attempt.fitted, {}, std::nullopt, example_count, attempt.round, attempt.partition, {}};
   if (attempt.replayed) {
     task.update = attempt.replayed->update;
+    if (FEDWATT_PLANTED(recovered_weight_lost)) task.example_count = 1;
     if (absl::StatusOr<Digest> digest = Digest::FromRaw(attempt.replayed->ended.update_sha256()); digest.ok()) task.digest = *digest;
   } else {
     task.update = {attempt.upload->path(), 0, attempt.upload->total_bytes()};
@@ -462,7 +465,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
     if (effect.reason.has_value()) entry.set_reason(fedwatt::ToProto(*effect.reason));
     if (const std::optional<Digest> announced = attempt.upload->announced_digest()) entry.set_update_sha256(announced->Raw());
     entry.set_report_request_id(attempt.report_request);
-    if (accepted) {
+    if (accepted || (FEDWATT_PLANTED(late_is_accepted) && effect.outcome == "late") || (FEDWATT_PLANTED(spare_is_accepted) && effect.outcome == "cancelled" && attempt.reported)) {
       entry.mutable_verdict()->mutable_accepted()->set_round(effect.round);
       entry.mutable_verdict()->mutable_accepted()->set_durability(journal_ != nullptr ? "update" : "round");
       entry.set_update_bytes(attempt.upload->total_bytes());
@@ -493,6 +496,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
   ended_order_.push_back(effect.attempt);
   if (journal_ != nullptr && !replayed) {
     WriteDown(effect.attempt, attempt, std::move(entry), ended);
+    if (FEDWATT_PLANTED(acknowledged_when_folded)) NoteDurable(effect.attempt);
   } else {
     NoteDurable(effect.attempt);
   }
@@ -677,6 +681,7 @@ void Coordinator::FillRecord(RoundRecord& record) {
 absl::Status Coordinator::WriteRound(PendingRound& pending) {
   const RoundRecord& record = pending.record;
   const v1::RoundSummary summary = SummaryOf(record);
+  if (FEDWATT_PLANTED(told_before_committed) && options_->on_round) options_->on_round(record);
   if (!pending.stored) {
     FEDWATT_RETURN_IF_ERROR(writer_->SyncAttempts());
     RoundEnd end;
@@ -705,7 +710,7 @@ absl::Status Coordinator::WriteRound(PendingRound& pending) {
   FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
   if (record.committed) ++committed_rounds_;
   if (const std::optional<double> accuracy = AccuracyOf(record)) best_accuracy_ = std::max(best_accuracy_.value_or(0), *accuracy);
-  if (options_->on_round) options_->on_round(record);
+  if (options_->on_round && !FEDWATT_PLANTED(told_before_committed)) options_->on_round(record);
   TellRound(summary);
   return absl::OkStatus();
 }
@@ -732,7 +737,7 @@ void Coordinator::Execute(const Publish& effect) {
 }
 
 void Coordinator::Execute(const Abandon& effect) {
-  pool_->Forget();
+  if (!FEDWATT_PLANTED(abandoned_sum_kept)) pool_->Forget();
   model_->AbandonRound();
   auto pending = std::make_shared<PendingRound>(PendingRound{effect.record, std::nullopt, effect.memory});
   FillRecord(pending->record);

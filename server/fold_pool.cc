@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/rejection.h"
 
@@ -94,6 +95,7 @@ void FoldPool::FoldNext(size_t worker, FoldScratch& scratch) {
       return absl::DataLossError(absl::StrCat("the update at offset ", task.update.offset, " of ", task.update.path, " is damaged: its SHA-256 is not the one that was acknowledged"));
     }
     Failpoint("folding");
+    if (FEDWATT_PLANTED(recovered_update_folded_twice) && task.digest) FoldUpdate(fitted.plan, fitted.layout, container, task.example_count, task.round, task.partition, *accumulator, scratch, fitted.submodel.get()).IgnoreError();
     return FoldUpdate(fitted.plan, fitted.layout, container, task.example_count, task.round, task.partition, *accumulator, scratch, fitted.submodel.get());
   }();
   mutex_.Lock();
@@ -120,7 +122,7 @@ std::vector<std::unique_ptr<Accumulator>> FoldPool::TakeAccumulators() {
 absl::StatusOr<MeanDelta> FoldPool::Take() {
   std::unique_ptr<Accumulator> sum;
   for (std::unique_ptr<Accumulator>& part : TakeAccumulators()) {
-    if (part == nullptr) continue;
+    if (part == nullptr || (FEDWATT_PLANTED(worker_left_out) && sum != nullptr)) continue;
     if (sum == nullptr) {
       sum = std::move(part);
     } else {

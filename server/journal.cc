@@ -13,6 +13,7 @@
 #include "fedwatt/base/digest.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
@@ -89,7 +90,7 @@ absl::Status SyncFile(Disk& disk, const std::string& path) {
   const int file = disk.Open(path, O_RDWR);
   if (file < 0) return ErrnoStatus(-file, absl::StrCat("opening ", path));
   int error = Failpoint("update_sync");
-  if (error == 0) error = -disk.Sync(file);
+  if (error == 0 && !FEDWATT_PLANTED(update_not_flushed)) error = -disk.Sync(file);
   disk.Close(file);
   return error == 0 ? absl::OkStatus() : Fatal(error, path);
 }
@@ -143,17 +144,19 @@ absl::StatusOr<std::vector<Journal::Record>> Journal::ReadBack(int64_t* torn_byt
     int64_t good = end_ + kAlign;
     while (good < static_cast<int64_t>(file.size()) && !ReadRecord(file, good, options_.round, head)) good += kAlign;
     const int64_t until = std::min(good, static_cast<int64_t>(file.size()));
-    if (good < static_cast<int64_t>(file.size()) && head.sequence - head.place > next_sequence_) return damaged(end_);
+    if (good < static_cast<int64_t>(file.size()) && head.sequence - head.place > next_sequence_ && !FEDWATT_PLANTED(damage_taken_for_torn)) return damaged(end_);
     const int64_t left = static_cast<int64_t>(file.size()) - end_;
     const bool cut_short = left < static_cast<int64_t>(sizeof(Head)) || (ReadHead(file, end_, options_.round, head) && RecordBytes(head) > left);
-    if (!cut_short && !HasEmptySector(file, end_, until)) return damaged(end_);
+    if (!cut_short && !HasEmptySector(file, end_, until) && !FEDWATT_PLANTED(damage_taken_for_torn)) return damaged(end_);
     *torn_bytes = left;
     int cut = disk_.Truncate(file_, end_);
     if (cut == 0) cut = disk_.Sync(file_);
     if (cut < 0) return ErrnoStatus(-cut, absl::StrCat("cutting the torn end of ", path));
     break;
   }
-  FEDWATT_RETURN_IF_ERROR(FlushAnew(path, disk_));
+  if (FEDWATT_PLANTED(last_record_skipped) && !records.empty()) records.pop_back();
+  if (FEDWATT_PLANTED(sequence_starts_again)) next_sequence_ = 1;
+  if (!FEDWATT_PLANTED(failed_flush_forgotten)) FEDWATT_RETURN_IF_ERROR(FlushAnew(path, disk_));
   return records;
 }
 
@@ -214,6 +217,11 @@ void Journal::Work() {
 }
 
 Journal::Pass Journal::WriteOnce(std::vector<Entry>& entries) {
+  if (FEDWATT_PLANTED(acknowledged_before_written)) {
+    for (Entry& entry : entries) {
+      if (auto durable = std::exchange(entry.durable, nullptr)) durable();
+    }
+  }
   if (const absl::Status written = Write(entries); absl::IsResourceExhausted(written)) {
     if (!full_.exchange(true) && options_.on_full) options_.on_full(true);
     return Pass::kFull;
@@ -239,7 +247,7 @@ absl::Status Journal::Write(const std::vector<Entry>& entries) {
     folder_of = entry.file;
   }
   if (!folder_of.empty()) {
-    if (absl::Status synced = SyncFolderOf(folder_of, disk_); !synced.ok()) return absl::DataLossError(synced.message());
+    if (absl::Status synced = FEDWATT_PLANTED(update_folder_not_flushed) ? absl::OkStatus() : SyncFolderOf(folder_of, disk_); !synced.ok()) return absl::DataLossError(synced.message());
     Failpoint("update_folder_synced");
   }
   if (file_ < 0) {
@@ -249,7 +257,7 @@ absl::Status Journal::Write(const std::vector<Entry>& entries) {
   std::string bytes;
   int64_t sequence = next_sequence_;
   for (const Entry& entry : entries) {
-    AppendRecord(sequence, options_.round, static_cast<uint32_t>(sequence - next_sequence_), entry.message, entry.body, bytes);
+    AppendRecord(sequence, options_.round, FEDWATT_PLANTED(flush_not_marked) ? 0 : static_cast<uint32_t>(sequence - next_sequence_), entry.message, entry.body, bytes);
     ++sequence;
   }
   const std::string_view half = std::string_view(bytes).substr(0, bytes.size() / 2);
@@ -264,12 +272,13 @@ absl::Status Journal::Write(const std::vector<Entry>& entries) {
   }
   Failpoint("journal_appended");
   int error = Failpoint("journal_sync");
-  if (error == 0) error = -disk_.Sync(file_);
+  if (error == 0 && !FEDWATT_PLANTED(journal_not_flushed)) error = -disk_.Sync(file_);
+  if (FEDWATT_PLANTED(failed_flush_ignored)) error = 0;
   if (error != 0) return Fatal(error, path);
-  if (end_ == 0) {
+  if (end_ == 0 && !FEDWATT_PLANTED(journal_folder_not_flushed)) {
     if (absl::Status synced = SyncFolderOf(path, disk_); !synced.ok()) return absl::DataLossError(synced.message());
   }
-  end_ += static_cast<int64_t>(bytes.size());
+  if (!FEDWATT_PLANTED(journal_overwritten)) end_ += static_cast<int64_t>(bytes.size());
   next_sequence_ = sequence;
   return absl::OkStatus();
 }

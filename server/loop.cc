@@ -39,7 +39,7 @@ void Loop::RunOnce(absl::Duration at_most) {
   {
     absl::MutexLock lock(&mutex_);
     auto posted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tasks_.empty(); };
-    mutex_.AwaitWithTimeout(absl::Condition(&posted), std::max(wait, absl::ZeroDuration()));
+    if (wait > absl::ZeroDuration()) mutex_.AwaitWithTimeout(absl::Condition(&posted), wait);  // a wait for nothing is a system call, too
     ready.swap(tasks_);
   }
   for (Task& task : ready) task();

@@ -8,6 +8,7 @@
 #include "coordinator.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/rpc/conversion.h"
 
@@ -25,7 +26,7 @@ absl::Status Coordinator::ReadAttemptsOfEarlierStarts() {
   // Lines of a round that is not over: they follow from its journal, or from its repetition.
   const std::string file = absl::StrCat(options_->out_directory, "/clients.jsonl");
   Disk& disk = *options_->disk;
-  if (const int64_t keep = store_->attempts_file_bytes(); disk.FileSize(file) > keep) {
+  if (const int64_t keep = store_->attempts_file_bytes(); disk.FileSize(file) > keep && !FEDWATT_PLANTED(lines_not_cut)) {
     const int handle = disk.Open(file, O_RDWR);
     const int cut = handle < 0 ? handle : disk.Truncate(handle, keep);
     if (handle >= 0) disk.Close(handle);
@@ -89,7 +90,7 @@ void Coordinator::ResumeRound() {
     known.emplace_back(std::move(ended), std::move(record.body));
   }
   Log(options_->log, LogLevel::kInfo, absl::StrCat("round ", engine_->state().round, " goes on: ", known.size(), " of ", engine_->state().attempts.size(), " attempts are over"));
-  for (Effect& effect : engine_->Resume(clock_->Now(), closed)) effects_.push_back(std::move(effect));
+  for (Effect& effect : engine_->Resume(clock_->Now(), closed && !FEDWATT_PLANTED(closed_round_reopened))) effects_.push_back(std::move(effect));
   Drain();
   for (auto& [ended, body] : known) {
     if (auto open = open_.find(ended.attempt_id()); open != open_.end()) open->second.replayed = OpenAttempt::Replayed{ended, body};
@@ -118,6 +119,8 @@ void Coordinator::ResumeRound() {
 void Coordinator::Replay(const v1::EndedAttempt& ended, const FileRange& body) {
   auto open = open_.find(ended.attempt_id());
   if (open == open_.end() || finish_.has_value()) return;
+  if (FEDWATT_PLANTED(files_not_recovered) && !ended.update_file().empty()) return;
+  if (FEDWATT_PLANTED(refusals_not_recovered) && ended.outcome() == "rejected") return;
   OpenAttempt& attempt = open->second;
   absl::StatusOr<AttemptRecord> record = ParseAttemptLine(ended.line(), absl::StrCat(body.path, ", the record before offset ", body.offset));
   if (!record.ok()) return FailRun(record.status());
@@ -172,7 +175,10 @@ void Coordinator::NoteFullDisk(bool full) {
   Log(options_->log, full ? LogLevel::kError : LogLevel::kInfo, full ? "no space for the journal; reports are sent away until there is" : "there is space for the journal again");
   if (!full) return;
   for (const std::string& id : not_durable_) {
-    if (std::optional<HeldReport> held = std::exchange(ended_.at(id).held, std::nullopt)) held->done(FullDiskError());
+    if (std::optional<HeldReport> held = std::exchange(ended_.at(id).held, std::nullopt)) {
+      if (FEDWATT_PLANTED(full_disk_acknowledges)) *held->response = ended_.at(id).kept.verdict();
+      held->done(FEDWATT_PLANTED(full_disk_acknowledges) ? absl::OkStatus() : FullDiskError());
+    }
   }
 }
 

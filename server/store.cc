@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
@@ -134,7 +135,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_direct
   }
   std::unique_ptr<Store> store(new Store(directory, *std::move(lock), disk));
   // SQLite takes the log that it finds for flushed.
-  FEDWATT_RETURN_IF_ERROR(FlushAnew(absl::StrCat(directory, "/fedwatt.db-wal"), disk));
+  if (!FEDWATT_PLANTED(database_log_not_flushed_anew)) FEDWATT_RETURN_IF_ERROR(FlushAnew(absl::StrCat(directory, "/fedwatt.db-wal"), disk));
   const int code = sqlite3_open_v2(absl::StrCat(directory, "/fedwatt.db").c_str(), &store->database_,
                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, disk.database_files());
   if (code != SQLITE_OK) return SqliteStatus(store->database_, code, "opening");
@@ -156,7 +157,7 @@ absl::Status Store::Transact(Body body) {
 
 absl::Status Store::Load(const std::string& run_id, const std::string& settings) {
   FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA journal_mode=WAL"));
-  FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA synchronous=FULL"));
+  FEDWATT_RETURN_IF_ERROR(Execute(FEDWATT_PLANTED(database_not_flushed) ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=FULL"));
   FEDWATT_RETURN_IF_ERROR(
       Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
               "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
@@ -277,10 +278,11 @@ absl::Status Store::Insert(const StoredRound& round, const std::string& line) {
 
 absl::Status Store::Insert(const RoundEnd& end) {
   FEDWATT_RETURN_IF_ERROR(Insert(end.round, end.line));
-  FEDWATT_RETURN_IF_ERROR(Insert(end.memory));
+  if (!FEDWATT_PLANTED(accounts_not_kept)) FEDWATT_RETURN_IF_ERROR(Insert(end.memory));
   FEDWATT_RETURN_IF_ERROR(SetMeta("attempts_file_bytes", absl::StrCat(end.attempts_file_bytes)));
   FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)"));
   for (const auto& [id, ended] : end.attempts) {
+    if (FEDWATT_PLANTED(attempts_not_kept)) break;
     statement.Bind(0, end.round.round);
     statement.Bind(1, id);
     statement.Bind(2, ended);
@@ -295,6 +297,7 @@ absl::Status Store::Insert(const RoundEnd& end) {
 }
 
 absl::Status Store::Finish(const RoundEnd& end) {
+  if (FEDWATT_PLANTED(committed_before_the_model)) FEDWATT_RETURN_IF_ERROR(Transact([&] { return Insert(end); }));
   if (end.model_state != nullptr) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(end.round.round), *end.model_state, 0600, disk_));
   FEDWATT_RETURN_IF_ERROR(Transact([&] { return Insert(end); }));
   Failpoint("round_committed");

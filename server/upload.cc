@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
@@ -36,7 +37,7 @@ void Upload::Resume(const std::string& file_name) {
   if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &total) || total < 1 || total > max_bytes_) return;
   absl::StatusOr<Digest> announced = Digest::FromHex(parts[2]);
   if (!announced.ok()) return;
-  if (!FlushAnew(path, disk_).ok()) return;
+  if (!FEDWATT_PLANTED(upload_not_flushed_anew) && !FlushAnew(path, disk_).ok()) return;
   const int file = disk_.Open(path, O_RDWR);
   if (file < 0) return;
   path_ = path;
@@ -59,7 +60,7 @@ void Upload::Keep() {
 }
 
 absl::Status Upload::CheckWhole() {
-  if (sha256_.Finish() != *announced_) {
+  if (sha256_.Finish() != *announced_ && !FEDWATT_PLANTED(upload_not_compared)) {
     ++damage_count_;
     Forget();
     return WithRejection(absl::DataLossError("upload: the SHA-256 of the whole is not the one announced; send it again"),

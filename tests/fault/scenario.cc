@@ -23,7 +23,7 @@ Scenario ExpandSeed(uint64_t seed) {
   s.durability = chance(0.05) ? "round" : "update";
   s.journaled_update_bytes = chance(0.4) ? 0 : 1 << 20;
   s.inline_share = chance(0.2) ? 0 : random.Uniform();
-  s.federated_evaluation = chance(0.2);
+  s.federated_evaluation = chance(0.3);
   s.budget = chance(0.4);
   s.longest_training = absl::Seconds(2 + static_cast<int64_t>(random.Below(30)));
   s.lost = some(0.3, 0.002, 0.15);
@@ -34,7 +34,7 @@ Scenario ExpandSeed(uint64_t seed) {
   s.corrupt_chunk = some(0.5, 0.005, 0.1);
   s.half_open = some(0.3, 0.02, 0.5);
   s.trickle = some(0.5, 0.02, 0.3);
-  s.sync_fails = some(0.7, 0.0005, 0.01);
+  s.sync_fails = some(0.7, 0.0005, 0.03);
   s.read_fails = some(0.8, 0.0005, 0.01);
   s.short_write = some(0.5, 0.005, 0.3);
   s.full_per_hour = some(0.6, 1, 30);

@@ -795,7 +795,7 @@ void World::TearDown(Loss loss) {
   disk_.Restart(loss);
   if (Happens(scenario_.flips) && !flip_) {
     std::vector<std::string> files = disk_.Files();
-    std::erase_if(files, [](const std::string& file) { return !absl::EndsWith(file, ".journal") && !absl::EndsWith(file, ".state"); });
+    std::erase_if(files, [](const std::string& file) { return !absl::EndsWith(file, ".journal") && !absl::EndsWith(file, ".state") && !absl::EndsWith(file, ".part"); });
     if (!files.empty()) {
       const std::string& file = files[random_.Below(files.size())];
       const int64_t bit = static_cast<int64_t>(random_.Below(static_cast<uint64_t>(std::max<int64_t>(8 * disk_.FileSize(file), 1))));
@@ -862,6 +862,13 @@ void World::NoteVerdict(const std::string& attempt, const v1::ReportResponse& re
     const bool unknown = response.has_rejected() && response.rejected().reason() == v1::REJECTION_REASON_UNKNOWN_ATTEMPT;
     if (unknown && issued != issued_.end() && scenario_.durability == "update" && scenario_.sync_lies == 0) Violation(absl::StrCat("P4: ", attempt, " is not known any more"));
     Trace("refused ", attempt);
+    // Where bytes arrive spoilt four times, or cannot be read back, the client bears it.
+    static constexpr v1::RejectionReason kOfBytes[] = {v1::REJECTION_REASON_GARBAGE,    v1::REJECTION_REASON_TRUNCATED,       v1::REJECTION_REASON_OVERSIZE,  v1::REJECTION_REASON_WRONG_LAYOUT,
+                                                       v1::REJECTION_REASON_WRONG_CODEC, v1::REJECTION_REASON_VALUE_TOO_LARGE, v1::REJECTION_REASON_NOT_FINITE, v1::REJECTION_REASON_BAD_WEIGHT};
+    const auto reason = response.rejected().reason();
+    if (response.has_rejected() && !spoilt_.contains(attempt) && scenario_.read_fails == 0 && std::find(std::begin(kOfBytes), std::end(kOfBytes), reason) != std::end(kOfBytes)) {
+      Violation(absl::StrCat("P1: ", attempt, " is good, and refused: ", response.rejected().message()));
+    }
     refuse(response.has_late() ? "late" : "rejected");
     if (!unknown) refused_.insert(attempt);
   }
