@@ -106,7 +106,7 @@ TEST(FederationTest, APrunedFederationCommitsWhatTheFleetCommits) {
   options.engine.rounds = 7;
   options.model.plan.uplink_codec = "ef,ecsq:rate=0.5";
   options.model.plan.downlink_codec = "chain:multiple=0.3";
-  options.model.prune = {.target = 0.6, .begin = 1, .end = 3, .every = 2};
+  options.model.prune = {.target = 0.35, .begin = 1, .end = 3, .every = 2};
   options.model.fit = Mix("ordered", 8);
   options.model.groups = trainer.channel_groups();
   options.model.initial_from_seed = true;

@@ -87,15 +87,15 @@ TEST_F(TrainerChildTest, TheTwinTrainsAsTheBuiltInDoes) {
   ASSERT_OK_AND_ASSIGN(const TrainingResult b, twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(got)));
   EXPECT_EQ(b.steps_done, a.steps_done);
   EXPECT_EQ(b.example_count, a.example_count);
-  EXPECT_NEAR(b.mean_loss, a.mean_loss, 1e-7);
-  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-6) << i;
+  EXPECT_NEAR(b.mean_loss, a.mean_loss, 1e-5);
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-5) << i;  // the built-in one's steps are fused
   EXPECT_NE(got, initial);
   ASSERT_THAT(twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(again)), IsOk());
   EXPECT_EQ(again, got);
 
   ASSERT_OK_AND_ASSIGN(const EvaluationResult score, builtin->Evaluate(expected, data, "cross_entropy"));
   ASSERT_OK_AND_ASSIGN(const EvaluationResult twin_score, twin->Evaluate(got, data, "cross_entropy"));
-  EXPECT_NEAR(twin_score.mean_loss, score.mean_loss, 1e-6);
+  EXPECT_NEAR(twin_score.mean_loss, score.mean_loss, 1e-5);
   EXPECT_EQ(twin_score.accuracy, score.accuracy);
 
   // The final archive holds the trained values and is in evaluation mode.
