@@ -88,7 +88,7 @@ TEST_F(TrainerChildTest, TheTwinTrainsAsTheBuiltInDoes) {
   EXPECT_EQ(b.steps_done, a.steps_done);
   EXPECT_EQ(b.example_count, a.example_count);
   EXPECT_NEAR(b.mean_loss, a.mean_loss, 1e-5);
-  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-5) << i;  // the built-in one's steps are fused
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(got[i], expected[i], 5e-5) << i;  // the built-in one's steps are fused
   EXPECT_NE(got, initial);
   ASSERT_THAT(twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(again)), IsOk());
   EXPECT_EQ(again, got);
