@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -41,6 +42,11 @@ Points& AllPoints() {
   return true;
 }();
 
+std::function<int(std::string_view, std::string_view)>& Handler() {
+  static auto* handler = new std::function<int(std::string_view, std::string_view)>;
+  return *handler;
+}
+
 }  // namespace
 
 namespace internal {
@@ -48,6 +54,7 @@ namespace internal {
 std::atomic<bool> failpoints_armed = false;
 
 int PassFailpoint(std::string_view name, std::string_view what) {
+  if (Handler()) return Handler()(name, what);
   Points& points = AllPoints();
   absl::MutexLock lock(&points.mutex);
   auto point = points.by_name.find(name);
@@ -83,6 +90,13 @@ bool ArmFailpoints(std::string_view spec) {
   points.by_name = std::move(by_name);
   internal::failpoints_armed = !points.by_name.empty();
   return true;
+}
+
+void HandleFailpoints(std::function<int(std::string_view name, std::string_view what)> handler) {
+  Handler() = std::move(handler);
+  Points& points = AllPoints();
+  absl::MutexLock lock(&points.mutex);
+  internal::failpoints_armed = Handler() != nullptr || !points.by_name.empty();
 }
 
 }  // namespace fedwatt

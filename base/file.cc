@@ -1,24 +1,19 @@
 #include "fedwatt/base/file.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt {
-namespace {
-
-}  // namespace
 
 absl::Status ErrnoStatus(int error, std::string_view what) {
   std::string message = absl::StrCat(std::string(what), ": ", std::strerror(error));
@@ -37,21 +32,20 @@ absl::Status ErrnoStatus(int error, std::string_view what) {
   }
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("opening ", path));
-  absl::Cleanup closer = [fd] { ::close(fd); };
-  struct stat info;
-  if (::fstat(fd, &info) != 0) return ErrnoStatus(errno, absl::StrCat("reading ", path));
-  if (S_ISDIR(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat(path, " is a folder, expected a file"));
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes, Disk& disk) {
+  const int file = disk.Open(path, O_RDONLY);
+  if (file < 0) return ErrnoStatus(-file, absl::StrCat("opening ", path));
+  absl::Cleanup closer = [&] { disk.Close(file); };
+  const int64_t size = disk.Size(file);
+  if (size == -EISDIR) return absl::InvalidArgumentError(absl::StrCat(path, " is a folder, expected a file"));
+  if (size < 0) return ErrnoStatus(static_cast<int>(-size), absl::StrCat("reading ", path));
   std::string data;
   // sysfs and pipes report no size, so the size is a hint only.
-  data.reserve(static_cast<size_t>(std::min<int64_t>(info.st_size, max_bytes)));
+  data.reserve(static_cast<size_t>(std::min(size, max_bytes)));
   char buffer[1 << 16];
   for (;;) {
-    ssize_t got = ::read(fd, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ErrnoStatus(errno, absl::StrCat("reading ", path));
+    const int64_t got = disk.Read(file, buffer, sizeof(buffer), static_cast<int64_t>(data.size()));
+    if (got < 0) return ErrnoStatus(static_cast<int>(-got), absl::StrCat("reading ", path));
     if (got == 0) return data;
     if (static_cast<int64_t>(data.size()) + got > max_bytes) {
       return absl::ResourceExhaustedError(absl::StrCat(path, " is larger than ", max_bytes, " bytes"));
@@ -60,93 +54,88 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes)
   }
 }
 
-absl::Status WriteFileAtomically(const std::string& path, std::string_view data, int mode) {
-  std::string temporary = absl::StrCat(path, ".tmp.", ::getpid());
-  int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("creating ", temporary));
+absl::Status WriteFileAtomically(const std::string& path, std::string_view data, int mode, Disk& disk) {
+  const std::string temporary = absl::StrCat(path, ".tmp.", ::getpid());
+  const int file = disk.Open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode);
+  if (file < 0) return ErrnoStatus(-file, absl::StrCat("creating ", temporary));
   const std::string_view half = data.substr(0, data.size() / 2);
-  absl::Status status = WriteAll(fd, half, temporary);
+  absl::Status status = WriteAll(disk, file, half, 0, temporary);
   if (int error = Failpoint("file_half_written", path); error != 0 && status.ok()) status = ErrnoStatus(error, absl::StrCat("writing ", temporary));
-  if (status.ok()) status = WriteAll(fd, data.substr(half.size()), temporary);
-  if (status.ok() && ::fchmod(fd, static_cast<mode_t>(mode)) != 0) {
-    status = ErrnoStatus(errno, absl::StrCat("setting the mode of ", temporary));
-  }
-  if (status.ok() && ::fsync(fd) != 0) status = ErrnoStatus(errno, absl::StrCat("flushing ", temporary));
-  ::close(fd);
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = ErrnoStatus(errno, absl::StrCat("renaming to ", path));
-  }
+  if (status.ok()) status = WriteAll(disk, file, data.substr(half.size()), static_cast<int64_t>(half.size()), temporary);
+  const auto then = [&status](int result, const std::string& what) {
+    if (result < 0) status = ErrnoStatus(-result, what);
+  };
+  if (status.ok()) then(disk.SetMode(file, mode), absl::StrCat("setting the mode of ", temporary));
+  if (status.ok() && !FEDWATT_PLANTED(file_not_flushed)) then(disk.Sync(file), absl::StrCat("flushing ", temporary));
+  disk.Close(file);
+  if (status.ok()) then(disk.Rename(temporary, path), absl::StrCat("renaming to ", path));
   if (!status.ok()) {
-    ::unlink(temporary.c_str());
+    disk.Remove(temporary);
     return status;
   }
   Failpoint("file_renamed", path);
-  return SyncFolderOf(path);
+  if (FEDWATT_PLANTED(file_folder_not_flushed)) return absl::OkStatus();
+  return SyncFolderOf(path, disk);
 }
 
-absl::Status WriteAll(int fd, std::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    ssize_t written = ::write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path));
-    data.remove_prefix(static_cast<size_t>(written));
+absl::Status FlushAnew(const std::string& path, Disk& disk) {
+  const int file = disk.Open(path, O_RDWR);
+  if (file == -ENOENT) return absl::OkStatus();
+  if (file < 0) return ErrnoStatus(-file, absl::StrCat("opening ", path));
+  absl::Cleanup closer = [&] { disk.Close(file); };
+  std::string piece(1 << 18, '\0');
+  for (int64_t offset = 0;;) {
+    const int64_t got = disk.Read(file, piece.data(), static_cast<int64_t>(piece.size()), offset);
+    if (got < 0) return ErrnoStatus(static_cast<int>(-got), absl::StrCat("reading ", path));
+    if (got == 0) break;
+    FEDWATT_RETURN_IF_ERROR(WriteAll(disk, file, std::string_view(piece).substr(0, static_cast<size_t>(got)), offset, path));
+    offset += got;
   }
-  return absl::OkStatus();
+  const int synced = disk.Sync(file);
+  return synced == 0 ? absl::OkStatus() : ErrnoStatus(-synced, absl::StrCat("flushing ", path));
 }
 
-absl::Status SyncFolderOf(const std::string& path) {
-  absl::Status status;
-  std::string folder = std::filesystem::path(path).parent_path().string();
-  int folder_fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder_fd < 0) return ErrnoStatus(errno, absl::StrCat("opening the folder of ", path));
-  if (::fsync(folder_fd) != 0) status = ErrnoStatus(errno, absl::StrCat("flushing the folder of ", path));
-  ::close(folder_fd);
-  return status;
+absl::Status SyncFolderOf(const std::string& path, Disk& disk) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  const int result = disk.SyncFolder(folder.empty() ? "." : folder);
+  return result == 0 ? absl::OkStatus() : ErrnoStatus(-result, absl::StrCat("flushing the folder of ", path));
 }
 
-absl::Status MakeDirectories(const std::string& path, int mode) {
-  std::error_code error;
-  std::filesystem::path target(path);
-  if (std::filesystem::is_directory(target, error)) return absl::OkStatus();
-  if (target.has_parent_path()) {
-    std::filesystem::create_directories(target.parent_path(), error);
-    if (error) return ErrnoStatus(error.value(), absl::StrCat("creating the folder above ", path));
-  }
-  if (::mkdir(path.c_str(), static_cast<mode_t>(mode)) != 0 && errno != EEXIST) {
-    return ErrnoStatus(errno, absl::StrCat("creating the folder ", path));
-  }
-  if (!std::filesystem::is_directory(target, error)) {
-    return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not a folder"));
-  }
-  return absl::OkStatus();
+absl::Status MakeDirectories(const std::string& path, int mode, Disk& disk) {
+  if (disk.IsFolder(path)) return absl::OkStatus();
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  if (!parent.empty() && parent != path && !disk.IsFolder(parent)) FEDWATT_RETURN_IF_ERROR(MakeDirectories(parent, 0777, disk));
+  const int result = disk.MakeFolder(path, mode);
+  if (result < 0 && result != -EEXIST) return ErrnoStatus(-result, absl::StrCat("creating the folder ", path));
+  if (!disk.IsFolder(path)) return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not a folder"));
+  if (FEDWATT_PLANTED(folders_not_flushed)) return absl::OkStatus();
+  return SyncFolderOf(path, disk);  // what is flushed inside is worth as much as the folder's name
 }
 
-absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path) {
-  int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("opening the lock ", path));
-  FileLock lock(fd);
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, absl::StrCat("locking ", path));
+absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, Disk& disk) {
+  const int file = disk.Open(path, O_RDWR | O_CREAT, 0600);
+  if (file < 0) return ErrnoStatus(-file, absl::StrCat("opening the lock ", path));
+  FileLock lock(disk, file);
+  if (const int locked = disk.Lock(file); locked < 0) {
+    if (locked != -EWOULDBLOCK) return ErrnoStatus(-locked, absl::StrCat("locking ", path));
     char owner[32] = {};
-    ssize_t got = ::pread(fd, owner, sizeof(owner) - 1, 0);
-    return absl::AlreadyExistsError(absl::StrCat(path, " is locked by another process",
-                                                 got > 0 ? absl::StrCat(" (pid ", owner, ")") : ""));
+    const int64_t got = disk.Read(file, owner, sizeof(owner) - 1, 0);
+    return absl::AlreadyExistsError(absl::StrCat(path, " is locked by another process", got > 0 ? absl::StrCat(" (pid ", owner, ")") : ""));
   }
-  std::string pid = absl::StrCat(::getpid());
   // The pid is only a help for messages; the lock itself is the kernel's.
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) {
-    return ErrnoStatus(errno, absl::StrCat("writing the lock ", path));
-  }
+  if (const int cut = disk.Truncate(file, 0); cut < 0) return ErrnoStatus(-cut, absl::StrCat("writing the lock ", path));
+  FEDWATT_RETURN_IF_ERROR(WriteAll(disk, file, absl::StrCat(::getpid()), 0, path));
   return lock;
 }
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
-  std::swap(fd_, other.fd_);
+  std::swap(disk_, other.disk_);
+  std::swap(file_, other.file_);
   return *this;
 }
 
 FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
+  if (file_ >= 0) disk_->Close(file_);
 }
 
 }  // namespace fedwatt

@@ -64,7 +64,7 @@ HashChainFile::~HashChainFile() { close(fd_); }
 absl::StatusOr<ChainHead> HashChainFile::Append(std::string_view payload, bool durable) {
   const ChainHead next = NextHead(head_, payload);
   const std::string line = absl::StrCat(next.head.Hex(), " ", std::string(payload), "\n");
-  absl::Status written = WriteAll(fd_, line, path_);
+  absl::Status written = WriteAll(RealDisk(), fd_, line, size_, path_);
   if (written.ok() && durable && fdatasync(fd_) != 0) written = ErrnoStatus(errno, path_);
   if (!written.ok()) {
     // Half a line must not stand before the next one.

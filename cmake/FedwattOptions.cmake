@@ -6,6 +6,7 @@ option(FEDWATT_WITH_TOOLS "Build the binaries in tool/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_EXAMPLES "Build examples/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_TESTS "Build tests/" ${PROJECT_IS_TOP_LEVEL})
 option(FEDWATT_BUILD_BENCH "Build bench/" OFF)
+option(FEDWATT_PLANT_BUGS "Build in the planted bugs by which bench/server/planted_bugs.py measures the fault simulation; never for use" OFF)
 option(FEDWATT_BUILD_FUZZERS "Build the libFuzzer targets in tests/fuzz; needs clang" OFF)
 set(FEDWATT_SANITIZE "" CACHE STRING "Sanitizers to build with, for instance address,undefined")
 

@@ -69,7 +69,14 @@ std::string DescribeSpans(std::vector<PhaseSpan> spans) {
 
 PhaseTracker::PhaseTracker(const Clock* clock, Meter* meter, Cpu cpu) : clock_(clock), meter_(meter), cpu_(cpu) {}
 
-absl::Duration PhaseTracker::CpuNow() const { return cpu_ == Cpu::kThread ? ThreadCpuTime() : ProcessCpuTime(); }
+absl::Duration PhaseTracker::CpuNow() const {
+  switch (cpu_) {
+    case Cpu::kThread: return ThreadCpuTime();
+    case Cpu::kProcess: return ProcessCpuTime();
+    case Cpu::kNone: break;
+  }
+  return absl::ZeroDuration();
+}
 
 void PhaseTracker::Start() {
   // A meter that cannot start yields missing readings, so its status needs no second path here.

@@ -27,7 +27,7 @@ absl::StatusOr<RunSummary> SummaryFromJson(std::string_view text, const std::str
 absl::Status CheckRanges(const RunRecord& run, const std::string& where);
 
 // The rounds in a file. A last line without its line end is skipped. Errors: NOT_FOUND; DATA_LOSS
-absl::StatusOr<std::vector<RoundRecord>> ReadRounds(const std::string& path);
+absl::StatusOr<std::vector<RoundRecord>> ReadRounds(const std::string& path, Disk& disk);
 
 }  // namespace fedwatt::internal
 

@@ -1,12 +1,13 @@
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/report/run_record.h"
 #include "record_json.h"
@@ -18,60 +19,58 @@ namespace {
 class LineFile {
  public:
   // Creates the file where needed and cuts off a last line without its end, as a killed process leaves it.
-  static absl::StatusOr<LineFile> Open(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd < 0) return ErrnoStatus(errno, path);
-    LineFile file(path, fd);
-    struct stat info;
-    if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+  static absl::StatusOr<LineFile> Open(Disk& disk, const std::string& path) {
+    const int handle = disk.Open(path, O_RDWR | O_CREAT, 0644);
+    if (handle < 0) return ErrnoStatus(-handle, path);
+    LineFile file(disk, path, handle);
+    const int64_t size = disk.Size(handle);
+    if (size < 0) return ErrnoStatus(static_cast<int>(-size), path);
     char chunk[1 << 14];
-    for (off_t end = info.st_size; end > 0;) {
-      const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(sizeof(chunk)));
-      const ssize_t got = pread(fd, chunk, end - begin, begin);
-      if (got != end - begin) return ErrnoStatus(got < 0 ? errno : EIO, path);
-      const std::string_view view(chunk, got);
-      const size_t last = view.rfind('\n');
-      end = last == std::string_view::npos ? begin : begin + static_cast<off_t>(last) + 1;
-      if (last == std::string_view::npos && begin > 0) continue;
-      if (end != info.st_size && ftruncate(fd, end) != 0) return ErrnoStatus(errno, path);
-      break;
+    for (file.end_ = size; file.end_ > 0;) {
+      const int64_t begin = std::max<int64_t>(0, file.end_ - static_cast<int64_t>(sizeof(chunk)));
+      const int64_t got = disk.Read(handle, chunk, file.end_ - begin, begin);
+      if (got != file.end_ - begin) return ErrnoStatus(got < 0 ? static_cast<int>(-got) : EIO, path);
+      const size_t last = std::string_view(chunk, static_cast<size_t>(got)).rfind('\n');
+      file.end_ = last == std::string_view::npos ? begin : begin + static_cast<int64_t>(last) + 1;
+      if (last != std::string_view::npos) break;
+    }
+    if (file.end_ != size) {
+      if (const int cut = disk.Truncate(handle, file.end_); cut < 0) return ErrnoStatus(-cut, path);
     }
     return file;
   }
-  LineFile(LineFile&& other) noexcept : path_(std::move(other.path_)), fd_(other.fd_) { other.fd_ = -1; }
+  LineFile(LineFile&& other) noexcept : disk_(other.disk_), path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)), end_(other.end_) {}
   ~LineFile() {
-    if (fd_ >= 0) close(fd_);
+    if (file_ >= 0) disk_.Close(file_);
   }
 
   absl::Status Append(std::string line) {
     line += '\n';
-    size_t done = 0;
-    for (std::string_view rest = line; !rest.empty();) {
-      const ssize_t written = write(fd_, rest.data(), rest.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) {
-        const absl::Status status = ErrnoStatus(errno, path_);
-        // Half a line would be glued to the next one.
-        if (struct stat now; done > 0 && fstat(fd_, &now) == 0) (void)!ftruncate(fd_, now.st_size - static_cast<off_t>(done));
-        return status;
-      }
-      done += static_cast<size_t>(written);
-      rest.remove_prefix(static_cast<size_t>(written));
+    if (absl::Status written = WriteAll(disk_, file_, line, end_, path_); !written.ok()) {
+      disk_.Truncate(file_, end_);  // half a line would be glued to the next one
+      return written;
     }
+    end_ += static_cast<int64_t>(line.size());
     return absl::OkStatus();
   }
-  absl::Status Sync() { return fdatasync(fd_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path_); }
+  absl::Status Sync() {
+    if (const int synced = disk_.Sync(file_); synced < 0) return ErrnoStatus(-synced, path_);
+    return SyncFolderOf(path_, disk_);
+  }
 
  private:
-  LineFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  LineFile(Disk& disk, std::string path, int file) : disk_(disk), path_(std::move(path)), file_(file) {}
+  Disk& disk_;
   std::string path_;
-  int fd_;
+  int file_;
+  int64_t end_ = 0;
 };
 
 class FileRunRecordWriter : public RunRecordWriter {
  public:
-  FileRunRecordWriter(std::string directory, LineFile rounds_file, LineFile attempts_file, std::vector<RoundRecord> rounds)
-      : directory_(std::move(directory)),
+  FileRunRecordWriter(Disk& disk, std::string directory, LineFile rounds_file, LineFile attempts_file, std::vector<RoundRecord> rounds)
+      : disk_(disk),
+        directory_(std::move(directory)),
         rounds_file_(std::move(rounds_file)),
         attempts_file_(std::move(attempts_file)),
         rounds_(std::move(rounds)) {}
@@ -82,19 +81,31 @@ class FileRunRecordWriter : public RunRecordWriter {
     return absl::OkStatus();
   }
   absl::Status WriteAttempt(const AttemptRecord& record) override {
-    return attempts_file_.Append(internal::AttemptToJson(record));
+    if (FEDWATT_PLANTED(lines_lost_on_a_full_disk)) return attempts_file_.Append(internal::AttemptToJson(record));
+    attempts_waiting_.push_back(internal::AttemptToJson(record));
+    return WriteWaiting();
   }
-  absl::Status SyncAttempts() override { return attempts_file_.Sync(); }
+  absl::Status SyncAttempts() override {
+    FEDWATT_RETURN_IF_ERROR(WriteWaiting());
+    return FEDWATT_PLANTED(lines_not_flushed) ? absl::OkStatus() : attempts_file_.Sync();
+  }
   absl::Status WriteSummary(const RunSummary& summary) override {
-    return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_));
+    return WriteFileAtomically(directory_ + "/summary.json", internal::SummaryToJson(summary, rounds_), 0644, disk_);
   }
   std::optional<double> best_accuracy() const override { return SumRounds(rounds_).best_accuracy; }
   const std::string& directory() const override { return directory_; }
 
  private:
+  absl::Status WriteWaiting() {
+    for (; !attempts_waiting_.empty(); attempts_waiting_.pop_front()) FEDWATT_RETURN_IF_ERROR(attempts_file_.Append(attempts_waiting_.front()));
+    return absl::OkStatus();
+  }
+
+  Disk& disk_;
   const std::string directory_;
   LineFile rounds_file_;
   LineFile attempts_file_;
+  std::deque<std::string> attempts_waiting_;  // that found no space yet
   std::vector<RoundRecord> rounds_;  // of this and earlier starts
 };
 
@@ -106,13 +117,13 @@ absl::StatusOr<AttemptRecord> ParseAttemptLine(std::string_view line, const std:
 
 std::string RoundLine(const RoundRecord& record) { return internal::RoundToJson(record); }
 
-absl::StatusOr<std::unique_ptr<RunRecordWriter>> RunRecordWriter::Open(const std::string& directory) {
-  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory));
+absl::StatusOr<std::unique_ptr<RunRecordWriter>> RunRecordWriter::Open(const std::string& directory, Disk& disk) {
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory, 0755, disk));
   const std::string rounds_path = directory + "/rounds.jsonl";
-  FEDWATT_ASSIGN_OR_RETURN(LineFile rounds_file, LineFile::Open(rounds_path));
-  FEDWATT_ASSIGN_OR_RETURN(LineFile attempts_file, LineFile::Open(directory + "/clients.jsonl"));
-  FEDWATT_ASSIGN_OR_RETURN(std::vector<RoundRecord> rounds, internal::ReadRounds(rounds_path));
-  return std::make_unique<FileRunRecordWriter>(directory, std::move(rounds_file), std::move(attempts_file), std::move(rounds));
+  FEDWATT_ASSIGN_OR_RETURN(LineFile rounds_file, LineFile::Open(disk, rounds_path));
+  FEDWATT_ASSIGN_OR_RETURN(LineFile attempts_file, LineFile::Open(disk, directory + "/clients.jsonl"));
+  FEDWATT_ASSIGN_OR_RETURN(std::vector<RoundRecord> rounds, internal::ReadRounds(rounds_path, disk));
+  return std::make_unique<FileRunRecordWriter>(disk, directory, std::move(rounds_file), std::move(attempts_file), std::move(rounds));
 }
 
 }  // namespace fedwatt

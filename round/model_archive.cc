@@ -1,7 +1,6 @@
 #include "fedwatt/round/model_archive.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -12,20 +11,19 @@
 
 namespace fedwatt {
 
-absl::StatusOr<ModelArchive> ModelArchive::Open(const std::string& run_directory, std::optional<double> best_accuracy) {
-  ModelArchive archive(absl::StrCat(run_directory, "/model"));
-  FEDWATT_RETURN_IF_ERROR(MakeDirectories(archive.directory_));
+absl::StatusOr<ModelArchive> ModelArchive::Open(const std::string& run_directory, std::optional<double> best_accuracy, Disk& disk) {
+  ModelArchive archive(absl::StrCat(run_directory, "/model"), disk);
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(archive.directory_, 0755, disk));
   std::vector<int64_t> rounds;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(archive.directory_, error)) {
-    const std::string name = entry.path().filename().string();
+  std::vector<std::string> names;
+  if (const int listed = disk.List(archive.directory_, &names); listed < 0) return ErrnoStatus(-listed, absl::StrCat("reading ", archive.directory_));
+  for (const std::string& name : names) {
     absl::string_view middle = name;
     int64_t round;
     if (absl::ConsumePrefix(&middle, "global-") && absl::ConsumeSuffix(&middle, ".fwt") && absl::SimpleAtoi(middle, &round)) {
       rounds.push_back(round);
     }
   }
-  if (error) return ErrnoStatus(error.value(), absl::StrCat("reading ", archive.directory_));
   std::sort(rounds.begin(), rounds.end());
   if (!rounds.empty()) {
     archive.last_round_ = rounds.back();
@@ -41,7 +39,7 @@ std::string ModelArchive::PathOf(int64_t round) const { return absl::StrCat(dire
 std::string ModelArchive::last_path() const { return last_round_ < 0 ? "" : PathOf(last_round_); }
 
 absl::Status ModelArchive::Save(int64_t round, std::string_view container, std::optional<double> accuracy) {
-  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(PathOf(round), container));
+  FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(PathOf(round), container, 0644, *disk_));
   const int64_t previous_last = last_round_, previous_best = best_round_;
   last_round_ = round;
   if (accuracy.has_value() && (!best_accuracy_.has_value() || *accuracy > *best_accuracy_)) {
@@ -50,8 +48,7 @@ absl::Status ModelArchive::Save(int64_t round, std::string_view container, std::
   }
   for (int64_t old : {previous_last, previous_best}) {
     if (old < 0 || old == last_round_ || old == best_round_) continue;
-    std::error_code ignored;  // a leftover costs disk, not the run
-    std::filesystem::remove(PathOf(old), ignored);
+    disk_->Remove(PathOf(old));  // a leftover costs disk, not the run
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "fedwatt/base/planted.h"
+
 namespace fedwatt {
 
 absl::Duration DrawFromWindow(const RetryWindow& window, Random& random) {
@@ -11,6 +13,7 @@ absl::Duration DrawFromWindow(const RetryWindow& window, Random& random) {
 }
 
 absl::Duration Backoff::Next() {
+  if (FEDWATT_PLANTED(client_gives_up) && failures_ > 2) return absl::Hours(1000);
   // 2^20 bases pass any sensible cap; the bound keeps the shift defined.
   const int64_t doublings = std::min<int64_t>(failures_++, 20);
   const absl::Duration ceiling = std::min(cap_, base_ * (int64_t{1} << doublings));

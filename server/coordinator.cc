@@ -1,13 +1,14 @@
 #include "coordinator.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
-#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/process.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/rpc/chunks.h"
@@ -49,11 +50,7 @@ v1::RetryWindow ToProto(const RetryWindow& window) {
   return proto;
 }
 
-int64_t FileBytes(const std::string& path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  return error ? 0 : static_cast<int64_t>(size);
-}
+int64_t FileBytes(Disk& disk, const std::string& path) { return std::max<int64_t>(disk.FileSize(path), 0); }
 
 std::string AttemptsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/clients.jsonl"); }
 std::string RoundsFile(const ServerOptions& options) { return absl::StrCat(options.out_directory, "/rounds.jsonl"); }
@@ -88,7 +85,7 @@ v1::RoundSummary SummaryOf(const RoundRecord& record) {
 }
 
 Coordinator::Coordinator(ServerOptions* options, Loop* loop, ManifestSigner* signer)
-    : options_(options), loop_(loop), signer_(signer), clock_(options->clock),
+    : options_(options), loop_(loop), signer_(signer), steady_(options->clock), clock_(FEDWATT_PLANTED(deadlines_by_the_wall_clock) ? options->clock : &steady_),
       other_downloaded_bytes_(std::make_shared<std::atomic<int64_t>>(0)), evaluation_loop_(options->clock) {
   *retry_.mutable_accepted() = ToProto(options->retry.accepted);
   *retry_.mutable_not_now() = ToProto(options->retry.not_now);
@@ -111,10 +108,10 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
     self->archive_digest_ = Sha256(*options->archive);
     options->model.plan.architecture.archive_digest = *self->archive_digest_;
   }
-  if (FileBytes(RoundsFile(*options)) > 0 && !std::filesystem::exists(absl::StrCat(options->out_directory, "/state/fedwatt.db"))) {
+  if (FileBytes(*options->disk, RoundsFile(*options)) > 0 && options->disk->FileSize(absl::StrCat(options->out_directory, "/state/fedwatt.db")) == -ENOENT) {
     return absl::FailedPreconditionError(absl::StrCat(options->out_directory, " holds the record of a run that is not a coordinator's; give another --out folder"));
   }
-  FEDWATT_ASSIGN_OR_RETURN(self->store_, Store::Open(options->out_directory, options->engine.run_id, SettingsText(options->model)));
+  FEDWATT_ASSIGN_OR_RETURN(self->store_, Store::Open(options->out_directory, options->engine.run_id, SettingsText(options->model), *options->disk));
   const std::vector<StoredRound>& rounds = self->store_->rounds();
 
   options->engine.run_id = self->store_->run_id();
@@ -132,16 +129,18 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
   self->model_.emplace(std::move(model));
   FEDWATT_ASSIGN_OR_RETURN(std::optional<std::string> state, self->store_->ReadModelState());
   Failpoint("recovering");
-  if (state.has_value()) FEDWATT_RETURN_IF_ERROR(self->model_->Restore(*state));
+  if (state.has_value()) {
+    if (absl::Status restored = self->model_->Restore(*state); !restored.ok()) return Annotate(restored, self->store_->model_state_path());
+  }
   self->plan_ = fedwatt::ToProto(self->model_->plan());
 
   FEDWATT_RETURN_IF_ERROR(self->ReadAttemptsOfEarlierStarts());
   // A crash between a round's commit and its line kept the line back.
   FEDWATT_ASSIGN_OR_RETURN(const std::string lines, self->store_->ReadLines());
-  if (absl::StatusOr<std::string> written = ReadFile(RoundsFile(*options)); !written.ok() || *written != lines) {
-    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(RoundsFile(*options), lines));
+  if (absl::StatusOr<std::string> written = ReadFile(RoundsFile(*options), int64_t{1} << 32, *options->disk); !written.ok() || *written != lines) {
+    FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(RoundsFile(*options), lines, 0644, *options->disk));
   }
-  FEDWATT_ASSIGN_OR_RETURN(self->writer_, RunRecordWriter::Open(options->out_directory));
+  FEDWATT_ASSIGN_OR_RETURN(self->writer_, RunRecordWriter::Open(options->out_directory, *options->disk));
   for (const StoredRound& round : rounds) {
     self->committed_rounds_ += round.committed;
     if (round.accuracy.has_value()) self->best_accuracy_ = std::max(self->best_accuracy_.value_or(0), *round.accuracy);
@@ -149,7 +148,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
     if (!summary.ParseFromString(round.summary)) return absl::DataLossError(absl::StrCat("state database: the summary of round ", round.round));
     self->finished_rounds_.push_back(std::move(summary));
   }
-  FEDWATT_ASSIGN_OR_RETURN(ModelArchive archive, ModelArchive::Open(options->out_directory, self->best_accuracy_));
+  FEDWATT_ASSIGN_OR_RETURN(ModelArchive archive, ModelArchive::Open(options->out_directory, self->best_accuracy_, *options->disk));
   self->archive_.emplace(std::move(archive));
   // A crash right after a commit left that round's container unwritten.
   for (auto round = rounds.rbegin(); round != rounds.rend(); ++round) {
@@ -162,15 +161,15 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(ServerOptions* 
 
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int fold_threads = options->fold_threads > 0 ? options->fold_threads : std::clamp(cores, 1, 2);
-  self->pool_ = std::make_unique<FoldPool>(fold_threads, [model = &*self->model_] { return model->NewAccumulator(); });
-  self->evaluation_thread_ = std::jthread([self = self.get()](std::stop_token stop) {
+  self->pool_ = std::make_unique<FoldPool>(fold_threads, [model = &*self->model_] { return model->NewAccumulator(); }, options->journaled_update_bytes, *options->disk, options->background);
+  if (!options->background) self->evaluation_thread_ = std::jthread([self = self.get()](std::stop_token stop) {
     while (!stop.stop_requested()) self->evaluation_loop_.RunOnce(absl::Hours(1));
   });
   self->UpdateSnapshot();
   FEDWATT_RETURN_IF_ERROR(self->ReadSessions());
   if (self->engine_->resumes()) FEDWATT_RETURN_IF_ERROR(self->OpenJournal(self->engine_->state().round));
   self->store_->RemoveJournalsExcept(self->journal_round_);
-  if (!self->engine_->resumes()) self->RemoveUploads();
+  if (!self->engine_->resumes() || FEDWATT_PLANTED(uploads_removed_too_early)) self->RemoveUploads();
   return self;
 }
 
@@ -181,7 +180,7 @@ void Coordinator::Start() {
       options_->meter.reset();
     }
   }
-  tracker_.emplace(clock_, options_->meter.get(), PhaseTracker::Cpu::kProcess);
+  tracker_.emplace(clock_, options_->meter.get(), options_->background ? PhaseTracker::Cpu::kNone : PhaseTracker::Cpu::kProcess);
   tracker_->Enter(Phase::kIdleWait);
   cpu_at_round_start_ = ProcessCpuTime();
   server_energy_from_ = clock_->Now();
@@ -288,6 +287,7 @@ void Coordinator::Drain() {
 }
 
 void Coordinator::Block(const absl::Status& status, std::function<void()> again) {
+  if (FEDWATT_PLANTED(full_disk_ends_the_run)) return FailRun(status);
   constexpr absl::Duration kRetryAfter = absl::Seconds(1);
   if (!blocked_) Log(options_->log, LogLevel::kError, absl::StrCat(status.ToString(), "; waiting for space"));
   blocked_ = status;
@@ -303,7 +303,8 @@ void Coordinator::Execute(const Remember& effect) {
   absl::Status kept = store_->Remember(effect.entries);
   if (absl::IsResourceExhausted(kept)) return Block(kept, [this, effect] { Execute(effect); });
   // A reservation that is not on disk could be spent twice.
-  if (!kept.ok()) FailRun(kept);
+  if (!kept.ok()) return FailRun(kept);
+  Failpoint("round_opened");
 }
 
 void Coordinator::Execute(const StartAttempt& effect) {
@@ -336,7 +337,7 @@ void Coordinator::Execute(const StartAttempt& effect) {
   attempt.deadline = effect.deadline;
   attempt.assigned = clock_->Monotonic() - std::max(clock_->Now() - asked.started, absl::ZeroDuration());
   attempt.assigned_at = asked.started;
-  attempt.upload = std::make_shared<Upload>(store_->uploads_directory(), effect.attempt, model_->plan().limits.max_update_bytes);
+  attempt.upload = std::make_shared<Upload>(store_->uploads_directory(), effect.attempt, model_->plan().limits.max_update_bytes, *options_->disk);
   attempt.downloaded_bytes = std::make_shared<std::atomic<int64_t>>(0);
   if (session != nullptr) {
     attempt.session = session->id;
@@ -355,6 +356,7 @@ void Coordinator::Execute(const Fold& effect) {
   FoldPool::Task task{attempt.fitted, {}, std::nullopt, example_count, attempt.round, attempt.partition, {}};
   if (attempt.replayed) {
     task.update = attempt.replayed->update;
+    if (FEDWATT_PLANTED(recovered_weight_lost)) task.example_count = 1;
     if (absl::StatusOr<Digest> digest = Digest::FromRaw(attempt.replayed->ended.update_sha256()); digest.ok()) task.digest = *digest;
   } else {
     task.update = {attempt.upload->path(), 0, attempt.upload->total_bytes()};
@@ -463,7 +465,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
     if (effect.reason.has_value()) entry.set_reason(fedwatt::ToProto(*effect.reason));
     if (const std::optional<Digest> announced = attempt.upload->announced_digest()) entry.set_update_sha256(announced->Raw());
     entry.set_report_request_id(attempt.report_request);
-    if (accepted) {
+    if (accepted || (FEDWATT_PLANTED(late_is_accepted) && effect.outcome == "late") || (FEDWATT_PLANTED(spare_is_accepted) && effect.outcome == "cancelled" && attempt.reported)) {
       entry.mutable_verdict()->mutable_accepted()->set_round(effect.round);
       entry.mutable_verdict()->mutable_accepted()->set_durability(journal_ != nullptr ? "update" : "round");
       entry.set_update_bytes(attempt.upload->total_bytes());
@@ -494,6 +496,7 @@ void Coordinator::Execute(const EndAttempt& effect) {
   ended_order_.push_back(effect.attempt);
   if (journal_ != nullptr && !replayed) {
     WriteDown(effect.attempt, attempt, std::move(entry), ended);
+    if (FEDWATT_PLANTED(acknowledged_when_folded)) NoteDurable(effect.attempt);
   } else {
     NoteDurable(effect.attempt);
   }
@@ -531,7 +534,7 @@ void Coordinator::Execute(const Aggregate& effect) {
     // A step that failed may have moved the model half-way.
     absl::StatusOr<std::optional<std::string>> state = store_->ReadModelState();
     if (state.ok() && state->has_value()) {
-      if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(restored);
+      if (absl::Status restored = model_->Restore(**state); !restored.ok()) FailRun(Annotate(restored, store_->model_state_path()));
     } else {
       FailRun(state.ok() ? status : state.status());  // nothing to go back to
     }
@@ -553,7 +556,7 @@ void Coordinator::Execute(const Evaluate& effect) {
       if (it == session_of_partition_.end()) continue;
       Session& session = sessions_.at(it->second);
       if (session.evaluation_example_count < 1) continue;
-      session.evaluation = absl::StrCat("e", effect.round, "-p", partition, "-", RandomId().substr(0, 12));
+      session.evaluation = absl::StrCat("e", effect.round, "-p", partition, "-", (options_->new_session_id ? options_->new_session_id() : RandomId()).substr(0, 12));
       evaluation_->pending.emplace(session.evaluation, session.id);
       AnswerWait(session);
     }
@@ -591,7 +594,7 @@ void Coordinator::EvaluateCentrally(int64_t round, const std::vector<double>& wi
     if (!fitted.ok()) return FailRun(fitted.status());
     narrower.push_back(*std::move(fitted));
   }
-  evaluation_loop_.Post([this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss, narrower = std::move(narrower)] {
+  auto score = [this, round, model = model_->published(), architecture = model_->plan().architecture, loss = model_->plan().recipe.loss, narrower = std::move(narrower)] {
     absl::StatusOr<EvaluationResult> result = [&]() -> absl::StatusOr<EvaluationResult> {
       FEDWATT_ASSIGN_OR_RETURN(LocalTrainer * trainer, EvaluationTrainer(architecture));
       return trainer->Evaluate(*model, *options_->evaluation_data, loss);
@@ -616,7 +619,12 @@ void Coordinator::EvaluateCentrally(int64_t round, const std::vector<double>& wi
       }
       FinishEvaluationIfComplete();
     });
-  });
+  };
+  if (options_->background) {
+    options_->background(absl::ZeroDuration(), std::move(score));
+  } else {
+    evaluation_loop_.Post(std::move(score));
+  }
 }
 
 void Coordinator::FinishEvaluationIfComplete() {
@@ -660,10 +668,12 @@ void Coordinator::FillRecord(RoundRecord& record) {
       record.server_embodied = carbon.embodied;
     }
   }
-  const absl::Duration cpu = ProcessCpuTime();
-  record.server_cpu_seconds = absl::ToDoubleSeconds(cpu - cpu_at_round_start_);
-  cpu_at_round_start_ = cpu;
-  record.peak_rss_bytes = PeakResidentBytes();
+  if (!options_->background) {
+    const absl::Duration cpu = ProcessCpuTime();
+    record.server_cpu_seconds = absl::ToDoubleSeconds(cpu - cpu_at_round_start_);
+    cpu_at_round_start_ = cpu;
+    record.peak_rss_bytes = PeakResidentBytes();
+  }
   record.model_digest = model_->published_digest().Hex();
   record.model_parameters = model_->layout().value_count();
 }
@@ -671,6 +681,7 @@ void Coordinator::FillRecord(RoundRecord& record) {
 absl::Status Coordinator::WriteRound(PendingRound& pending) {
   const RoundRecord& record = pending.record;
   const v1::RoundSummary summary = SummaryOf(record);
+  if (FEDWATT_PLANTED(told_before_committed) && options_->on_round) options_->on_round(record);
   if (!pending.stored) {
     FEDWATT_RETURN_IF_ERROR(writer_->SyncAttempts());
     RoundEnd end;
@@ -682,7 +693,7 @@ absl::Status Coordinator::WriteRound(PendingRound& pending) {
     end.line = RoundLine(record);
     end.model_state = pending.model_state ? &*pending.model_state : nullptr;
     end.memory = pending.memory;
-    end.attempts_file_bytes = FileBytes(AttemptsFile(*options_));
+    end.attempts_file_bytes = FileBytes(*options_->disk, AttemptsFile(*options_));
     for (auto id = ended_order_.rbegin(); id != ended_order_.rend() && ended_.at(*id).kept.round() == record.round; ++id) {
       end.attempts.emplace_back(*id, ended_.at(*id).kept.SerializeAsString());
     }
@@ -699,7 +710,7 @@ absl::Status Coordinator::WriteRound(PendingRound& pending) {
   FEDWATT_RETURN_IF_ERROR(writer_->WriteRound(record));
   if (record.committed) ++committed_rounds_;
   if (const std::optional<double> accuracy = AccuracyOf(record)) best_accuracy_ = std::max(best_accuracy_.value_or(0), *accuracy);
-  if (options_->on_round) options_->on_round(record);
+  if (options_->on_round && !FEDWATT_PLANTED(told_before_committed)) options_->on_round(record);
   TellRound(summary);
   return absl::OkStatus();
 }
@@ -713,6 +724,7 @@ void Coordinator::EndRound(std::shared_ptr<PendingRound> pending) {
   if (absl::IsResourceExhausted(status)) return Block(status, [this, pending] { EndRound(pending); });
   if (!status.ok() && !record.committed) FailRun(status);
   tracker_->Enter(Phase::kIdleWait);
+  steady_.CatchUp();
   if (stop_after_round_.has_value()) Feed(StopRequested{*stop_after_round_});
   if (record.committed) Feed(PublishFinished{status});
 }
@@ -725,7 +737,7 @@ void Coordinator::Execute(const Publish& effect) {
 }
 
 void Coordinator::Execute(const Abandon& effect) {
-  pool_->Forget();
+  if (!FEDWATT_PLANTED(abandoned_sum_kept)) pool_->Forget();
   model_->AbandonRound();
   auto pending = std::make_shared<PendingRound>(PendingRound{effect.record, std::nullopt, effect.memory});
   FillRecord(pending->record);

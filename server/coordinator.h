@@ -319,6 +319,8 @@ class Coordinator {
   ServerOptions* const options_;
   Loop* const loop_;
   ManifestSigner* const signer_;
+  // What the engine goes by: deadlines are not moved by a clock that is set.
+  SteadyClock steady_;
   const Clock* const clock_;
   v1::RetryWindows retry_;
   v1::Plan plan_;  // of the round under way for the whole model, which is what clients score

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/base/text.h"
 #include "fedwatt/rpc/chunks.h"
@@ -191,7 +192,7 @@ void Coordinator::CheckIn(const Peer& peer, const v1::CheckInRequest& request, v
     id = holder->second;
   } else {
     if (holder != session_of_partition_.end()) EndSession(std::string(holder->second), "the client checked in anew");
-    id = RandomId();
+    id = options_->new_session_id ? options_->new_session_id() : RandomId();
     sessions_.emplace(id, MakeSession(id, request));
     if (options_->durability == "update") store_->PutSession(id, request.SerializeAsString());
     session_of_partition_[partition] = id;
@@ -396,6 +397,7 @@ Coordinator::OpenAttempt* Coordinator::FindOpen(const Session& session, const st
 
 Coordinator::EndedAttempt* Coordinator::FindEnded(const Session& session, const std::string& attempt) {
   auto it = ended_.find(attempt);
+  if (FEDWATT_PLANTED(ended_attempts_unknown)) return nullptr;
   const bool own = it != ended_.end() && it->second.kept.partition_index() == session.partition && it->second.kept.pseudonym() == session.pseudonym;
   return own ? &it->second : nullptr;
 }
@@ -616,6 +618,10 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
       response->mutable_rejected()->set_message("the attempt was never issued to this client, or long ago");
       return done(absl::OkStatus());
     }
+    if (FEDWATT_PLANTED(answered_before_durable) && !ended->durable) {
+      *response = ended->kept.verdict();
+      return done(absl::OkStatus());
+    }
     if (ended->kept.report_request_id().empty() || repeats(ended->kept.report_request_id(), ended->kept.update_sha256())) {
       ended->kept.set_report_request_id(request.request_id());
       if (ended->durable) {
@@ -630,12 +636,16 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
     if (AcceptedInMemory(id)) return done(absl::UnavailableError("the attempt's verdict is not on disk yet"));
     const bool accepted = ended->kept.outcome() == "accepted";
     response->mutable_duplicate()->set_accepted(accepted);
-    if (accepted) response->mutable_duplicate()->set_round(ended->kept.round());
+    if (accepted) response->mutable_duplicate()->set_round(FEDWATT_PLANTED(duplicate_told_a_later_round) ? ended->kept.round() + 1 : ended->kept.round());
     NoteDuplicate(**session, id, ended->kept.round(), ended->fitted.get(), ended->duplicate_noted);
     return done(absl::OkStatus());
   }
   if (!attempt->report_request.empty()) {
     const std::optional<Digest> announced = attempt->upload->announced_digest();
+    if (FEDWATT_PLANTED(open_duplicate_accepted)) {
+      response->mutable_accepted()->set_round(attempt->round);
+      return done(absl::OkStatus());
+    }
     if (!repeats(attempt->report_request, announced ? announced->Raw() : "")) {
       response->mutable_duplicate()->set_accepted(false);
       NoteDuplicate(**session, id, attempt->round, attempt->fitted.get(), attempt->duplicate_noted);

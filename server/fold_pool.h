@@ -17,7 +17,9 @@
 #include "absl/synchronization/mutex.h"
 #include "fedwatt/aggregation/accumulator.h"
 #include "fedwatt/base/digest.h"
+#include "fedwatt/base/disk.h"
 #include "fedwatt/round/global_model.h"
+#include "fedwatt/server/server.h"
 #include "journal.h"
 
 namespace fedwatt::internal {
@@ -33,13 +35,13 @@ class FoldPool {
     int64_t example_count = 0;
     int64_t round = 0;
     int64_t partition = 0;
-    // Called on a pool thread, with the container if it is good and no longer than Journal::kMaxBodyBytes.
+    // Called on a pool thread, with the container if it is good and no longer than the journal takes.
     std::function<void(absl::Status, std::string container)> done;
   };
   using MakeAccumulator = std::function<absl::StatusOr<std::unique_ptr<Accumulator>>()>;
 
-  // `thread_count` >= 1.
-  FoldPool(int thread_count, MakeAccumulator make_accumulator);
+  // `thread_count` >= 1. `disk` must outlive the pool. Where `background` is set there are no threads: each fold is such a task, which uses the accumulators in turn.
+  FoldPool(int thread_count, MakeAccumulator make_accumulator, int64_t journaled_bytes = Journal::kMaxBodyBytes, Disk& disk = RealDisk(), Background background = {});
   ~FoldPool();
 
   void Fold(Task task);
@@ -52,9 +54,16 @@ class FoldPool {
 
  private:
   void Work(size_t worker);
+  // The next task; the lock is held before and after, not meanwhile.
+  void FoldNext(size_t worker, FoldScratch& scratch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<std::unique_ptr<Accumulator>> TakeAccumulators();
 
   const MakeAccumulator make_accumulator_;
+  const int64_t journaled_bytes_;
+  Disk& disk_;
+  const Background background_;
+  size_t turn_ = 0;  // without threads: who folds next
+  std::shared_ptr<const bool> alive_ = std::make_shared<bool>(true);  // likewise: tasks outlive the pool
 
   absl::Mutex mutex_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);

@@ -25,6 +25,13 @@ void Loop::Cancel(TimerId id) {
   due_.erase(it);
 }
 
+std::optional<absl::Duration> Loop::NextDue() {
+  absl::MutexLock lock(&mutex_);
+  if (!tasks_.empty()) return absl::ZeroDuration();
+  if (timers_.empty()) return std::nullopt;
+  return timers_.begin()->first.first;
+}
+
 void Loop::RunOnce(absl::Duration at_most) {
   absl::Duration wait = at_most;
   if (!timers_.empty()) wait = std::min(wait, timers_.begin()->first.first - clock_->Monotonic());
@@ -32,7 +39,7 @@ void Loop::RunOnce(absl::Duration at_most) {
   {
     absl::MutexLock lock(&mutex_);
     auto posted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tasks_.empty(); };
-    mutex_.AwaitWithTimeout(absl::Condition(&posted), std::max(wait, absl::ZeroDuration()));
+    if (wait > absl::ZeroDuration()) mutex_.AwaitWithTimeout(absl::Condition(&posted), wait);  // a wait for nothing is a system call, too
     ready.swap(tasks_);
   }
   for (Task& task : ready) task();

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -29,6 +30,9 @@ class Loop {
   TimerId After(absl::Duration span, Task task);
   // Does nothing when the timer has fired, was cancelled, or `id` is 0.
   void Cancel(TimerId id);
+
+  // When the next timer is due, by the clock's Monotonic(), or at once where a task waits; for whoever moves the clock. Nullopt: nothing is to be done.
+  std::optional<absl::Duration> NextDue();
 
   // Waits for a task or a timer, at most `at_most`, and runs all that are ready.
   void RunOnce(absl::Duration at_most);

@@ -1,5 +1,5 @@
 // What outlives this process, and what an earlier one left.
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <filesystem>
 #include <utility>
@@ -8,6 +8,7 @@
 #include "coordinator.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/rpc/conversion.h"
 
@@ -24,14 +25,15 @@ void Coordinator::Recollect(const AttemptRecord& record) {
 absl::Status Coordinator::ReadAttemptsOfEarlierStarts() {
   // Lines of a round that is not over: they follow from its journal, or from its repetition.
   const std::string file = absl::StrCat(options_->out_directory, "/clients.jsonl");
-  std::error_code error;
-  const auto bytes = std::filesystem::file_size(file, error);
-  if (const int64_t keep = store_->attempts_file_bytes(); !error && static_cast<int64_t>(bytes) > keep) {
-    std::filesystem::resize_file(file, static_cast<uintmax_t>(keep), error);
-    if (error) return ErrnoStatus(error.value(), "cutting clients.jsonl at the last finished round");
+  Disk& disk = *options_->disk;
+  if (const int64_t keep = store_->attempts_file_bytes(); disk.FileSize(file) > keep && !FEDWATT_PLANTED(lines_not_cut)) {
+    const int handle = disk.Open(file, O_RDWR);
+    const int cut = handle < 0 ? handle : disk.Truncate(handle, keep);
+    if (handle >= 0) disk.Close(handle);
+    if (cut < 0) return ErrnoStatus(-cut, "cutting clients.jsonl at the last finished round");
   }
   // A record that does not read is the report's trouble, not the run's: the checks then start anew.
-  if (absl::StatusOr<std::vector<AttemptRecord>> attempts = ReadAttempts(options_->out_directory); attempts.ok()) {
+  if (absl::StatusOr<std::vector<AttemptRecord>> attempts = ReadAttempts(options_->out_directory, disk); attempts.ok()) {
     for (const AttemptRecord& attempt : *attempts) Recollect(attempt);
   }
   FEDWATT_ASSIGN_OR_RETURN(std::vector<std::string> known, store_->ReadAttempts());
@@ -60,6 +62,8 @@ absl::Status Coordinator::OpenJournal(int64_t round) {
   Journal::Options options;
   options.path = store_->journal_path(round);
   options.round = round;
+  options.disk = options_->disk;
+  options.background = options_->background;
   options.on_failure = [this](const absl::Status& status) {
     loop_->Post([this, status] { FailRun(Annotate(status, "no update is acknowledged any more")); });
   };
@@ -86,14 +90,14 @@ void Coordinator::ResumeRound() {
     known.emplace_back(std::move(ended), std::move(record.body));
   }
   Log(options_->log, LogLevel::kInfo, absl::StrCat("round ", engine_->state().round, " goes on: ", known.size(), " of ", engine_->state().attempts.size(), " attempts are over"));
-  for (Effect& effect : engine_->Resume(clock_->Now(), closed)) effects_.push_back(std::move(effect));
+  for (Effect& effect : engine_->Resume(clock_->Now(), closed && !FEDWATT_PLANTED(closed_round_reopened))) effects_.push_back(std::move(effect));
   Drain();
   for (auto& [ended, body] : known) {
     if (auto open = open_.find(ended.attempt_id()); open != open_.end()) open->second.replayed = OpenAttempt::Replayed{ended, body};
   }
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(store_->uploads_directory(), error)) {
-    const std::string file = entry.path().filename().string();
+  std::vector<std::string> files;
+  options_->disk->List(store_->uploads_directory(), &files);
+  for (const std::string& file : files) {
     auto open = open_.find(Upload::NameIn(file));
     if (open != open_.end() && !open->second.replayed) open->second.upload->Resume(file);
   }
@@ -115,6 +119,8 @@ void Coordinator::ResumeRound() {
 void Coordinator::Replay(const v1::EndedAttempt& ended, const FileRange& body) {
   auto open = open_.find(ended.attempt_id());
   if (open == open_.end() || finish_.has_value()) return;
+  if (FEDWATT_PLANTED(files_not_recovered) && !ended.update_file().empty()) return;
+  if (FEDWATT_PLANTED(refusals_not_recovered) && ended.outcome() == "rejected") return;
   OpenAttempt& attempt = open->second;
   absl::StatusOr<AttemptRecord> record = ParseAttemptLine(ended.line(), absl::StrCat(body.path, ", the record before offset ", body.offset));
   if (!record.ok()) return FailRun(record.status());
@@ -155,7 +161,7 @@ void Coordinator::NoteDurable(const std::string& id) {
   if (found == ended_.end()) return;
   EndedAttempt& ended = found->second;
   ended.durable = true;
-  if (const std::string spent = std::exchange(ended.spent_file, ""); !spent.empty()) ::unlink(spent.c_str());
+  if (const std::string spent = std::exchange(ended.spent_file, ""); !spent.empty()) options_->disk->Remove(spent);
   if (std::optional<HeldReport> held = std::exchange(ended.held, std::nullopt)) {
     *held->response = ended.kept.verdict();
     held->done(absl::OkStatus());
@@ -169,14 +175,18 @@ void Coordinator::NoteFullDisk(bool full) {
   Log(options_->log, full ? LogLevel::kError : LogLevel::kInfo, full ? "no space for the journal; reports are sent away until there is" : "there is space for the journal again");
   if (!full) return;
   for (const std::string& id : not_durable_) {
-    if (std::optional<HeldReport> held = std::exchange(ended_.at(id).held, std::nullopt)) held->done(FullDiskError());
+    if (std::optional<HeldReport> held = std::exchange(ended_.at(id).held, std::nullopt)) {
+      if (FEDWATT_PLANTED(full_disk_acknowledges)) *held->response = ended_.at(id).kept.verdict();
+      held->done(FEDWATT_PLANTED(full_disk_acknowledges) ? absl::OkStatus() : FullDiskError());
+    }
   }
 }
 
 void Coordinator::RemoveUploads() const {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(store_->uploads_directory(), error)) {
-    if (!open_.contains(Upload::NameIn(entry.path().filename().string()))) std::filesystem::remove(entry.path(), error);
+  std::vector<std::string> files;
+  options_->disk->List(store_->uploads_directory(), &files);
+  for (const std::string& file : files) {
+    if (!open_.contains(Upload::NameIn(file))) options_->disk->Remove(absl::StrCat(store_->uploads_directory(), "/", file));
   }
 }
 

@@ -31,6 +31,9 @@ absl::Status CheckOptions(const ServerOptions& options) {
   for (absl::Duration span : {options.hold_duration, options.session_duration, options.federated_evaluation_timeout}) {
     if (span <= absl::ZeroDuration()) return absl::InvalidArgumentError("server: hold, session and evaluation durations must be positive");
   }
+  if (options.journaled_update_bytes < 0 || options.journaled_update_bytes > internal::Journal::kMaxBodyBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("journaled_update_bytes: expected [0, ", internal::Journal::kMaxBodyBytes, "], got ", options.journaled_update_bytes));
+  }
   if (options.watch_after < absl::ZeroDuration()) return absl::InvalidArgumentError("server: watch_after must not be negative");
   if (options.session_duration <= options.disconnect_grace) {
     return absl::InvalidArgumentError("server: session_duration must be longer than disconnect_grace");

@@ -2,7 +2,7 @@
 
 #include <sqlite3.h>
 
-#include <filesystem>
+#include <algorithm>
 #include <map>
 
 #include "absl/cleanup/cleanup.h"
@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/failpoint.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
@@ -124,20 +125,22 @@ absl::Status Store::Execute(const char* sql) const {
   return code == SQLITE_OK ? absl::OkStatus() : SqliteStatus(database_, code, sql);
 }
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_directory, const std::string& run_id, const std::string& settings) {
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& out_directory, const std::string& run_id, const std::string& settings, Disk& disk) {
   const std::string directory = absl::StrCat(out_directory, "/state");
   // Whoever knows a session's id can speak for its client.
-  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
-  absl::StatusOr<FileLock> lock = FileLock::Acquire(absl::StrCat(directory, "/lock"));
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(directory, 0700, disk));
+  absl::StatusOr<FileLock> lock = FileLock::Acquire(absl::StrCat(directory, "/lock"), disk);
   if (!lock.ok()) {
     return Annotate(lock.status(), absl::StrCat("another coordinator runs on ", out_directory));
   }
-  std::unique_ptr<Store> store(new Store(directory, *std::move(lock)));
+  std::unique_ptr<Store> store(new Store(directory, *std::move(lock), disk));
+  // SQLite takes the log that it finds for flushed.
+  if (!FEDWATT_PLANTED(database_log_not_flushed_anew)) FEDWATT_RETURN_IF_ERROR(FlushAnew(absl::StrCat(directory, "/fedwatt.db-wal"), disk));
   const int code = sqlite3_open_v2(absl::StrCat(directory, "/fedwatt.db").c_str(), &store->database_,
-                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
+                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, disk.database_files());
   if (code != SQLITE_OK) return SqliteStatus(store->database_, code, "opening");
   FEDWATT_RETURN_IF_ERROR(store->Load(run_id, settings));
-  FEDWATT_RETURN_IF_ERROR(MakeDirectories(store->uploads_directory(), 0700));
+  FEDWATT_RETURN_IF_ERROR(MakeDirectories(store->uploads_directory(), 0700, disk));
   return store;
 }
 
@@ -154,7 +157,7 @@ absl::Status Store::Transact(Body body) {
 
 absl::Status Store::Load(const std::string& run_id, const std::string& settings) {
   FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA journal_mode=WAL"));
-  FEDWATT_RETURN_IF_ERROR(Execute("PRAGMA synchronous=FULL"));
+  FEDWATT_RETURN_IF_ERROR(Execute(FEDWATT_PLANTED(database_not_flushed) ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=FULL"));
   FEDWATT_RETURN_IF_ERROR(
       Execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;"
               "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, committed INTEGER NOT NULL, model_digest BLOB NOT NULL,"
@@ -239,14 +242,17 @@ absl::Status Store::SetMeta(const std::string& key, const std::string& value) {
   return statement.Step().status();
 }
 
+const StoredRound* Store::LastCommitted() const {
+  const auto committed = std::find_if(rounds_.rbegin(), rounds_.rend(), [](const StoredRound& round) { return round.committed; });
+  return committed == rounds_.rend() ? nullptr : &*committed;
+}
+
 absl::StatusOr<std::optional<std::string>> Store::ReadModelState() const {
-  for (auto it = rounds_.rbegin(); it != rounds_.rend(); ++it) {
-    if (!it->committed) continue;
-    absl::StatusOr<std::string> state = ReadFile(StatePath(it->round), kMaxStateBytes);
-    if (!state.ok()) return absl::DataLossError(absl::StrCat("the model of round ", it->round, " is gone: ", state.status().message()));
-    return std::optional<std::string>(*std::move(state));
-  }
-  return std::optional<std::string>();
+  const StoredRound* round = LastCommitted();
+  if (round == nullptr) return std::optional<std::string>();
+  absl::StatusOr<std::string> state = ReadFile(StatePath(round->round), kMaxStateBytes, disk_);
+  if (!state.ok()) return absl::DataLossError(absl::StrCat("the model of round ", round->round, " is gone: ", state.status().message()));
+  return std::optional<std::string>(*std::move(state));
 }
 
 absl::StatusOr<std::string> Store::ReadLines() const {
@@ -272,10 +278,11 @@ absl::Status Store::Insert(const StoredRound& round, const std::string& line) {
 
 absl::Status Store::Insert(const RoundEnd& end) {
   FEDWATT_RETURN_IF_ERROR(Insert(end.round, end.line));
-  FEDWATT_RETURN_IF_ERROR(Insert(end.memory));
+  if (!FEDWATT_PLANTED(accounts_not_kept)) FEDWATT_RETURN_IF_ERROR(Insert(end.memory));
   FEDWATT_RETURN_IF_ERROR(SetMeta("attempts_file_bytes", absl::StrCat(end.attempts_file_bytes)));
   FEDWATT_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(database_, "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)"));
   for (const auto& [id, ended] : end.attempts) {
+    if (FEDWATT_PLANTED(attempts_not_kept)) break;
     statement.Bind(0, end.round.round);
     statement.Bind(1, id);
     statement.Bind(2, ended);
@@ -290,7 +297,8 @@ absl::Status Store::Insert(const RoundEnd& end) {
 }
 
 absl::Status Store::Finish(const RoundEnd& end) {
-  if (end.model_state != nullptr) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(end.round.round), *end.model_state, 0600));
+  if (FEDWATT_PLANTED(committed_before_the_model)) FEDWATT_RETURN_IF_ERROR(Transact([&] { return Insert(end); }));
+  if (end.model_state != nullptr) FEDWATT_RETURN_IF_ERROR(WriteFileAtomically(StatePath(end.round.round), *end.model_state, 0600, disk_));
   FEDWATT_RETURN_IF_ERROR(Transact([&] { return Insert(end); }));
   Failpoint("round_committed");
   session_changes_.clear();
@@ -315,11 +323,11 @@ std::string Store::journal_path(int64_t round) const { return absl::StrCat(direc
 void Store::RemoveJournalsExcept(int64_t round) const { RemoveExcept("round-", journal_path(round)); }
 
 void Store::RemoveExcept(std::string_view prefix, const std::string& path) const {
-  std::error_code error;
-  const std::filesystem::path keep(path);
-  for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.rfind(prefix, 0) == 0 && entry.path().filename() != keep.filename()) std::filesystem::remove(entry.path(), error);
+  std::vector<std::string> names;
+  disk_.List(directory_, &names);
+  for (const std::string& name : names) {
+    const std::string found = absl::StrCat(directory_, "/", name);
+    if (name.rfind(prefix, 0) == 0 && found != path) disk_.Remove(found);
   }
 }
 

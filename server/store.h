@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "fedwatt/base/disk.h"
 #include "fedwatt/base/file.h"
 
 struct sqlite3;
@@ -46,7 +47,7 @@ class Store {
   // Errors: ALREADY_EXISTS       another coordinator runs on this folder
   //         FAILED_PRECONDITION  the folder belongs to a run with other settings (named), or of another version of the tables
   //         DATA_LOSS            the database is damaged; UNAVAILABLE  SQLite cannot open it
-  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& out_directory, const std::string& run_id, const std::string& settings);
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& out_directory, const std::string& run_id, const std::string& settings, Disk& disk = RealDisk());
   ~Store();
 
   // Of the first start, if this is a restart.
@@ -61,6 +62,8 @@ class Store {
   // The state that the last committed round left, or nullopt before one.
   // Errors: DATA_LOSS  the file that the database names is missing
   absl::StatusOr<std::optional<std::string>> ReadModelState() const;
+  // Where that lies; "" before one.
+  std::string model_state_path() const { return LastCommitted() == nullptr ? "" : StatePath(LastCommitted()->round); }
 
   // Writes the state's file, durably, then commits the round and all that goes with it, then removes the file of the round before. May be called again after
   // RESOURCE_EXHAUSTED (no space), which leaves everything as it was.
@@ -88,7 +91,8 @@ class Store {
   void RemoveJournalsExcept(int64_t round) const;
 
  private:
-  Store(std::string directory, FileLock lock) : directory_(std::move(directory)), lock_(std::move(lock)) {}
+  Store(std::string directory, FileLock lock, Disk& disk) : disk_(disk), directory_(std::move(directory)), lock_(std::move(lock)) {}
+  const StoredRound* LastCommitted() const;  // null before one
   absl::Status Execute(const char* sql) const;
   // Within a transaction.
   absl::Status Insert(const StoredRound& round, const std::string& line);
@@ -103,6 +107,7 @@ class Store {
   std::string StatePath(int64_t round) const;
   void RemoveExcept(std::string_view prefix, const std::string& path) const;
 
+  Disk& disk_;
   std::string directory_;
   FileLock lock_;
   sqlite3* database_ = nullptr;

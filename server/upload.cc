@@ -1,7 +1,6 @@
 #include "upload.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,15 +12,16 @@
 #include "absl/strings/str_split.h"
 #include "fedwatt/base/failpoint.h"
 #include "fedwatt/base/file.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 
 namespace fedwatt::internal {
 
 Upload::~Upload() {
   absl::MutexLock lock(&mutex_);
-  if (fd_ < 0) return;
-  ::close(fd_);
-  if (!keep_) ::unlink(path_.c_str());
+  if (file_ < 0) return;
+  disk_.Close(file_);
+  if (!keep_) disk_.Remove(path_);
 }
 
 std::string Upload::NameIn(std::string_view file_name) {
@@ -37,16 +37,16 @@ void Upload::Resume(const std::string& file_name) {
   if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &total) || total < 1 || total > max_bytes_) return;
   absl::StatusOr<Digest> announced = Digest::FromHex(parts[2]);
   if (!announced.ok()) return;
-  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) return;
+  if (!FEDWATT_PLANTED(upload_not_flushed_anew) && !FlushAnew(path, disk_).ok()) return;
+  const int file = disk_.Open(path, O_RDWR);
+  if (file < 0) return;
   path_ = path;
-  fd_ = fd;
+  file_ = file;
   announced_ = *announced;
   total_bytes_ = total;
   char buffer[1 << 16];
   while (received_bytes_ < total_bytes_) {
-    const ssize_t got = ::pread(fd_, buffer, static_cast<size_t>(std::min<int64_t>(sizeof(buffer), total_bytes_ - received_bytes_)), received_bytes_);
-    if (got < 0 && errno == EINTR) continue;
+    const int64_t got = disk_.Read(file_, buffer, std::min<int64_t>(sizeof(buffer), total_bytes_ - received_bytes_), received_bytes_);
     if (got <= 0) break;  // what cannot be read is sent again
     sha256_.Update({buffer, static_cast<size_t>(got)});
     received_bytes_ += got;
@@ -60,7 +60,7 @@ void Upload::Keep() {
 }
 
 absl::Status Upload::CheckWhole() {
-  if (sha256_.Finish() != *announced_) {
+  if (sha256_.Finish() != *announced_ && !FEDWATT_PLANTED(upload_not_compared)) {
     ++damage_count_;
     Forget();
     return WithRejection(absl::DataLossError("upload: the SHA-256 of the whole is not the one announced; send it again"),
@@ -96,10 +96,10 @@ absl::StatusOr<int64_t> Upload::Open(int64_t total_bytes, std::string_view sha25
   if (offset != received_bytes_) {
     return absl::FailedPreconditionError(absl::StrCat("upload: starts at ", offset, ", expected ", received_bytes_));
   }
-  if (fd_ < 0) {
+  if (file_ < 0) {
     path_ = absl::StrCat(stem_, ".", total_bytes, ".", digest.Hex(), ".part");
-    fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd_ < 0) return ErrnoStatus(errno, absl::StrCat("creating ", path_));
+    file_ = disk_.Open(path_, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (file_ < 0) return ErrnoStatus(-file_, absl::StrCat("creating ", path_));
   }
   announced_ = digest;
   total_bytes_ = total_bytes;
@@ -125,14 +125,8 @@ absl::Status Upload::Append(int64_t stream, int64_t offset, std::string_view dat
     ++damage_count_;
     return WithRejection(absl::DataLossError(absl::StrCat("upload: wrong CRC32C of the chunk at ", offset)), Rejection::kDigestMismatch);
   }
-  size_t written = 0;
   if (int error = Failpoint("upload_write")) return ErrnoStatus(error, absl::StrCat("writing ", path_));
-  while (written < data.size()) {
-    const ssize_t count = ::pwrite(fd_, data.data() + written, data.size() - written, offset + static_cast<int64_t>(written));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return ErrnoStatus(errno, absl::StrCat("writing ", path_));
-    written += static_cast<size_t>(count);
-  }
+  FEDWATT_RETURN_IF_ERROR(WriteAll(disk_, file_, data, offset, path_));
   Failpoint("upload_chunk_written");
   sha256_.Update(data);
   received_bytes_ += static_cast<int64_t>(data.size());
@@ -145,10 +139,10 @@ void Upload::Close(Rejection reason) {
   absl::MutexLock lock(&mutex_);
   if (!closed_.has_value()) closed_ = reason;
   // A stream that is still open, and perhaps silent, must not hold the disk and the descriptor until it ends.
-  if (fd_ >= 0) {
-    ::close(fd_);
-    fd_ = -1;
-    if (!keep_) ::unlink(path_.c_str());
+  if (file_ >= 0) {
+    disk_.Close(file_);
+    file_ = -1;
+    if (!keep_) disk_.Remove(path_);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "fedwatt/base/digest.h"
+#include "fedwatt/base/disk.h"
 #include "fedwatt/model/rejection.h"
 
 namespace fedwatt::internal {
@@ -24,8 +25,9 @@ inline constexpr int64_t kMaxChunkBytes = 128 << 10;
 // the object, unless it is kept; its name says what was announced, so that a coordinator that was killed can go on with it. Thread-safe.
 class Upload {
  public:
-  // Files are `<directory>/<name>.<total bytes>.<SHA-256>.part`; `name` has no dot.
-  Upload(std::string directory, std::string name, int64_t max_bytes) : stem_(directory + "/" + name), max_bytes_(max_bytes) {}
+  // Files are `<directory>/<name>.<total bytes>.<SHA-256>.part`; `name` has no dot. `disk` must outlive the upload.
+  Upload(std::string directory, std::string name, int64_t max_bytes, Disk& disk = RealDisk())
+      : disk_(disk), stem_(directory + "/" + name), max_bytes_(max_bytes) {}
   ~Upload();
   Upload(const Upload&) = delete;
 
@@ -73,11 +75,12 @@ class Upload {
   absl::Status ClosedStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  Disk& disk_;
   const std::string stem_;
   const int64_t max_bytes_;
   mutable absl::Mutex mutex_;
   std::string path_ ABSL_GUARDED_BY(mutex_);
-  int fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  int file_ ABSL_GUARDED_BY(mutex_) = -1;
   bool keep_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t stream_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<Digest> announced_ ABSL_GUARDED_BY(mutex_);

@@ -2,6 +2,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fedwatt/base/digest.h"
+#include "fedwatt/base/planted.h"
 #include "phases/phases.h"
 
 namespace fedwatt::internal {
@@ -102,7 +103,7 @@ void EnterConfigure(EngineState& state, absl::Time now, Effects& effects) {
     state.attempts.emplace(attempt.id, std::move(attempt));
   }
   Memory memory = MemoryOf(state);
-  if (state.options.remembers_rounds) memory.push_back(MemoryOfOpenRound(state));
+  if (state.options.remembers_rounds && !FEDWATT_PLANTED(round_not_remembered)) memory.push_back(MemoryOfOpenRound(state));
   effects.push_back(Remember{std::move(memory)});  // before anybody spends what was reserved
   for (StartAttempt& start : starts) effects.push_back(std::move(start));
   effects.push_back(SetTimer{state.deadline});

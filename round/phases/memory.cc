@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "fedwatt/base/planted.h"
 #include "fedwatt/base/status_macros.h"
 #include "phases/phases.h"
 
@@ -96,6 +97,7 @@ void SettleAttempt(EngineState& state, const Attempt& attempt) {
     const CarbonReading reading = options.carbon->Account(*attempt.site, Microjoules(microjoules), attempt.started, state.now);
     if (reading.operational) micrograms = reading.operational->micrograms();
   }
+  if (FEDWATT_PLANTED(joules_not_charged)) microjoules = 0;
   state.budget.Settle(history, attempt.claim, microjoules, micrograms);
 }
 

@@ -1,10 +1,12 @@
 // A round under way as a text that outlives the coordinator, and how it goes on from there.
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "fedwatt/base/planted.h"
 #include "phases/phases.h"
 
 namespace fedwatt::internal {
@@ -137,6 +139,10 @@ absl::Status RestoreRound(EngineState& state, const std::string& text) {
 
 void ResumeRound(EngineState& state, bool closed, Effects& effects) {
   state.deadline = closed ? state.now : state.now + state.options.deadline;
+  // The machine's clock may have been set back between the two starts, and no span is negative.
+  if (!FEDWATT_PLANTED(negative_spans)) state.record.started_at = std::min(state.record.started_at, state.now);
+  state.phase_started = std::min(state.phase_started, state.now);
+  for (auto& [id, attempt] : state.attempts) attempt.started = std::min(attempt.started, state.now);
   for (const auto& [id, attempt] : state.attempts) {
     effects.push_back(StartAttempt{id, state.round, attempt.partition, state.deadline, attempt.width, attempt.expected_seconds, attempt.expected_energy});
   }

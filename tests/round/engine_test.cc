@@ -859,6 +859,31 @@ TEST(EngineResumeTest, AClosedRoundTakesNothingMore) {
   EXPECT_EQ(outcomes, (std::map<std::string, int>{{"accepted", 1}, {"late", 2}}));
 }
 
+// Found by fault simulation: a negative span was remembered, and the next start refused to read it.
+TEST(EngineResumeTest, AClockThatWasSetBackMakesNoSpanNegative) {
+  Driver before(Resumable());
+  before.Join(3);
+  EngineOptions options = Resumable();
+  options.memory = before.memory;
+  Engine engine = *Engine::Create(options);
+  const absl::Time yesterday = before.now() - absl::Hours(24);
+  engine.Resume(yesterday, /*closed=*/false);
+  Effects effects;
+  for (int i = 0; i < 2; ++i) {
+    const std::string attempt = before.started[static_cast<size_t>(i)].attempt;
+    engine.Handle(UpdateArrived{attempt}, yesterday);
+    effects = engine.Handle(FoldFinished{attempt, absl::OkStatus(), 10}, yesterday);
+  }
+  effects = engine.Handle(AggregateFinished{absl::OkStatus(), "digest"}, yesterday);
+  effects = engine.Handle(EvaluateFinished{}, yesterday);
+  ASSERT_EQ(effects.size(), 1u);
+  const Publish& publish = std::get<Publish>(effects[0]);
+  EXPECT_EQ(publish.record.wall_seconds, 0);
+  for (const auto& [key, value] : publish.memory) options.memory[key] = value;
+  options.next_round = 2;
+  EXPECT_TRUE(Engine::Create(options).ok());
+}
+
 TEST(EngineResumeTest, AFinishedRoundIsNotResumed) {
   Driver before(Resumable());
   before.Join(3);

@@ -3,6 +3,7 @@
 #define FEDWATT_BASE_FAILPOINT_H_
 
 #include <atomic>
+#include <functional>
 #include <string_view>
 
 namespace fedwatt {
@@ -20,6 +21,10 @@ inline int Failpoint(std::string_view name, std::string_view what = "") {
 // `spec` is a list such as "journal_synced:3,journal_write=ENOSPC:2,file_renamed@global-1": at its third passage the first point kills the process as kill -9 would; the second
 // fails from its second passage on, until the next call; of the third only passages count whose `what` (a path) holds that text. "" disarms. EIO and ENOSPC are known. Returns false, and arms nothing, where the spec cannot be read. Thread-safe.
 bool ArmFailpoints(std::string_view spec);
+
+// From now on `handler` decides what passages return, and no point kills: a simulation's process holds more than the coordinator that is to die. Empty: as before. Not
+// thread-safe, and while a handler is set passages must come from one thread.
+void HandleFailpoints(std::function<int(std::string_view name, std::string_view what)> handler);
 
 }  // namespace fedwatt
 

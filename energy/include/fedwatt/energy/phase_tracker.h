@@ -37,7 +37,7 @@ std::string DescribeSpans(std::vector<PhaseSpan> spans);
 // time is of that reading's.
 class PhaseTracker {
  public:
-  enum class Cpu : uint8_t { kThread, kProcess };
+  enum class Cpu : uint8_t { kThread, kProcess, kNone };  // kNone: not looked at, as where nothing of the process is one's own
   // `meter` may be null (every reading is missing) and must outlive the tracker, as must `clock`.
   PhaseTracker(const Clock* clock, Meter* meter, Cpu cpu = Cpu::kThread);
 

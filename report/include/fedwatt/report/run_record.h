@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "fedwatt/base/disk.h"
 #include "fedwatt/energy/carbon.h"
 #include "fedwatt/energy/phase_tracker.h"
 #include "fedwatt/energy/quantities.h"
@@ -229,10 +230,10 @@ struct RunRecord {
 // Reads rounds.jsonl (required), clients.jsonl and summary.json (where they exist). Fields it does not know are skipped, a last
 // line without its line end (a run still being written) too. Errors: NOT_FOUND  no rounds.jsonl; DATA_LOSS  a line is not what
 // this version writes, or has numbers that no run can have, such as negative joules (file, line, field)
-absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory, Disk& disk = RealDisk());
 // clients.jsonl alone, for a run that goes on: whatever its numbers are, and empty where there is none. Errors: DATA_LOSS  a line is not what this
 // version writes (file, line, field)
-absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory);
+absl::StatusOr<std::vector<AttemptRecord>> ReadAttempts(const std::string& directory, Disk& disk = RealDisk());
 
 // One line of clients.jsonl, without its line end, and back. `where` names the line in errors: DATA_LOSS
 std::string AttemptLine(const AttemptRecord& record);
@@ -245,14 +246,15 @@ std::string RoundLine(const RoundRecord& record);
 // one thread.
 class RunRecordWriter {
  public:
-  // Creates `directory` if needed. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED, DATA_LOSS  an earlier line does not parse
+  // Creates `directory` if needed. `disk` must outlive the writer. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED, DATA_LOSS  an earlier line does not parse
   // (named)
-  static absl::StatusOr<std::unique_ptr<RunRecordWriter>> Open(const std::string& directory);
+  static absl::StatusOr<std::unique_ptr<RunRecordWriter>> Open(const std::string& directory, Disk& disk = RealDisk());
   virtual ~RunRecordWriter() = default;
 
   virtual absl::Status WriteRound(const RoundRecord& record) = 0;
+  // A line that could not be written is tried again with the next one.
   virtual absl::Status WriteAttempt(const AttemptRecord& record) = 0;
-  // Makes the attempts written so far durable.
+  // Makes the attempts so far durable.
   virtual absl::Status SyncAttempts() = 0;
   // Writes summary.json atomically, with totals and to-target figures over all rounds written; may be called again.
   virtual absl::Status WriteSummary(const RunSummary& summary) = 0;

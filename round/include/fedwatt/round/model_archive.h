@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "fedwatt/base/disk.h"
 
 namespace fedwatt {
 
@@ -16,8 +17,8 @@ namespace fedwatt {
 class ModelArchive {
  public:
   // Creates `run_directory`/model. Containers of an earlier start of the same run are known again; which of two was the best is not, so the
-  // best so far is passed in. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED
-  static absl::StatusOr<ModelArchive> Open(const std::string& run_directory, std::optional<double> best_accuracy = std::nullopt);
+  // best so far is passed in. `disk` must outlive the archive. Errors: PERMISSION_DENIED, RESOURCE_EXHAUSTED
+  static absl::StatusOr<ModelArchive> Open(const std::string& run_directory, std::optional<double> best_accuracy = std::nullopt, Disk& disk = RealDisk());
 
   // Writes model/global-<round>.fwt atomically, then removes those that are neither the last nor the best. A round without accuracy can be the
   // last but never the best.
@@ -29,9 +30,10 @@ class ModelArchive {
   std::string directory() const { return directory_; }
 
  private:
-  explicit ModelArchive(std::string directory) : directory_(std::move(directory)) {}
+  ModelArchive(std::string directory, Disk& disk) : disk_(&disk), directory_(std::move(directory)) {}
   std::string PathOf(int64_t round) const;
 
+  Disk* disk_;
   std::string directory_;
   std::optional<double> best_accuracy_;
   int64_t best_round_ = -1;

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/clock.h"
+#include "fedwatt/base/disk.h"
 #include "fedwatt/base/log.h"
 #include "fedwatt/energy/meter.h"
 #include "fedwatt/model/dataset.h"
@@ -33,6 +34,9 @@ struct ServerSnapshot {
   int64_t committed_rounds = 0;
   std::optional<double> best_accuracy;
 };
+
+// Runs a task later, on the thread of the loop. For simulations.
+using Background = std::function<void(absl::Duration after, std::function<void()> task)>;
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:0";  // "host:port", "[v6]:port"; port 0 takes a free one
@@ -65,6 +69,7 @@ struct ServerOptions {
   // "update": what is acknowledged is on disk, and a crash goes on with the round under way. "round": a crash repeats it.
   std::string durability = "update";
 
+  int64_t journaled_update_bytes = 1 << 20;  // [0, 1 MiB]: longer updates stay files of their own until their round is over
   int fold_threads = 0;                // 0 = as many as cores, at most 2: each costs about four models of memory while updates are folded
   int64_t max_clients = 100000;        // sessions; more are refused as busy
   absl::Duration hold_duration = absl::Seconds(25);       // of a WaitForWork without news
@@ -75,6 +80,10 @@ struct ServerOptions {
   RetryWindows retry{{absl::ZeroDuration(), absl::Milliseconds(200)}, {absl::Seconds(1), absl::Seconds(3)}};
 
   const Clock* clock = &RealClock();   // must outlive the server
+  Disk* disk = &RealDisk();            // under out_directory, security and audit log excepted; must outlive the server
+  // Where set, the coordinator has no threads: it does their work in such tasks. The process is then not its own, and what that spends is not recorded.
+  Background background;
+  std::function<std::string()> new_session_id;  // empty: random ones; nobody may guess them
   LogSink log;
   // Called on the thread of Run(); must not block for long. May be empty.
   std::function<void(const RoundRecord&)> on_round;
