@@ -46,7 +46,7 @@ absl::StatusOr<SpikeProfile> ProfileSpikes(const ArchitectureSpec& spec, absl::S
     std::vector<double> active(network.layers.size(), 0), all(network.layers.size(), 0);  // values that each layer reads
     const at::Tensor inputs = internal::DatasetCache::Shared().Get(data)->inputs;
     for (int64_t begin = 0; begin < data.size(); begin += kBatch) {
-      internal::RunLayers(network, inputs.narrow(0, begin, std::min(kBatch, data.size() - begin)), tensors.data(), {}, [&](size_t layer, at::Tensor&& out) {
+      internal::RunLayers(network, network.layers.size(), inputs.narrow(0, begin, std::min(kBatch, data.size() - begin)), tensors.data(), {}, [&](size_t layer, at::Tensor&& out) {
         if (layer + 1 < network.layers.size() && network.layers[layer + 1].input_steps > 1) {
           active[layer + 1] += static_cast<double>(out.count_nonzero().item<int64_t>());
           all[layer + 1] += static_cast<double>(out.numel());
