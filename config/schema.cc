@@ -629,6 +629,11 @@ std::vector<Key> MakeSchema() {
   add(NonEmptyKey("server.listen", FIELD(std::string, server.listen), "address and port to listen on; port 0 = any free one"));
   add(StringListKey("server.names", FIELD(std::vector<std::string>, server.names),
                     "more names and addresses for the server's certificate"));
+  add(NumberKey("server.min_transfer_bytes_per_second", FIELD(double, server.min_transfer_bytes_per_second), Within(0, 1e12),
+                "a model's or update's stream that falls behind this by server.transfer_grace is cut, and goes on where it stopped; 0 = never"));
+  add(DurationKey("server.transfer_grace", FIELD(absl::Duration, server.transfer_grace), "also how long such a stream may be silent; pieces of 128 KiB count when they are whole"));
+  add(IntegerKey("server.max_transfers", FIELD(int64_t, server.max_transfers), Within(1, 1e6), "such streams at once; more are told to come back later"));
+  add(IntegerKey("server.max_transfers_of_one_caller", FIELD(int64_t, server.max_transfers_of_one_caller), Within(1, 1e6), "the same, of one certificate's name or, without TLS, one address"));
 
   add(NonEmptyKey("client.server", FIELD(std::string, client.server), "the coordinator's address and port"));
   add(StringKey("client.name", FIELD(std::string, client.name), "pseudonym in records; empty = derived from host and partition"));

@@ -27,6 +27,7 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kStreamWindowBytes = 64 << 10;
+constexpr int kHandshakeTimeoutMs = 20000;  // a slow device or link needs seconds
 constexpr int kKeepaliveMs = 20000;
 constexpr int kKeepaliveTimeoutMs = 10000;
 
@@ -132,6 +133,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
 void ApplyServerLimits(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Connections that do not shake hands keep their place no longer; gRPC's default is two minutes.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   // One process may speak for a thousand partitions; nobody needs more calls at once on one connection.
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 4096);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);

@@ -34,6 +34,10 @@ absl::Status CheckOptions(const ServerOptions& options) {
   if (options.journaled_update_bytes < 0 || options.journaled_update_bytes > internal::Journal::kMaxBodyBytes) {
     return absl::InvalidArgumentError(absl::StrCat("journaled_update_bytes: expected [0, ", internal::Journal::kMaxBodyBytes, "], got ", options.journaled_update_bytes));
   }
+  const TransferLimits& transfers = options.transfers;
+  if (!(transfers.min_bytes_per_second >= 0) || transfers.grace <= absl::ZeroDuration() || transfers.max_transfers < 1 || transfers.max_of_one_caller < 1) {
+    return absl::InvalidArgumentError("server: limits of transfers must be positive");
+  }
   if (options.watch_after < absl::ZeroDuration()) return absl::InvalidArgumentError("server: watch_after must not be negative");
   if (options.session_duration <= options.disconnect_grace) {
     return absl::InvalidArgumentError("server: session_duration must be longer than disconnect_grace");
@@ -63,7 +67,8 @@ class GrpcServer : public Server {
     FEDWATT_ASSIGN_OR_RETURN(audit_, AuditLog::Open(absl::StrCat(options_.out_directory, "/audit.log"), options_.clock, options_.log));
     gate_.emplace(security_.get(), audit_.get(), options_.clock);
     desk_.emplace(security_.get(), &*gate_);
-    const internal::ServiceContext with{&loop_, coordinator_.get(), &*desk_, &*gate_};
+    transfers_.emplace(options_.transfers, options_.clock);
+    const internal::ServiceContext with{&loop_, coordinator_.get(), &*desk_, &*gate_, &*transfers_};
     coordinator_service_.emplace(with);
     operator_service_.emplace(with);
     audit_->Action({.event = "started", .detail = absl::StrCat("run ", run_id_, options_.insecure ? ", without TLS" : "")});
@@ -112,9 +117,23 @@ class GrpcServer : public Server {
   }
 
  private:
-  // Once a second: certificates that are due, revocations, counts for the audit log.
+  // At most once a minute, so that a flood of streams fills neither log.
+  void TellOfTransfers() {
+    const int64_t cut = transfers_->cut_count() - told_cut_, refused = transfers_->refused_count() - told_refused_;
+    if (cut + refused == 0 || options_.clock->Monotonic() - transfers_told_ < absl::Minutes(1)) return;
+    transfers_told_ = options_.clock->Monotonic();
+    told_cut_ += cut;
+    told_refused_ += refused;
+    const std::string detail = absl::StrCat(cut, " cut for moving too little, ", refused, " refused as too many");
+    audit_->Action({.event = "transfers", .detail = detail});
+    Log(options_.log, LogLevel::kWarning, absl::StrCat("transfers: ", detail));
+  }
+
+  // Once a second: streams that are too slow, certificates that are due, revocations, counts for the audit log.
   void Maintain() {
     audit_->Tick();
+    transfers_->Sweep();
+    TellOfTransfers();
     if (security_ != nullptr) {
       absl::StatusOr<std::vector<std::string>> revoked = security_->Maintain();
       for (const std::string& name : revoked.ok() ? *revoked : std::vector<std::string>()) {
@@ -155,6 +174,9 @@ class GrpcServer : public Server {
   std::unique_ptr<AuditLog> audit_;
   std::optional<Gate> gate_;
   std::optional<internal::IdentityDesk> desk_;
+  std::optional<internal::TransferWatch> transfers_;
+  absl::Duration transfers_told_ = -absl::InfiniteDuration();
+  int64_t told_cut_ = 0, told_refused_ = 0;
   std::optional<internal::CoordinatorService> coordinator_service_;
   std::optional<internal::OperatorService> operator_service_;
   std::unique_ptr<grpc::Server> server_;

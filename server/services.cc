@@ -62,13 +62,37 @@ grpc::ServerUnaryReactor* Dispatch(const ServiceContext& with, Caller caller, Ha
   return call;
 }
 
+// A stream's place in the watch, from its call to its end.
+class WatchedTransfer {
+ public:
+  WatchedTransfer(const ServiceContext& with, const Caller& caller, grpc::CallbackServerContext* context) : watch_(with.transfers) {
+    if (!caller.verdict.ok()) {
+      verdict_ = caller.verdict;
+      return;
+    }
+    absl::StatusOr<TransferWatch::Id> id = watch_->Begin(caller.peer.name.empty() ? caller.address : caller.peer.name, [context] { context->TryCancel(); });
+    verdict_ = id.status();
+    if (id.ok()) id_ = *id;
+  }
+  // The context outlives the reactor's OnDone(), in which this goes.
+  ~WatchedTransfer() { watch_->End(id_); }
+  // Whether the stream may go on at all.
+  const absl::Status& verdict() const { return verdict_; }
+  void Moved(size_t bytes) { watch_->Moved(id_, static_cast<int64_t>(bytes)); }
+
+ private:
+  TransferWatch* const watch_;
+  TransferWatch::Id id_ = 0;
+  absl::Status verdict_;
+};
+
 class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse> {
  public:
-  DownloadReactor(const ServiceContext& with, Caller caller, v1::DownloadBlobRequest request)
+  DownloadReactor(const ServiceContext& with, Caller caller, grpc::CallbackServerContext* context, v1::DownloadBlobRequest request)
       : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)), session_(request.session_id()),
-        offset_(request.offset_bytes()) {
-    if (!caller_.verdict.ok()) {
-      Refuse(caller_.verdict);
+        offset_(request.offset_bytes()), watched_(with, caller_, context) {
+    if (!watched_.verdict().ok()) {
+      Refuse(watched_.verdict());
       return;
     }
     loop_->Post([this, request = std::move(request)] {
@@ -90,6 +114,7 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
     const int64_t sent = static_cast<int64_t>(response_.chunk().data().size());
     download_.sent_bytes->fetch_add(sent);
     offset_ += sent;
+    watched_.Moved(static_cast<size_t>(sent));
     if (absl::Status admitted = gate_->StillAdmitted(caller_); !admitted.ok()) {
       Refuse(admitted);
     } else {
@@ -101,7 +126,7 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
  private:
   void Refuse(const absl::Status& status) {
     gate_->Answered(caller_, status);
-    Finish(ToGrpcStatus(status));
+    Finish(Answer(status, coordinator_));
   }
   void Next() {
     if (offset_ >= static_cast<int64_t>(download_.blob->size())) {
@@ -118,16 +143,17 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::DownloadBlobResponse
   const Caller caller_;
   const std::string session_;
   int64_t offset_;
+  WatchedTransfer watched_;
   Coordinator::Download download_;
   v1::DownloadBlobResponse response_;  // one chunk, reused
 };
 
 class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
  public:
-  UploadReactor(const ServiceContext& with, Caller caller, v1::UploadResponse* response)
-      : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)), response_(response) {
-    if (!caller_.verdict.ok()) {
-      End(caller_.verdict);
+  UploadReactor(const ServiceContext& with, Caller caller, grpc::CallbackServerContext* context, v1::UploadResponse* response)
+      : loop_(with.loop), coordinator_(with.coordinator), gate_(with.gate), caller_(std::move(caller)), watched_(with, caller_, context), response_(response) {
+    if (!watched_.verdict().ok()) {
+      End(watched_.verdict());
     } else {
       StartRead(&request_);
     }
@@ -144,6 +170,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
       End(absl::InvalidArgumentError("upload: expected a chunk"));
     } else {
       const v1::Chunk& chunk = request_.chunk();
+      watched_.Moved(chunk.data().size());
       const absl::Status added = stream_->upload->Append(stream_->stream, chunk.offset_bytes(), chunk.data(), chunk.crc32c());
       if (added.ok()) {
         // Clear() would keep the piece's memory while the next one is awaited, times the number of clients.
@@ -187,6 +214,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::UploadRequest> {
   Coordinator* const coordinator_;
   Gate* const gate_;
   const Caller caller_;
+  WatchedTransfer watched_;
   v1::UploadResponse* const response_;
   v1::UploadRequest request_;  // one chunk at a time
   std::optional<Coordinator::UploadStream> stream_;
@@ -305,7 +333,7 @@ grpc::ServerUnaryReactor* CoordinatorService::WaitForWork(grpc::CallbackServerCo
 
 grpc::ServerWriteReactor<v1::DownloadBlobResponse>* CoordinatorService::DownloadBlob(grpc::CallbackServerContext* context,
                                                                                      const v1::DownloadBlobRequest* request) {
-  return new DownloadReactor(with_, with_.gate->Admit(*context, "DownloadBlob", Access::kClient), *request);
+  return new DownloadReactor(with_, with_.gate->Admit(*context, "DownloadBlob", Access::kClient), context, *request);
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::StillWanted(grpc::CallbackServerContext* context, const v1::StillWantedRequest* request,
@@ -321,7 +349,7 @@ grpc::ServerUnaryReactor* CoordinatorService::QueryUpload(grpc::CallbackServerCo
 }
 
 grpc::ServerReadReactor<v1::UploadRequest>* CoordinatorService::Upload(grpc::CallbackServerContext* context, v1::UploadResponse* response) {
-  return new UploadReactor(with_, with_.gate->Admit(*context, "Upload", Access::kClient), response);
+  return new UploadReactor(with_, with_.gate->Admit(*context, "Upload", Access::kClient), context, response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorService::Report(grpc::CallbackServerContext* context, const v1::ReportRequest* request,

@@ -8,6 +8,7 @@
 #include "fedwatt/rpc/gate.h"
 #include "identity_desk.h"
 #include "loop.h"
+#include "transfer_watch.h"
 
 namespace fedwatt::internal {
 
@@ -17,6 +18,7 @@ struct ServiceContext {
   Coordinator* coordinator;
   IdentityDesk* desk;
   Gate* gate;
+  TransferWatch* transfers;
 };
 
 // Thread-safe.

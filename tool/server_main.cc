@@ -115,6 +115,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.certificate_lifetime = settings.security.certificate_lifetime;
   options.server_names = settings.server.names;
   options.insecure = settings.security.insecure;
+  options.transfers = {settings.server.min_transfer_bytes_per_second, settings.server.transfer_grace, settings.server.max_transfers,
+                       settings.server.max_transfers_of_one_caller};
   options.out_directory = settings.out.empty() ? absl::StrCat("runs/server-", run_id) : settings.out;
   options.engine = MakeEngineOptions(settings, run_id);
   FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));

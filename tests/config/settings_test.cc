@@ -85,6 +85,10 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
   }
   for (const char* key : {"model.architecture",
                           "model.torchscript",
+                          "server.min_transfer_bytes_per_second",
+                          "server.transfer_grace",
+                          "server.max_transfers",
+                          "server.max_transfers_of_one_caller",
                           "model.sandbox",
                           "model.max_memory_bytes",
                           "model.max_silence",

@@ -109,6 +109,10 @@ struct SecuritySettings {
 struct ServerSettings {
   std::string listen = "0.0.0.0:7443";
   std::vector<std::string> names;  // extra names and addresses in the server's certificate
+  double min_transfer_bytes_per_second = 4096;
+  absl::Duration transfer_grace = absl::Seconds(40);
+  int64_t max_transfers = 4096;
+  int64_t max_transfers_of_one_caller = 2048;
 };
 
 // Parts first..last, both included, of `total`, counted from 0.

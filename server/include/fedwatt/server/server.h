@@ -38,6 +38,15 @@ struct ServerSnapshot {
 // Runs a task later, on the thread of the loop. For simulations.
 using Background = std::function<void(absl::Duration after, std::function<void()> task)>;
 
+// Bounds on streams that move models and updates, so that silent, trickling or too many ones cost no more than their place.
+struct TransferLimits {
+  // A stream that falls behind this by `grace` is cut, as a broken connection would be: clients go on where it stopped. >= 0; 0 = never.
+  double min_bytes_per_second = 4096;
+  absl::Duration grace = absl::Seconds(40);  // > 0; also how long a stream may be silent. A piece (128 KiB) counts when it is whole, so a shorter grace asks for more than the floor
+  int64_t max_transfers = 4096;              // at once, >= 1; more are refused with a window
+  int64_t max_of_one_caller = 2048;          // by one certificate's name, or without TLS one address; >= 1
+};
+
 struct ServerOptions {
   std::string listen = "127.0.0.1:0";  // "host:port", "[v6]:port"; port 0 takes a free one
   std::string security_directory;      // made at the first start: CA, server certificate, enrolment token
@@ -71,6 +80,7 @@ struct ServerOptions {
 
   int64_t journaled_update_bytes = 1 << 20;  // [0, 1 MiB]: longer updates stay files of their own until their round is over
   int fold_threads = 0;                // 0 = as many as cores, at most 2: each costs about four models of memory while updates are folded
+  TransferLimits transfers;
   int64_t max_clients = 100000;        // sessions; more are refused as busy
   absl::Duration hold_duration = absl::Seconds(25);       // of a WaitForWork without news
   absl::Duration session_duration = absl::Seconds(30);    // a session without a call under way lapses
