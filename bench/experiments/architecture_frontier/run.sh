@@ -18,7 +18,7 @@ mkdir -p "$out"
 parts=${PARTS:-length characters images recall}
 sequence=(softmax_transformer linear_transformer local_transformer performer gru min_gru)
 
-rate() { case $1 in gru) echo 0.3 ;; *) echo 0.1 ;; esac; }
+rate() { case $1 in gru) echo 0.2 ;; lif_snn) echo 0.15 ;; mlp_2nn | mobile_cnn) echo 0.05 ;; *) echo 0.01 ;; esac; }
 
 for part in $parts; do
   case $part in
@@ -43,7 +43,7 @@ for part in $parts; do
       for seed in ${SEEDS:-1 2 3}; do
         for name in lif_snn mlp_2nn mobile_cnn; do
           run_fleet "$bin" "$out/images/$name/$seed" "$seed" --config examples/simulated_fleet/fashion_mnist_2nn.toml --set "model.architecture=$name" --set training.momentum=0.5 \
-            --set "federation.rounds=${IMAGE_ROUNDS:-15}" --set "federation.evaluate_every=${IMAGE_ROUNDS:-15}" --threads 1
+            --set "training.client_learning_rate=$(rate "$name")" --set "federation.rounds=${IMAGE_ROUNDS:-15}" --set "federation.evaluate_every=${IMAGE_ROUNDS:-15}" --threads 1
         done
         "$bin/spiking_report" "$out/images/lif_snn/$seed" /usr/share/datasets/fashion-mnist >"$out/images/lif_snn/$seed/spikes.txt"
       done
