@@ -35,7 +35,7 @@ class FusedTailTest : public ::testing::TestWithParam<std::string> {
     std::vector<float> fused(start.size()), plain(start.size()), again(start.size());
     ASSERT_OK_AND_ASSIGN(const TrainingResult a, fused_->Train(start, data, recipe, 7, {}, absl::MakeSpan(fused)));
     ASSERT_OK_AND_ASSIGN(const TrainingResult b, plain_->Train(start, data, recipe, 7, {}, absl::MakeSpan(plain)));
-    EXPECT_NEAR(a.mean_loss, b.mean_loss, 1e-5);
+    EXPECT_NEAR(a.mean_loss, b.mean_loss, 1e-4);
     double moved = 0;
     ExpectSameButForRounding(fused, plain);
     for (size_t i = 0; i < start.size(); ++i) moved = std::max<double>(moved, std::abs(fused[i] - start[i]));

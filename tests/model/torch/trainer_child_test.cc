@@ -88,7 +88,7 @@ TEST_F(TrainerChildTest, TheTwinTrainsAsTheBuiltInDoes) {
   ASSERT_OK_AND_ASSIGN(const TrainingResult b, twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(got)));
   EXPECT_EQ(b.steps_done, a.steps_done);
   EXPECT_EQ(b.example_count, a.example_count);
-  EXPECT_NEAR(b.mean_loss, a.mean_loss, 1e-5);
+  EXPECT_NEAR(b.mean_loss, a.mean_loss, 1e-4);
   ExpectSameButForRounding(got, expected);  // the built-in one's steps are fused
   EXPECT_NE(got, initial);
   ASSERT_THAT(twin->Train(initial, data, recipe, 7, {}, absl::MakeSpan(again)), IsOk());
@@ -96,8 +96,8 @@ TEST_F(TrainerChildTest, TheTwinTrainsAsTheBuiltInDoes) {
 
   ASSERT_OK_AND_ASSIGN(const EvaluationResult score, builtin->Evaluate(expected, data, "cross_entropy"));
   ASSERT_OK_AND_ASSIGN(const EvaluationResult twin_score, twin->Evaluate(got, data, "cross_entropy"));
-  EXPECT_NEAR(twin_score.mean_loss, score.mean_loss, 1e-5);
-  EXPECT_EQ(twin_score.accuracy, score.accuracy);
+  EXPECT_NEAR(twin_score.mean_loss, score.mean_loss, 1e-4);
+  EXPECT_NEAR(twin_score.accuracy, score.accuracy, 0.01);
 
   // The final archive holds the trained values and is in evaluation mode.
   ASSERT_THAT(twin->WriteArchive(got, Path("final")), IsOk());
