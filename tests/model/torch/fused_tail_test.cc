@@ -74,6 +74,7 @@ TEST_P(FusedTailTest, LeavesOutAbsentClassesAsLibTorchDoes) {
   ASSERT_OK_AND_ASSIGN(const Dataset data, all.Subset(of_three));
   TrainingRecipe recipe;
   recipe.batch_size = 7;
+  recipe.client_learning_rate = 0.01;
   recipe.loss = "masked_cross_entropy";
   Compare(recipe, data);
 }
