@@ -778,6 +778,11 @@ void World::StartCoordinator() {
   if (scenario_.sync_lies == 0 && !coordinator_->finished() && (round < last_round_ + 1 || round > last_round_ + 2)) {
     Violation(absl::StrCat("P4: starts with round ", round, " after round ", last_round_, " had ended"));
   }
+  if (scenario_.sync_lies == 0 && round - 1 > last_round_) {
+    // It was durable, and nobody had been told.
+    ++result_.rounds;
+    last_round_ = round - 1;
+  }
 }
 
 void World::Reset() {
