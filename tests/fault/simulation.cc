@@ -218,6 +218,9 @@ class World {
           if constexpr (std::is_same_v<Response, v1::ReportResponse>) {
             if (status.ok()) NoteVerdict(state->request.attempt_id(), *response);
           }
+          if constexpr (std::is_same_v<Response, v1::WaitForWorkResponse>) {
+            if (status.ok() && response->has_train()) NoteAsked(response->train().attempt_id());
+          }
           if (Lost(client.cut_from)) return;
           At(now() + Delay(), [end, response, status] { end(status, *response); });
         });
@@ -289,6 +292,7 @@ class World {
   void CheckFaults();
   void Schedule(double per_hour, std::function<void()> event);
   void NoteVerdict(const std::string& attempt, const v1::ReportResponse& response);
+  void NoteAsked(const std::string& attempt);
   void NoteRound(const RoundRecord& record);
   void CheckEnd();
 
@@ -839,6 +843,13 @@ void World::NoteRound(const RoundRecord& record) {
   ++result_.rounds;
   if (scenario_.sync_lies == 0 && record.round <= last_round_) Violation(absl::StrCat("P3: round ", record.round, " ends a second time"));
   last_round_ = record.round;
+}
+
+// What is over is not asked for again.
+void World::NoteAsked(const std::string& attempt) {
+  if (scenario_.durability != "update" || scenario_.sync_lies > 0) return;
+  if (acknowledged_.contains(attempt)) Violation(absl::StrCat("P1: ", attempt, " is asked for again, after it was acknowledged"));
+  if (refused_.contains(attempt)) Violation(absl::StrCat("P4: ", attempt, " is asked for again, after it was refused"));
 }
 
 void World::NoteVerdict(const std::string& attempt, const v1::ReportResponse& response) {
