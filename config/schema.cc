@@ -398,6 +398,12 @@ std::vector<Key> MakeSchema() {
   add(NonEmptyKey("model.architecture", FIELD(std::string, model.architecture.name), "built-in architecture's name"));
   add(StringKey("model.torchscript", FIELD(std::string, model.torchscript),
                 "path of a TorchScript archive to train; sets model.architecture to torchscript"));
+  add(ChoiceKey<bool>("model.sandbox", FIELD(bool, model.sandbox.required), {{"required", true}, {"best", false}},
+                      "required = an archive runs only where the kernel filters its system calls; best = with whatever walls the kernel has"));
+  add(IntegerKey("model.max_memory_bytes", FIELD(int64_t, model.sandbox.memory_bytes), Within(0, 1e15),
+                 "an archive's process may take this much beyond what it starts with; 0 = three quarters of the machine's memory"));
+  add(DurationKey("model.max_silence", FIELD(absl::Duration, model.sandbox.max_silence),
+                  "an archive's process is killed when it neither loads, answers nor ends a step for this long"));
   add(ShapeKey("model.input_shape", FIELD(std::vector<int64_t>, model.architecture.input_shape),
                      "shape of one example; empty = as the data has it"));
   using Options = std::map<std::string, std::string>;

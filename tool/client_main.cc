@@ -83,11 +83,13 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   if (evaluation == EvaluationMode::kFederated || evaluation == EvaluationMode::kBoth) {
     options.held_out_fraction = settings.federation.federated_held_out_fraction;
   }
-  options.trainer_factory = [path = settings.model.torchscript](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+  options.trainer_factory = [path = settings.model.torchscript, sandbox = settings.model.sandbox, log](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (spec.name != "torchscript") return MakeTorchTrainer(spec);
     // Code from elsewhere runs only where its user has put it there: the digest in the plan must be that of the file named here.
     if (path.empty()) return absl::PermissionDeniedError("the run trains a TorchScript archive; allow it by naming the file: --set model.torchscript=FILE");
-    return MakeTorchScriptTrainer(spec, path);
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainer(spec, path, {.sandbox = sandbox}));
+    Log(log, LogLevel::kInfo, absl::StrCat(path, " runs behind ", Describe(trainer->walls())));
+    return trainer;
   };
   options.architectures = ArchitectureNames();
   if (!settings.model.torchscript.empty()) options.architectures.push_back("torchscript");

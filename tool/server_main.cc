@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <map>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -38,6 +39,7 @@ struct Model {
   std::function<absl::Status(const ArchitectureSpec&, absl::Span<const float>, const std::string& path)> write;  // as TorchScript
   std::shared_ptr<const std::string> archive;
   std::shared_ptr<const ArchiveChannels> channels;  // of the archive, where some clients get a part of it
+  std::string sandbox;                              // around the archive, in words; "" for built-in networks
 };
 
 absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data, std::stop_token stop) {
@@ -53,11 +55,12 @@ absl::StatusOr<Model> MakeModel(const Settings& settings, const Dataset& data, s
   model.architecture.archive_digest = Sha256(archive);
   model.archive = std::make_shared<const std::string>(archive);
   if (SomeAreNarrow(settings.fit) || CutsChannels(settings.prune)) {
-    FEDWATT_ASSIGN_OR_RETURN(model.channels, FindArchiveChannels(model.architecture, archive, {}, std::move(stop)));
+    FEDWATT_ASSIGN_OR_RETURN(model.channels, FindArchiveChannels(model.architecture, archive, {.sandbox = settings.model.sandbox}, std::move(stop)));
   }
-  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer,
-                           MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive), {.channels = model.channels}));
-  const auto make = [bytes = model.archive, channels = model.channels](const ArchitectureSpec& spec) { return MakeTorchScriptTrainerFromBytes(spec, *bytes, {.channels = channels}); };
+  const TorchScriptOptions options{.sandbox = settings.model.sandbox, .channels = model.channels};
+  FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(model.architecture, std::move(archive), options));
+  model.sandbox = Describe(trainer->walls());
+  const auto make = [bytes = model.archive, options](const ArchitectureSpec& spec) { return MakeTorchScriptTrainerFromBytes(spec, *bytes, options); };
   model.factory = [make](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> { return make(spec); };
   model.write = [trainer = trainer.get(), make](const ArchitectureSpec& delivered, absl::Span<const float> values, const std::string& path) -> absl::Status {
     if (delivered.kept.empty()) return trainer->WriteArchive(values, path);
@@ -93,6 +96,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   absl::StatusOr<DataSplit> data = ReadData(settings.data);
   if (!data.ok()) return WithExitCode(data.status(), ExitCode::kData);
   FEDWATT_ASSIGN_OR_RETURN(Model model, MakeModel(settings, data->train, signals.token()));
+  if (!model.sandbox.empty()) Log(log, LogLevel::kInfo, absl::StrCat(settings.model.torchscript, " runs behind ", model.sandbox));
   if (model.channels != nullptr) Log(log, LogLevel::kInfo, absl::StrCat(settings.model.torchscript, ": ", Summarise(*model.channels)));
   // What cannot even score one example would fail at every client.
   FEDWATT_ASSIGN_OR_RETURN(Dataset one, data->train.Subset({0}));
@@ -132,7 +136,9 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.summary.command = command;
   options.summary.config = loaded.effective;
   options.summary.seed = settings.seed;
-  DescribeMachineIn(options.summary, KernelFacts(), meter);
+  std::map<std::string, std::string> facts = KernelFacts();
+  if (!model.sandbox.empty()) facts["sandbox"] = model.sandbox;
+  DescribeMachineIn(options.summary, std::move(facts), meter);
   options.summary.target_accuracy = settings.federation.target_accuracy;
   if (model.channels != nullptr) options.summary.model_channels = Summarise(*model.channels);
   options.meter = std::move(meter.meter);

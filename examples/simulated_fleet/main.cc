@@ -68,7 +68,7 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
     FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(archive_path));
     architecture.archive_digest = Sha256(bytes);
     if (SomeAreNarrow(settings.fit) || CutsChannels(settings.prune)) {
-      FEDWATT_ASSIGN_OR_RETURN(channels, FindArchiveChannels(architecture, std::move(bytes)));
+      FEDWATT_ASSIGN_OR_RETURN(channels, FindArchiveChannels(architecture, std::move(bytes), {.sandbox = settings.model.sandbox}));
       Log(log, LogLevel::kInfo, absl::StrCat(archive_path, ": ", Summarise(*channels)));
     }
   }
@@ -76,9 +76,10 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   options.engine = MakeEngineOptions(settings, run_id);
   FEDWATT_ASSIGN_OR_RETURN(options.engine.carbon, MakeCarbonModel(settings));
   options.model = MakeGlobalModelOptions(settings, MakePlan(settings, run_id, architecture), ParameterLayout());
-  options.trainer_factory = [&archive_path, channels](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
+  const TorchScriptOptions script_options{.sandbox = settings.model.sandbox, .channels = channels};
+  options.trainer_factory = [&archive_path, &script_options](const ArchitectureSpec& spec) -> absl::StatusOr<std::unique_ptr<LocalTrainer>> {
     if (archive_path.empty()) return MakeTorchTrainer(spec);
-    return MakeTorchScriptTrainer(spec, archive_path, {.channels = channels});
+    return MakeTorchScriptTrainer(spec, archive_path, script_options);
   };
   for (std::vector<int32_t>& part : parts) {
     FEDWATT_ASSIGN_OR_RETURN(Dataset partition, data->train.Subset(std::move(part)));
@@ -139,7 +140,8 @@ absl::StatusOr<ExitCode> Run(const std::vector<std::string>& arguments, const st
   if (archive_path.empty()) {
     FEDWATT_RETURN_IF_ERROR(WriteTorchScript(delivered, outcome.model, summary.model_path));
   } else {
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(delivered, archive_path, {.channels = channels}));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> scribe, MakeTorchScriptTrainer(delivered, archive_path, script_options));
+    summary.machine_facts["sandbox"] = Describe(scribe->walls());
     FEDWATT_RETURN_IF_ERROR(scribe->WriteArchive(outcome.model, summary.model_path));
   }
   FEDWATT_ASSIGN_OR_RETURN(summary.int8, DeliverInt8(delivered, outcome.model, data->test, evaluates, settings.training.recipe.loss,

@@ -54,6 +54,20 @@ void UseKernelThreads(int threads) {
   if (get != nullptr && set != nullptr && get() != threads) set(threads);
 }
 
+void WarmKernelsUp() {
+  at::set_num_threads(at::get_num_threads());  // also sizes a pool whose maker asks /proc and /sys for the processors
+  at::manual_seed(0);                          // the generator is made from /dev/urandom, whatever its seed becomes
+  // A small step of a network through each library of kernels.
+  const at::Tensor images = at::ones({16, 3, 8, 8}), kernel = at::ones({4, 3, 3, 3}), weight = at::ones({2, 4 * 36});
+  for (const bool training : {false, true}) {
+    const at::AutoGradMode mode(training);
+    kernel.set_requires_grad(training);
+    weight.set_requires_grad(training);
+    const at::Tensor output = at::linear(at::conv2d(images, kernel).flatten(1), weight);
+    if (training) output.sum().backward();
+  }
+}
+
 }  // namespace internal
 
 absl::Status ConfigureKernels(int threads) {

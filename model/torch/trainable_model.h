@@ -75,6 +75,10 @@ absl::Status CheckDataFits(const ArchitectureSpec& spec, bool takes_tokens, cons
 // Makes both kernel libraries use this many threads when called from this thread.
 void UseKernelThreads(int threads);
 
+// Makes LibTorch and its kernel libraries read what they read of the system once, such as the processors' features; for a process that soon can't open files.
+// Throws as LibTorch does.
+void WarmKernelsUp();
+
 // Runs `body` and turns LibTorch's exceptions into INTERNAL, exhausted memory into RESOURCE_EXHAUSTED, and std::invalid_argument (a
 // foreign archive's fault) into INVALID_ARGUMENT.
 template <typename Body>

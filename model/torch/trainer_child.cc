@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "fedwatt/base/clock.h"
+#include "fedwatt/base/digest.h"
+#include "fedwatt/base/sandbox.h"
 #include "fedwatt/base/status_macros.h"
 #include "fedwatt/model/torchscript/protocol.h"
 #include "masked_trainer.h"
@@ -210,7 +212,36 @@ class TrainerChild {
 }  // namespace
 }  // namespace internal
 
+namespace internal {
+namespace {
+
+// Answers the first question from inside.
+absl::Status Confine(int fd) {
+  FEDWATT_ASSIGN_OR_RETURN(const Frame frame, ReadFrame(fd, sizeof(int64_t)));
+  ByteReader in(frame.payload, "sandbox");
+  SandboxLimits limits{.last_descriptor = fd};
+  FEDWATT_ASSIGN_OR_RETURN(limits.memory_bytes, in.Get<int64_t>("memory"));
+  if (frame.kind != FrameKind::kConfine || in.remaining() != 0) return absl::DataLossError("the first question must be for the sandbox");
+  FEDWATT_RETURN_IF_ERROR(CatchTorch([] {
+    WarmKernelsUp();
+    return absl::OkStatus();
+  }));
+  Sha256("");  // OpenSSL reads its configuration at its first use
+  absl::StatusOr<SandboxWalls> walls = EnterSandbox(limits);
+  if (!walls.ok()) {
+    FEDWATT_RETURN_IF_ERROR(WriteFrame(fd, FrameKind::kError, EncodeError(walls.status())));
+    return walls.status();
+  }
+  ByteWriter out;
+  PutWalls(out, *walls);
+  return WriteFrame(fd, FrameKind::kConfined, out.str());
+}
+
+}  // namespace
+}  // namespace internal
+
 int RunTrainerChild(int fd, void (*end_process)(int status)) {
+  if (absl::Status inside = internal::Confine(fd); !inside.ok()) return absl::IsUnavailable(inside) ? 0 : 2;
   // An archive may be in an endless loop when the parent dies.
   std::thread([=] {
     pollfd hung_up{fd, POLLRDHUP, 0};

@@ -362,6 +362,19 @@ absl::StatusOr<ModelProfile> GetProfile(ByteReader& in) {
   return profile;
 }
 
+void PutWalls(ByteWriter& out, const SandboxWalls& walls) {
+  out.Put<uint8_t>(walls.system_calls);
+  out.Put<int32_t>(walls.landlock_abi);
+}
+
+absl::StatusOr<SandboxWalls> GetWalls(ByteReader& in) {
+  SandboxWalls walls;
+  FEDWATT_ASSIGN_OR_RETURN(const uint8_t system_calls, in.Get<uint8_t>("system calls"));
+  walls.system_calls = system_calls != 0;
+  FEDWATT_ASSIGN_OR_RETURN(walls.landlock_abi, in.Get<int32_t>("Landlock"));
+  return walls;
+}
+
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what) {
   if (in.remaining() == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("trainer protocol: ", in.remaining(), " bytes too many after ", std::string(what)));

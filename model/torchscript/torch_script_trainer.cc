@@ -43,13 +43,22 @@ absl::StatusOr<std::string> BinaryBesideThisOne() {
   return absl::StrCat(std::string(self.substr(0, self.rfind('/'))), "/fedwatt-trainer");
 }
 
-// What configures the kernel libraries and the loader; never the rest, which may hold secrets.
+// What configures the kernel libraries and the loader; never the rest, which may hold secrets. Nor how many threads libraries start when they are loaded:
+// those would be outside one of the sandbox's walls, and a recipe says how many are wanted.
 bool MayPass(std::string_view variable) {
-  for (std::string_view prefix : {"OPENBLAS_", "OMP_", "GOMP_", "ATEN_", "DNNL_", "ONEDNN_", "MKL_", "PATH=", "LD_LIBRARY_PATH=", "LANG=",
-                                  "LC_ALL=", "TMPDIR=", "TZ="}) {
+  for (std::string_view name : {"OPENBLAS_NUM_THREADS=", "GOTO_NUM_THREADS=", "OMP_NUM_THREADS=", "MKL_NUM_THREADS="}) {
+    if (variable.starts_with(name)) return false;
+  }
+  for (std::string_view prefix : {"OPENBLAS_", "OMP_", "GOMP_", "ATEN_", "DNNL_", "ONEDNN_", "MKL_", "LD_LIBRARY_PATH=", "LANG=", "LC_ALL="}) {
     if (variable.starts_with(prefix)) return true;
   }
   return false;
+}
+
+// A child beyond its limit is told that memory ran out; the machine keeps some for everybody else.
+int64_t MemoryFor(const SandboxPolicy& policy) {
+  if (policy.memory_bytes > 0) return policy.memory_bytes;
+  return DescribeMachine().memory_bytes.value_or(int64_t{4} << 30) / 4 * 3;
 }
 
 int64_t DatasetBytes(const Dataset& data) {
@@ -84,9 +93,9 @@ class Waiter {
         last_sign_ = now;
         return absl::OkStatus();
       }
-      if (now - last_sign_ > options_.silence_limit) {
+      if (now - last_sign_ > options_.sandbox.max_silence) {
         return absl::DeadlineExceededError(
-            absl::StrCat("the trainer process was silent for ", absl::FormatDuration(options_.silence_limit)));
+            absl::StrCat("the trainer process was silent for ", absl::FormatDuration(options_.sandbox.max_silence)));
       }
     }
   }
@@ -147,6 +156,8 @@ absl::Status TorchScriptTrainer::Spawn() {
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (MayPass(*variable)) environment.push_back(*variable);
   }
+  std::string one_thread[] = {"OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1"};
+  for (std::string& variable : one_thread) environment.push_back(variable.data());
   environment.push_back(nullptr);
   char* arguments[] = {binary.data(), nullptr};
   pid_t pid = -1;
@@ -230,9 +241,28 @@ absl::StatusOr<std::string> TorchScriptTrainer::Ask(FrameKind question, std::str
   }
 }
 
+absl::Status TorchScriptTrainer::Confine() {
+  ByteWriter out;
+  out.Put(MemoryFor(options_.sandbox));
+  FEDWATT_ASSIGN_OR_RETURN(const std::string answer, Ask(FrameKind::kConfine, out.str(), FrameKind::kConfined, 0));
+  ByteReader in(answer, "sandbox");
+  absl::StatusOr<SandboxWalls> walls = internal::GetWalls(in);
+  if (walls.ok() && in.remaining() != 0) walls = absl::DataLossError("sandbox: more than its walls");
+  if (!walls.ok()) return Disbelieve(walls.status());
+  if (options_.sandbox.required && !walls->system_calls) {
+    return absl::FailedPreconditionError("a TorchScript archive is code, and this kernel can't filter its system calls (seccomp-bpf); to run it all the same, set model.sandbox to best");
+  }
+  walls_ = *walls;
+  return absl::OkStatus();
+}
+
 absl::Status TorchScriptTrainer::EnsureChild() {
   if (pid_ >= 0) return absl::OkStatus();
   FEDWATT_RETURN_IF_ERROR(Spawn());
+  if (absl::Status inside = Confine(); !inside.ok()) {
+    EndChild();
+    return inside;
+  }
   ByteWriter out;
   internal::PutShape(out, spec_.input_shape);
   out.Put<int64_t>(spec_.output_count);
@@ -427,9 +457,10 @@ absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> MakeTorchScriptTrainerFromBy
   if (!spec.options.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("a TorchScript archive has no options, got '", spec.options.begin()->first, "'"));
   }
-  if (options.silence_limit <= absl::ZeroDuration() || options.stop_grace < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError("silence_limit must be positive, stop_grace not negative");
+  if (options.sandbox.max_silence <= absl::ZeroDuration() || options.stop_grace < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("max_silence must be positive, stop_grace not negative");
   }
+  if (options.sandbox.memory_bytes < 0) return absl::InvalidArgumentError(absl::StrCat("memory_bytes must not be negative, got ", options.sandbox.memory_bytes));
   if (static_cast<int64_t>(archive.size()) > options.max_archive_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("archive of ", archive.size(), " bytes, at most ", options.max_archive_bytes));
   }

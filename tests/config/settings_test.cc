@@ -85,6 +85,9 @@ TEST_F(SettingsTest, EveryNameThatScriptsRelyOnExists) {
   }
   for (const char* key : {"model.architecture",
                           "model.torchscript",
+                          "model.sandbox",
+                          "model.max_memory_bytes",
+                          "model.max_silence",
                           "model.input_shape",
                           "model.options",
                           "data.path",
@@ -427,6 +430,12 @@ TEST_F(SettingsTest, DependentDefaultsFollow) {
   ASSERT_OK_AND_ASSIGN(const LoadedSettings archive, Set("model.torchscript", "m.pt"));
   EXPECT_EQ(archive.settings.model.architecture.name, "torchscript");
   EXPECT_EQ(Effective(archive, "model.architecture").origin, "flag --set");
+  EXPECT_TRUE(archive.settings.model.sandbox.required);
+  ASSERT_OK_AND_ASSIGN(const LoadedSettings loose, LoadText("[model]\nsandbox = \"best\"\nmax_memory_bytes = 1000000\nmax_silence = \"90s\"\n"));
+  EXPECT_FALSE(loose.settings.model.sandbox.required);
+  EXPECT_EQ(loose.settings.model.sandbox.memory_bytes, 1000000);
+  EXPECT_EQ(loose.settings.model.sandbox.max_silence, absl::Seconds(90));
+  EXPECT_THAT(Set("model.sandbox", "off"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one of required, best")));
 }
 
 TEST_F(SettingsTest, ClientPartitionDecidesTheNumberOfParts) {

@@ -384,7 +384,7 @@ TEST_F(DoctorTest, FindsThisMachineFit) {
   std::filesystem::create_directory(Path("data"));
   ASSERT_THAT(WriteFileAtomically(Path("data/a"), "x"), IsOk());
   auto checks = Checks({"--set", "data.path=data", "--out", "new/folder"}, 0);
-  for (const char* name : {"config", "cores", "memory", "meter cpu_time", "clock", "port", "security", "data", "disk"}) {
+  for (const char* name : {"config", "cores", "memory", "sandbox", "meter cpu_time", "clock", "port", "security", "data", "disk"}) {
     EXPECT_EQ(checks[name]["verdict"], "ok") << name << checks[name];
   }
   EXPECT_EQ(checks.count("meter fake"), 0u);

@@ -85,19 +85,20 @@ absl::Status WithInt8(const ArchitectureSpec& spec, absl::Span<const float> mode
 
 absl::StatusOr<std::unique_ptr<LocalTrainer>> Subject::MakeTrainer(const ArchitectureSpec& spec) {
   if (archive_path_.empty()) return MakeTorchTrainer(spec);
-  return MakeTorchScriptTrainer(spec, archive_path_, {.channels = channels_});
+  return MakeTorchScriptTrainer(spec, archive_path_, {.sandbox = sandbox_, .channels = channels_});
 }
 
 // Proving takes a few dozen passes through the network. What can't be found out is told as the reason, for nothing else depends on it.
 absl::Status Subject::FindChannels(const ArchitectureSpec& spec) {
   FEDWATT_ASSIGN_OR_RETURN(std::string archive, ReadFile(archive_path_, TorchScriptOptions().max_archive_bytes));
-  FEDWATT_ASSIGN_OR_RETURN(channels_, FindArchiveChannels(spec, std::move(archive)));
+  FEDWATT_ASSIGN_OR_RETURN(channels_, FindArchiveChannels(spec, std::move(archive), {.sandbox = sandbox_}));
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Subject>> Subject::Make(const Settings& settings, std::vector<int64_t> input_shape, int64_t output_count) {
   std::unique_ptr<Subject> made(new Subject());
   made->archive_path_ = settings.model.torchscript;
+  made->sandbox_ = settings.model.sandbox;
   made->recipe_ = settings.training.recipe;
   made->name_ = made->archive_path_.empty() ? settings.model.architecture.name : made->archive_path_;
   made->has_data_ = !settings.data.path.empty();
@@ -125,7 +126,7 @@ absl::StatusOr<std::unique_ptr<Subject>> Subject::Make(const Settings& settings,
 
   if (archive) {
     // It must run before anybody knows how many outputs it has.
-    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> first, MakeTorchScriptTrainer(spec, made->archive_path_));
+    FEDWATT_ASSIGN_OR_RETURN(std::unique_ptr<TorchScriptTrainer> first, MakeTorchScriptTrainer(spec, made->archive_path_, {.sandbox = made->sandbox_}));
     made->profile_ = first->Profile();
     if (made->profile_.ok() && !made->has_data_ && output_count == 0) spec.output_count = made->profile_->output_count;
   } else {

@@ -71,6 +71,7 @@ class Subject {
   absl::StatusOr<const Dataset*> Examples(int64_t count);
 
   std::string name_, archive_path_;
+  SandboxPolicy sandbox_;
   TrainingRecipe recipe_;
   bool has_data_ = false;
   DataSplit data_;

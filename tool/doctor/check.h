@@ -29,6 +29,7 @@ void CheckCertificates(const Settings& settings, Checks& checks);  // security.d
 void CheckData(const Settings& settings, Checks& checks);          // data.path and data.test_path
 void CheckDisk(const Settings& settings, Checks& checks);          // space for the run record
 void CheckMachine(Checks& checks);                                 // cores and memory
+void CheckSandbox(const Settings& settings, Checks& checks);       // what this kernel has to run archives in
 #ifdef FEDWATT_HAS_GRPC
 // Connection, certificates and clock of the coordinator at client.server.
 void CheckServer(const Settings& settings, Checks& checks);

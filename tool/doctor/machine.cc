@@ -10,6 +10,7 @@
 #include "doctor/check.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/base/sandbox.h"
 #include "fedwatt/config/run_options.h"
 #include "fedwatt/energy/meter.h"
 
@@ -140,6 +141,17 @@ void CheckMachine(Checks& checks) {
   else
     checks.push_back({"memory", Verdict::kWarn, detail + "; LibTorch alone takes 0.15 GiB a process",
                       "run one client here, with a small model"});
+}
+
+void CheckSandbox(const Settings& settings, Checks& checks) {
+  const SandboxWalls walls = OfferedWalls();
+  const std::string detail = absl::StrCat("TorchScript archives run behind ", Describe(walls));
+  if (walls.system_calls) {
+    checks.push_back({"sandbox", Verdict::kOk, detail});
+  } else {
+    const bool needed = settings.model.sandbox.required && !settings.model.torchscript.empty();
+    checks.push_back({"sandbox", needed ? Verdict::kFail : Verdict::kWarn, detail, "use a kernel with CONFIG_SECCOMP_FILTER; model.sandbox = best runs archives all the same"});
+  }
 }
 
 }  // namespace fedwatt::tool

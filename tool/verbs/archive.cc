@@ -18,6 +18,7 @@ namespace {
 struct Options {
   std::string file;
   std::vector<int64_t> input_shape;
+  SandboxPolicy sandbox;
   Format format = Format::kText;
 };
 
@@ -30,8 +31,8 @@ struct Width {
 absl::StatusOr<ExitCode> Run(const Options& options) {
   ArchitectureSpec spec{.name = "torchscript", .input_shape = options.input_shape, .output_count = 1};  // nothing is scored: any number of outputs will do
   FEDWATT_ASSIGN_OR_RETURN(std::string bytes, ReadFile(options.file));
-  FEDWATT_ASSIGN_OR_RETURN(const std::shared_ptr<const ArchiveChannels> channels, FindArchiveChannels(spec, bytes));
-  FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(spec, std::move(bytes), {.channels = channels}));
+  FEDWATT_ASSIGN_OR_RETURN(const std::shared_ptr<const ArchiveChannels> channels, FindArchiveChannels(spec, bytes, {.sandbox = options.sandbox}));
+  FEDWATT_ASSIGN_OR_RETURN(const std::unique_ptr<TorchScriptTrainer> trainer, MakeTorchScriptTrainerFromBytes(spec, std::move(bytes), {.sandbox = options.sandbox, .channels = channels}));
   std::vector<Width> widths;
   for (const double fraction : {1.0, 0.5, 0.25}) {
     if (fraction < 1 && channels->groups.empty()) break;
@@ -74,9 +75,10 @@ absl::StatusOr<ExitCode> Run(const Options& options) {
 }  // namespace
 
 void AddArchive(CLI::App& app, Action& chosen) {
-  auto [verb, options] = Declare<Options>(app, chosen, "archive", "which channels of a TorchScript archive narrower clients may drop, and what stays whole; runs it", Run);
+  auto [verb, options] = Declare<Options>(app, chosen, "archive", "which channels of a TorchScript archive narrower clients may drop, and what stays whole; runs it in a sandbox", Run);
   verb->add_option("FILE", options->file, "the archive, as model.torchscript names it")->required();
   verb->add_option("--input-shape", options->input_shape, "shape of one example, as in 1,28,28")->required()->delimiter(',')->check(CLI::Range(int64_t{1}, int64_t{1} << 24))->type_name("N,...");
+  verb->add_flag("!--any-sandbox", options->sandbox.required, "run it also where the kernel can't filter its system calls");
   AddFormat(verb, options->format);
 }
 

@@ -22,6 +22,7 @@ const char* Name(Verdict verdict) { return verdict == Verdict::kOk ? "ok" : verd
 // All but the meters and the coordinator.
 void CheckRest(const Settings& settings, Checks& checks) {
   CheckMachine(checks);
+  CheckSandbox(settings, checks);
   CheckKernels(settings, checks);
   CheckClock(absl::Now(), checks);
   CheckListen(settings, checks);

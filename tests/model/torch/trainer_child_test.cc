@@ -395,12 +395,19 @@ TEST_F(TrainerChildTest, HostileParentsAreLeft) {
     out.PutBytes(payload);
     return std::move(out).str();
   };
+  const std::string confine = frame(10, 8, std::string("\0\0\0\x40\0\0\0\0", 8));
   EXPECT_EQ(ExitStatusAfter("", true), 0);
-  EXPECT_EQ(ExitStatusAfter(frame(1, 100, "cut"), true), 0);
-  EXPECT_EQ(ExitStatusAfter(std::string(64, '\xff'), false), 2);
-  EXPECT_EQ(ExitStatusAfter(frame(1, uint64_t{1} << 62, ""), false), 2);
+  EXPECT_EQ(ExitStatusAfter(confine, true), 0);
+  EXPECT_EQ(ExitStatusAfter(confine + frame(1, 100, "cut"), true), 0);
+  EXPECT_EQ(ExitStatusAfter(confine + std::string(64, '\xff'), false), 2);
+  EXPECT_EQ(ExitStatusAfter(confine + frame(1, uint64_t{1} << 62, ""), false), 2);
+  EXPECT_EQ(ExitStatusAfter(confine + frame(1, 3, "abc"), false), 2);
+  EXPECT_EQ(ExitStatusAfter(confine + frame(4, 0, ""), false), 2);  // train before load
+  EXPECT_EQ(ExitStatusAfter(confine + confine, false), 2);
+  // Nothing is loaded outside the sandbox.
   EXPECT_EQ(ExitStatusAfter(frame(1, 3, "abc"), false), 2);
-  EXPECT_EQ(ExitStatusAfter(frame(4, 0, ""), false), 2);  // train before load
+  EXPECT_EQ(ExitStatusAfter(frame(10, 8, std::string(8, '\0')), false), 2);  // no memory at all
+  EXPECT_EQ(ExitStatusAfter(frame(10, 9, std::string(9, '\1')), false), 2);
 }
 
 TEST_F(TrainerChildTest, StartedByHandItExplainsItself) {

@@ -29,6 +29,13 @@ std::string FrameBytes(FrameKind kind, std::string_view payload) {
   return std::move(out).str();
 }
 
+std::string ConfinedFrame(const SandboxWalls& walls = {.system_calls = true, .landlock_abi = 4}, const std::string& more = "") {
+  ByteWriter out;
+  internal::PutWalls(out, walls);
+  out.PutBytes(more);
+  return FrameBytes(FrameKind::kConfined, out.str());
+}
+
 // A layout of two values, and as many initial values as asked for.
 std::string LoadedFrame(size_t value_count = 2) {
   ByteWriter out;
@@ -91,7 +98,7 @@ class HostileChildTest : public ::testing::Test {
     spec_.name = "torchscript";
     spec_.input_shape = {1};
     spec_.output_count = 2;
-    options_.silence_limit = absl::Milliseconds(300);
+    options_.sandbox.max_silence = absl::Milliseconds(300);
     options_.stop_grace = absl::Milliseconds(100);
     ExampleStore store;
     store.input_shape = {1};
@@ -106,10 +113,10 @@ class HostileChildTest : public ::testing::Test {
     options_.trainer_binary_path = absl::StrCat(::testing::TempDir(), "/child_", getpid(), ".sh");
     ASSERT_THAT(WriteFileAtomically(options_.trainer_binary_path, "#!/bin/sh\n" + script + "\n", 0755), IsOk());
   }
-  // A child that says `bytes` whatever it is asked, and lives on.
-  void UseAnswers(const std::string& bytes) {
+  // A child that says it is in its sandbox and then `bytes` whatever it is asked, and lives on.
+  void UseAnswers(const std::string& bytes, const std::string& sandbox = ConfinedFrame()) {
     const std::string path = absl::StrCat(::testing::TempDir(), "/answers_", getpid());
-    ASSERT_THAT(WriteFileAtomically(path, bytes), IsOk());
+    ASSERT_THAT(WriteFileAtomically(path, sandbox + bytes), IsOk());
     UseScript("cat '" + path + "' >&3; exec sleep 60");
   }
   absl::StatusOr<std::unique_ptr<TorchScriptTrainer>> Make() { return MakeTorchScriptTrainerFromBytes(spec_, "an archive", options_); }
@@ -125,6 +132,28 @@ class HostileChildTest : public ::testing::Test {
   Dataset data_;
   std::vector<float> local_ = {0, 0};
 };
+
+TEST_F(HostileChildTest, WithoutASandboxNothingIsRunUnlessItIsAllowed) {
+  UseAnswers(LoadedFrame(), ConfinedFrame({.landlock_abi = 4}));
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("model.sandbox")));
+  options_.sandbox.required = false;
+  ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
+  EXPECT_EQ(trainer->walls().landlock_abi, 4);
+  EXPECT_FALSE(trainer->walls().system_calls);
+}
+
+TEST_F(HostileChildTest, TheArchiveGoesToNobodyWhoIsNotInTheSandbox) {
+  UseAnswers("", LoadedFrame());
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("unexpected frame")));
+  UseAnswers("", ConfinedFrame({.system_calls = true}, "x"));
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("sandbox")));
+  UseAnswers("", FrameBytes(FrameKind::kConfined, "\1"));
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("Landlock")));
+  UseAnswers("", FrameBytes(FrameKind::kError, internal::EncodeError(absl::UnavailableError("no_new_privs"))));
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no_new_privs")));
+  options_.sandbox.memory_bytes = -1;
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("memory_bytes")));
+}
 
 TEST_F(HostileChildTest, AnHonestScriptIsBelieved) {
   UseAnswers(LoadedFrame() + FrameBytes(FrameKind::kDone, "") + TrainedFrame(3, 3, 3, 0.5) + EvaluatedFrame(3, 1));
@@ -274,13 +303,13 @@ TEST_F(HostileChildTest, ChannelsThatDoNotSuitTheArchiveAreRefused) {
   EXPECT_THAT(Find(), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("silent")));
   std::stop_source stop;
   stop.request_stop();
-  options_.silence_limit = absl::Minutes(1);
+  options_.sandbox.max_silence = absl::Minutes(1);
   EXPECT_THAT(Find(stop.get_token()), StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("did not stop")));
 }
 
 TEST_F(HostileChildTest, AChildThatDoesNotStopIsKilled) {
   UseAnswers(LoadedFrame() + FrameBytes(FrameKind::kDone, ""));
-  options_.silence_limit = absl::Minutes(1);
+  options_.sandbox.max_silence = absl::Minutes(1);
   ASSERT_OK_AND_ASSIGN(const auto trainer, Make());
   const pid_t pid = trainer->child_pid();
   TrainingControl control;
@@ -297,14 +326,20 @@ TEST_F(HostileChildTest, AChildThatDoesNotStopIsKilled) {
 TEST_F(HostileChildTest, TheChildGetsNoSecretsAndNoFiles) {
   const std::string path = absl::StrCat(::testing::TempDir(), "/seen_", getpid());
   setenv("FEDWATT_TEST_SECRET", "1", 1);
-  setenv("OPENBLAS_NUM_THREADS", "1", 0);
+  setenv("OPENBLAS_NUM_THREADS", "4", 1);
+  setenv("OMP_PROC_BIND", "false", 1);
   ASSERT_EQ(dup2(2, 57), 57);  // a descriptor that would survive exec
   UseScript("env > '" + path + "'; ls /proc/$$/fd >> '" + path + "'; exit 0");
   EXPECT_FALSE(Make().ok());
   close(57);
   ASSERT_OK_AND_ASSIGN(const std::string seen, ReadFile(path));
-  EXPECT_THAT(seen, HasSubstr("OPENBLAS_NUM_THREADS"));
-  EXPECT_THAT(seen, ::testing::Not(HasSubstr("SECRET")));
+  unsetenv("OPENBLAS_NUM_THREADS");
+  unsetenv("OMP_PROC_BIND");
+  EXPECT_THAT(seen, HasSubstr("OMP_PROC_BIND=false"));
+  // Libraries start no thread before the sandbox.
+  EXPECT_THAT(seen, HasSubstr("OPENBLAS_NUM_THREADS=1\n"));
+  EXPECT_THAT(seen, HasSubstr("OMP_NUM_THREADS=1\n"));
+  for (const char* absent : {"SECRET", "THREADS=4", "TMPDIR", "HOME="}) EXPECT_THAT(seen, ::testing::Not(HasSubstr(absent)));
   EXPECT_THAT(seen, HasSubstr("\n3\n"));
   EXPECT_THAT(seen, ::testing::Not(HasSubstr("57")));
 }
@@ -319,8 +354,8 @@ TEST_F(HostileChildTest, BadRequestsNeedNoChild) {
   options_.max_archive_bytes = 3;
   EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("10 bytes")));
   options_ = {};
-  options_.silence_limit = absl::ZeroDuration();
-  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("silence_limit")));
+  options_.sandbox.max_silence = absl::ZeroDuration();
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_silence")));
   EXPECT_THAT(MakeTorchScriptTrainer(spec_, "/nonexistent/m.pt"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("m.pt")));
 }
 

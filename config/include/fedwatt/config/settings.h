@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "fedwatt/base/sandbox.h"
 #include "fedwatt/data/partitioner.h"
 #include "fedwatt/data/reader.h"
 #include "fedwatt/energy/carbon.h"
@@ -29,6 +30,7 @@ struct ModelSettings {
   // the data.
   ArchitectureSpec architecture{.name = "mlp_2nn"};
   std::string torchscript;  // path of an archive; when set, architecture.name is "torchscript"
+  SandboxPolicy sandbox;    // of the process in which the archive runs
 };
 
 enum class EvaluationMode { kCentral, kFederated, kBoth, kNone };

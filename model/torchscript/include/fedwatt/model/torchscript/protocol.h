@@ -3,7 +3,8 @@
 //
 // A frame is kind (u32), payload length (u64), payload; numbers are little-endian. The parent asks, the child answers each question once;
 // while it trains or looks for channels it also sends kProgress, and the parent may send kStop, which has no answer of its own. An answer is the
-// question's or kError. When the parent's end closes, the child exits.
+// question's or kError. When the parent's end closes, the child exits. The first question is kConfine: the child has entered its sandbox before it
+// sees a byte of an archive.
 #ifndef FEDWATT_MODEL_TORCHSCRIPT_PROTOCOL_H_
 #define FEDWATT_MODEL_TORCHSCRIPT_PROTOCOL_H_
 
@@ -17,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/bytes.h"
+#include "fedwatt/base/sandbox.h"
 #include "fedwatt/model/channels.h"
 #include "fedwatt/model/dataset.h"
 #include "fedwatt/model/layout.h"
@@ -37,6 +39,7 @@ enum class FrameKind : uint32_t {
   kSave = 7,        // values -> kSaved: archive bytes
   kFindChannels = 8,  // nothing -> kFoundChannels: groups, what stays whole, uses
   kProfile = 9,     // nothing -> kProfiled: profile
+  kConfine = 10,    // memory_bytes (i64) -> kConfined: walls
   kLoaded = 101,
   kDone = 102,
   kTrained = 104,
@@ -45,6 +48,7 @@ enum class FrameKind : uint32_t {
   kSaved = 107,
   kFoundChannels = 108,
   kProfiled = 109,
+  kConfined = 110,
   kError = 199,  // status code (u32), message
 };
 
@@ -88,6 +92,8 @@ void PutRecipe(ByteWriter& out, const TrainingRecipe& recipe);
 absl::StatusOr<TrainingRecipe> GetRecipe(ByteReader& in);
 void PutProfile(ByteWriter& out, const ModelProfile& profile);
 absl::StatusOr<ModelProfile> GetProfile(ByteReader& in);
+void PutWalls(ByteWriter& out, const SandboxWalls& walls);
+absl::StatusOr<SandboxWalls> GetWalls(ByteReader& in);
 absl::Status ExpectEnd(const ByteReader& in, std::string_view what);
 
 std::string EncodeError(const absl::Status& status);

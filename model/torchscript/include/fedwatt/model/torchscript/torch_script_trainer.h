@@ -1,8 +1,8 @@
 // The bring-your-own-model door: TorchScript archives, loaded, trained and scored in a child process.
 //
 // An archive is code. It runs in `fedwatt-trainer`, which is spawned (never forked), inherits no file but its end of one socket
-// pair, and of the environment only what configures the kernel libraries. Whatever it does - crash, hang, lie - costs one call. That
-// is a boundary for faults, not a sandbox: the child runs under the same user. Load only archives you trust.
+// pair, and of the environment only what configures the kernel libraries. Before it sees a byte of the archive it enters a sandbox (base/sandbox.h): it can
+// compute and answer, and can open no file, make no connection and start no process. Whatever it does - crash, hang, lie - costs one call.
 #ifndef FEDWATT_MODEL_TORCHSCRIPT_TORCH_SCRIPT_TRAINER_H_
 #define FEDWATT_MODEL_TORCHSCRIPT_TORCH_SCRIPT_TRAINER_H_
 
@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "fedwatt/base/process.h"
+#include "fedwatt/base/sandbox.h"
 #include "fedwatt/model/local_trainer.h"
 #include "fedwatt/model/torchscript/archive_channels.h"
 #include "fedwatt/model/torchscript/protocol.h"
@@ -32,8 +33,8 @@ namespace fedwatt {
 struct TorchScriptOptions {
   // Empty: `fedwatt-trainer` in the folder of the running executable.
   std::string trainer_binary_path;
-  // The child is killed when it shows no sign of life for this long, > 0. A sign is a step done, a comparison of a proof, or a byte moved.
-  absl::Duration silence_limit = absl::Minutes(10);
+  // A sign of life is a step done, a comparison of a proof, or a byte moved.
+  SandboxPolicy sandbox;
   // How long a child that was told to stop may take to finish its step, >= 0, before it is killed.
   absl::Duration stop_grace = absl::Seconds(30);
   int64_t max_archive_bytes = int64_t{1} << 32;
@@ -50,8 +51,9 @@ struct TorchScriptOptions {
 // Owned by one thread at a time.
 //
 // Errors of every call, besides LocalTrainer's own:
+//   FAILED_PRECONDITION the kernel has no sandbox, and one is required
 //   UNAVAILABLE         the child died; the message says how
-//   DEADLINE_EXCEEDED   the child was silent beyond silence_limit, or did not stop within stop_grace, and was killed
+//   DEADLINE_EXCEEDED   the child was silent beyond sandbox.max_silence, or did not stop within stop_grace, and was killed
 //   DATA_LOSS, RESOURCE_EXHAUSTED  the child sent something that is not an answer, and was killed
 //   INVALID_ARGUMENT    the archive's forward failed on the data, or gave something else than [batch, output_count] float32
 class TorchScriptTrainer : public LocalTrainer {
@@ -78,6 +80,9 @@ class TorchScriptTrainer : public LocalTrainer {
   // Of one example's forward pass. `spec.output_count` plays no part. Errors: INVALID_ARGUMENT  a forward that can't be followed
   absl::StatusOr<ModelProfile> Profile();
 
+  // What stands around the child.
+  const SandboxWalls& walls() const { return walls_; }
+
   // For tests and for a supervisor's tables; -1 while none runs.
   pid_t child_pid() const { return pid_; }
 
@@ -96,6 +101,7 @@ class TorchScriptTrainer : public LocalTrainer {
       : spec_(std::move(spec)), archive_(std::move(archive)), options_(std::move(options)) {}
   absl::Status EnsureChild();
   absl::Status Spawn();
+  absl::Status Confine();
   // Kills and reaps; says how it ended when it was dead already.
   std::string EndChild();
   absl::StatusOr<ArchiveChannels> FindChannels(std::stop_token stop);
@@ -112,6 +118,7 @@ class TorchScriptTrainer : public LocalTrainer {
   ParameterLayout layout_;
   std::vector<float> initial_;
   std::optional<Submodel> submodel_;
+  SandboxWalls walls_;
   pid_t pid_ = -1;
   std::optional<ChildCpu> cpu_;  // while a child runs
   int fd_ = -1;
