@@ -415,9 +415,11 @@ std::vector<Key> MakeSchema() {
   add(StringChoiceKey("data.format", FIELD(std::string, data.format), Readers().Names(), "how the data is stored"));
   add(StringChoiceKey("data.normalization", FIELD(std::string, data.normalization), {"unit", "standard", "none"},
                       "unit = bytes / 255; standard = mean 0, deviation 1 per channel of the training part; none"));
-  add(IntegerKey("data.sequence_length", FIELD(int64_t, data.sequence_length), Within(1, 65536), "text: characters per example"));
+  add(IntegerKey("data.sequence_length", FIELD(int64_t, data.sequence_length), Within(1, 65536), "text: characters per example; associative_recall: tokens"));
+  add(IntegerKey("data.examples", FIELD(int64_t, data.examples), Within(2, 1e9), "associative_recall: examples to generate, both parts together"));
+  add(IntegerKey("data.seed", FIELD(uint64_t, data.seed), Within(0, 9e15), "associative_recall: what examples are generated from"));
   add(NumberKey("data.held_out_fraction", FIELD(double, data.held_out_fraction), OpenUnit(),
-                "csv and text without a test part: fraction of examples kept for testing"));
+                "associative_recall, and csv and text without a test part: fraction of examples kept for testing"));
   add(BoolKey("data.regression", FIELD(bool, data.regression), "csv: the last column is a number to predict, not a class"));
 
   add(StringChoiceKey("partition.kind", FIELD(std::string, partition.kind), Partitioners().Names(),

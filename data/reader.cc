@@ -178,7 +178,8 @@ absl::StatusOr<DataSplit> ReadData(const DataOptions& options) {
   const auto refuse = [](std::string_view problem) {
     return absl::InvalidArgumentError(absl::StrCat("data: ", std::string(problem)));
   };
-  if (options.path.empty()) return refuse("path is empty; set data.path");
+  const bool generated = options.format == "associative_recall";
+  if (options.path.empty() != generated) return refuse(generated ? "path is set, but associative_recall reads no file" : "path is empty; set data.path");
   if (!(options.held_out_fraction > 0 && options.held_out_fraction < 1)) {
     return refuse(absl::StrCat("held_out_fraction: expected (0, 1), got ", options.held_out_fraction));
   }

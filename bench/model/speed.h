@@ -25,21 +25,30 @@ inline ArchitectureSpec TypicalSpec(const std::string& architecture) {
   return spec;
 }
 
-// Random inputs and labels.
-inline Dataset Synthetic(const ArchitectureSpec& spec, int64_t count) {
+// Random tokens and labels.
+inline Dataset SyntheticTokens(const ArchitectureSpec& spec, int64_t count) {
   Random random(1);
   ExampleStore store;
   store.input_shape = spec.input_shape;
   store.output_count = spec.output_count;
-  if (spec.name == "char_lstm") {
-    std::vector<int32_t> tokens(static_cast<size_t>(count * store.input_size()));
-    for (int32_t& token : tokens) token = static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count)));
-    store.inputs = std::move(tokens);
-  } else {
-    std::vector<float> values(static_cast<size_t>(count * store.input_size()));
-    for (float& value : values) value = static_cast<float>(random.Normal());
-    store.inputs = std::move(values);
-  }
+  const auto token = [&] { return static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count))); };
+  std::vector<int32_t> tokens(static_cast<size_t>(count * store.input_size()));
+  std::generate(tokens.begin(), tokens.end(), token);
+  store.inputs = std::move(tokens);
+  for (int64_t i = 0; i < count; ++i) store.labels.push_back(token());
+  return *Dataset::Create(std::move(store));
+}
+
+// Random inputs, real numbers but for char_lstm, and labels.
+inline Dataset Synthetic(const ArchitectureSpec& spec, int64_t count) {
+  if (spec.name == "char_lstm") return SyntheticTokens(spec, count);
+  Random random(1);
+  ExampleStore store;
+  store.input_shape = spec.input_shape;
+  store.output_count = spec.output_count;
+  std::vector<float> values(static_cast<size_t>(count * store.input_size()));
+  for (float& value : values) value = static_cast<float>(random.Normal());
+  store.inputs = std::move(values);
   for (int64_t i = 0; i < count; ++i) store.labels.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(spec.output_count))));
   return *Dataset::Create(std::move(store));
 }

@@ -73,12 +73,15 @@ at::Tensor AttendLocal(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     parts.push_back(own);
     return at::cat(parts, 2).view({n * blocks, global + 2 * window, s});
   };
-  const at::Tensor query = at::arange(blocks * window).view({blocks, window, 1});
-  const at::Tensor key = at::arange(-window, window) + at::arange(blocks).view({blocks, 1, 1}) * window;  // [blocks, 1, 2 window]
+  // From the third block on all look alike, unless global tokens reach so far.
+  const int64_t kinds = global <= window ? std::min<int64_t>(blocks, 3) : blocks;
+  const at::Tensor query = at::arange(kinds * window).view({kinds, window, 1});
+  const at::Tensor key = at::arange(-window, window) + at::arange(kinds).view({kinds, 1, 1}) * window;  // [kinds, 1, 2 window]
   // Each key once: global tokens are not seen through the window as well.
   const at::Tensor near = key.ge(global).logical_and(key.le(query)).logical_and(key.gt(query - window));
   const at::Tensor first = at::arange(global).view({1, 1, global}).le(query);
-  const at::Tensor mask = at::zeros({blocks, window, global + 2 * window}).masked_fill(at::cat({first, near}, 2).logical_not(), kNothing);
+  at::Tensor mask = at::zeros({kinds, window, global + 2 * window}).masked_fill(at::cat({first, near}, 2).logical_not(), kNothing);
+  if (kinds < blocks) mask = at::cat({mask, mask.narrow(0, 2, 1).expand({blocks - kinds, window, global + 2 * window})}, 0);
   const at::Tensor products = at::bmm(Blocks(q * Scale(q), blocks, window), seen(k).transpose(1, 2));
   const at::Tensor weights = (products.view({n, blocks, window, -1}) + mask).softmax(3).view({n * blocks, window, -1});
   return at::bmm(weights, seen(v)).view({n, blocks * window, s}).narrow(1, 0, length);

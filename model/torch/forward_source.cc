@@ -77,7 +77,8 @@ bool ByFeatures(const Attention& layer) {
 
 struct Line {
   const PlacedLayer& placed;
-  std::string& residuals;  // one character for each that has begun
+  std::vector<size_t>& residuals;  // ranks of those that have begun
+  bool one_position = false;       // in step()
 
   std::string operator()(const Flatten&) const { return "x = torch.flatten(x, 1)"; }
   std::string operator()(const Linear& l) const { return absl::StrFormat("x = torch.linear(x, self.%1$s.weight, self.%1$s.bias)", l.name); }
@@ -98,11 +99,12 @@ struct Line {
   std::string operator()(const SinusoidalPositions&) const { return Positions("torch.arange(x.size(1))"); }
   std::string operator()(const LayerNorm&) const { return "x = torch.layer_norm(x, [x.size(-1)])"; }
   std::string operator()(const ResidualBegin&) const {
-    residuals.push_back('r');
+    residuals.push_back(placed.input_shape.size());
     return absl::StrCat("r", residuals.size(), " = x");
   }
   std::string operator()(const ResidualEnd&) const {
-    const std::string line = absl::StrCat("x = x + r", residuals.size());
+    const bool last = !one_position && residuals.back() != placed.input_shape.size();
+    const std::string line = absl::StrCat("x = x + r", residuals.size(), last ? "[:, -1]" : "");
     residuals.pop_back();
     return line;
   }
@@ -227,7 +229,8 @@ bool HasStep(const PlacedNetwork& network) {
 }
 
 std::string ForwardSource(const PlacedNetwork& network) {
-  std::string residuals, source = "def forward(self, x):\n";
+  std::vector<size_t> residuals;
+  std::string source = "def forward(self, x):\n";
   for (const PlacedLayer& placed : network.layers) {
     if (const std::string lines = std::visit(Line{placed, residuals}, placed.layer); !lines.empty()) absl::StrAppend(&source, Indent(lines));
   }
@@ -236,7 +239,7 @@ std::string ForwardSource(const PlacedNetwork& network) {
   std::string starts, step = "def step(self, x, state: List[Tensor]) -> Tuple[Tensor, List[Tensor]]:\n    later: List[Tensor] = []\n";
   int64_t slots = 0;
   for (const PlacedLayer& placed : network.layers) {
-    StepLine line{{placed, residuals}, absl::StrCat("state[", slots, "]"), ""};
+    StepLine line{{placed, residuals, /*one_position=*/true}, absl::StrCat("state[", slots, "]"), ""};
     if (const std::string lines = std::visit(line, placed.layer); !lines.empty()) absl::StrAppend(&step, Indent(lines));
     if (line.start.empty()) continue;
     absl::StrAppend(&starts, slots++ == 0 ? "" : ", ", line.start);

@@ -75,7 +75,7 @@ struct Apply {
   at::Tensor operator()(const Embedding&) const { return at::embedding(entries[0], x); }
   at::Tensor operator()(const Rows&) const { return x.dim() == 3 ? x : x.permute({0, 2, 1, 3}).flatten(2); }
   at::Tensor operator()(const SinusoidalPositions&) const { return x + PositionTable(x.size(1), x.size(2)).to(x.scalar_type()); }
-  at::Tensor operator()(const LayerNorm&) const { return at::layer_norm(x, {x.size(2)}); }
+  at::Tensor operator()(const LayerNorm&) const { return at::layer_norm(x, {x.size(-1)}); }
   at::Tensor operator()(const ResidualBegin&) const { return x; }
   at::Tensor operator()(const ResidualEnd&) const { return x; }
   at::Tensor operator()(const LastPosition&) const { return x.select(1, x.size(1) - 1); }

@@ -36,7 +36,7 @@ at::Tensor RunLayers(const PlacedNetwork& network, at::Tensor x, const at::Tenso
     if (std::holds_alternative<ResidualBegin>(layer)) {
       residuals.push_back(x);
     } else if (std::holds_alternative<ResidualEnd>(layer)) {
-      x = x + residuals.back();
+      x = x + (residuals.back().dim() == x.dim() ? residuals.back() : residuals.back().select(1, residuals.back().size(1) - 1));
       residuals.pop_back();
     } else {
       x = ApplyLayer(network, i, x, tensors, pass);

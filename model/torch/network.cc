@@ -167,7 +167,7 @@ class Placer {
 
   absl::Status Place(const LayerNorm&) {
     open_.reset();
-    return NeedRank(2, "layer normalisation");
+    return shape_.size() == 1 ? absl::OkStatus() : NeedRank(2, "layer normalisation");
   }
 
   absl::Status Place(const ResidualBegin&) {
@@ -178,7 +178,8 @@ class Placer {
 
   absl::Status Place(const ResidualEnd&) {
     open_.reset();
-    if (residuals_.empty() || residuals_.back() != shape_) {
+    const bool last = !residuals_.empty() && residuals_.back().size() == 2 && shape_ == std::vector<int64_t>{residuals_.back()[1]};
+    if (residuals_.empty() || (residuals_.back() != shape_ && !last)) {
       return absl::InvalidArgumentError(absl::StrCat("architecture '", spec_.name, "': a residual ends in shape ", ShapeText(shape_), ", expected ",
                                                      residuals_.empty() ? "one that has begun" : ShapeText(residuals_.back())));
     }

@@ -1,6 +1,7 @@
 #include "sequence_networks.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -15,6 +16,12 @@ absl::StatusOr<std::vector<Layer>> EmbedSequence(const ArchitectureSpec& spec, i
   }
   if (spec.input_shape.size() == 1) return std::vector<Layer>{Embedding{"embedding", width}};
   return std::vector<Layer>{Rows{}, Linear{"embedding", width}};
+}
+
+void AppendMixing(Layer mixing, Linear out, bool last, std::vector<Layer>& layers) {
+  layers.insert(layers.end(), {ResidualBegin{}, LayerNorm{}, std::move(mixing)});
+  if (last) layers.push_back(LastPosition{});
+  layers.insert(layers.end(), {std::move(out), ResidualEnd{}});
 }
 
 void AppendFeedForward(const std::string& name, int64_t width, int64_t hidden, std::vector<Layer>& layers) {
@@ -34,13 +41,10 @@ absl::StatusOr<Network> Transformer(const ArchitectureSpec& spec, OptionReader& 
   network.layers.push_back(SinusoidalPositions{});
   for (int64_t block = 1; block <= blocks; ++block) {
     const std::string number = absl::StrCat(block);
-    const std::vector<Layer> half = {ResidualBegin{}, LayerNorm{}, Attention{"attention" + number, heads, width / heads, kernel}, Linear{"mix" + number, width},
-                                     ResidualEnd{}};
-    network.layers.insert(network.layers.end(), half.begin(), half.end());
+    AppendMixing(Attention{"attention" + number, heads, width / heads, kernel}, Linear{"mix" + number, width}, /*last=*/block == blocks, network.layers);
     AppendFeedForward("forward" + number, width, hidden, network.layers);
   }
-  const std::vector<Layer> head = {LayerNorm{}, LastPosition{}, Linear{"fc", spec.output_count}};
-  network.layers.insert(network.layers.end(), head.begin(), head.end());
+  network.layers.insert(network.layers.end(), {LayerNorm{}, Linear{"fc", spec.output_count}});
   return network;
 }
 

@@ -14,6 +14,8 @@ namespace fedwatt::internal {
 // Its name is "embedding". INVALID_ARGUMENT  another shape
 absl::StatusOr<std::vector<Layer>> EmbedSequence(const ArchitectureSpec& spec, int64_t width);
 
+// x + W mixing(norm(x)), `out` being W. Behind the `last` mixing of positions only the last one is looked at: what follows it is computed there alone.
+void AppendMixing(Layer mixing, Linear out, bool last, std::vector<Layer>& layers);
 // x + W2 relu(W1 norm(x)), layers "<name>_in" of `hidden` units and "<name>_out".
 void AppendFeedForward(const std::string& name, int64_t width, int64_t hidden, std::vector<Layer>& layers);
 

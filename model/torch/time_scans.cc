@@ -7,7 +7,7 @@ namespace fedwatt::internal {
 namespace {
 
 constexpr float kThreshold = 1.0f;
-constexpr float kSlope = 25.0f;  // of the fast sigmoid
+constexpr float kSlope = 5.0f;  // of the fast sigmoid
 
 }  // namespace
 

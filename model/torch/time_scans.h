@@ -17,9 +17,9 @@ void MinGruScanGradient(int64_t length, int64_t width, const float* gates, const
 // What stands for the derivative of the step from no spike to spike, and the smooth function of which it is the derivative: a network of these has gradients
 // that numerical differences confirm.
 enum class SpikeFunction { kStep, kFastSigmoid };
-// u_t = leak u_(t-1) + x_t - s_(t-1), s_t = 1 where u_t >= 1 else 0 (kStep), or 0.5 + v / (1 + 25 |v|), v = u_t - 1 (kFastSigmoid). All [steps, width].
+// u_t = leak u_(t-1) + x_t - s_(t-1), s_t = 1 where u_t >= 1 else 0 (kStep), or 0.5 + v / (1 + 5 |v|), v = u_t - 1 (kFastSigmoid). All [steps, width].
 void IntegrateAndFire(SpikeFunction function, int64_t steps, int64_t width, float leak, const float* currents, float* potentials, float* spikes);
-// Gradients of the currents from those of the spikes, through time and reset, ds/du = 1 / (1 + 25 |v|)^2 for both functions. `carry` is room for `width` values.
+// Gradients of the currents from those of the spikes, through time and reset, ds/du = 1 / (1 + 5 |v|)^2 for both functions. `carry` is room for `width` values.
 void IntegrateAndFireGradient(int64_t steps, int64_t width, float leak, const float* potentials, const float* spike_gradients, float* carry, float* current_gradients);
 
 }  // namespace fedwatt::internal

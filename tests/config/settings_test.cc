@@ -350,7 +350,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"model.input_shape", "[0]", "array"}, BadValue{"model.input_shape", "[1.5]", "array"},
         BadValue{"model.input_shape", "[1,", "array"}, BadValue{"model.options", "3", "table"},
         BadValue{"model.architecture", "", "non-empty string"},
-        BadValue{"data.format", "parquet", "one of cifar10, csv, idx, text"},
+        BadValue{"data.format", "parquet", "one of associative_recall, cifar10, csv, idx, text"},
         BadValue{"data.held_out_fraction", "1", "number in (0, 1)"}, BadValue{"data.regression", "yes", "true or false"},
         BadValue{"server.names", "[1]", "array of strings"}, BadValue{"client.partition", "8/8", "part of how many"},
         BadValue{"client.partition", "3", "part of how many"}, BadValue{"energy.device_class", "phone:0", "class, or mix"},

@@ -19,6 +19,64 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+TEST(AssociativeRecallTest, EveryLabelIsTheValueThatFollowedTheKeyThatIsAsked) {
+  DataOptions options{.format = "associative_recall", .held_out_fraction = 0.25, .sequence_length = 64, .examples = 200, .seed = 5};
+  ASSERT_OK_AND_ASSIGN(const DataSplit split, ReadData(options));
+  EXPECT_EQ(split.train.size(), 150);
+  EXPECT_EQ(split.test.size(), 50);
+  EXPECT_EQ(split.train.store().output_count, 33);
+  double latest = 0, earliest = 64;
+  for (const Dataset* part : {&split.train, &split.test}) {
+    for (int64_t i = 0; i < part->size(); ++i) {
+      std::vector<float> tokens(64);
+      part->CopyInput(i, absl::MakeSpan(tokens));
+      int keys = 0, found = 0;
+      for (size_t at = 0; at + 1 < tokens.size(); ++at) {
+        if (tokens[at] < 1 || tokens[at] > 16) continue;
+        ++keys;
+        EXPECT_GE(tokens[at + 1], 17);
+        if (tokens[at] != tokens.back()) continue;
+        ++found;
+        EXPECT_EQ(part->label(i), static_cast<int32_t>(tokens[at + 1]));
+        latest = std::max(latest, static_cast<double>(at));
+        earliest = std::min(earliest, static_cast<double>(at));
+      }
+      EXPECT_EQ(keys, 8);
+      EXPECT_EQ(found, 1) << "keys differ";
+      EXPECT_EQ(std::count_if(tokens.begin(), tokens.end(), [](float token) { return token >= 17; }), 8);
+    }
+  }
+  EXPECT_LT(earliest, 8);
+  EXPECT_GT(latest, 55);
+  ASSERT_OK_AND_ASSIGN(const DataSplit again, ReadData(options));
+  EXPECT_EQ(again.train.store().inputs, split.train.store().inputs);
+  options.seed = 6;
+  ASSERT_OK_AND_ASSIGN(const DataSplit other, ReadData(options));
+  EXPECT_NE(other.train.store().inputs, split.train.store().inputs);
+  options.sequence_length = 17;  // no blank at all
+  EXPECT_THAT(ReadData(options), IsOk());
+}
+
+TEST(AssociativeRecallTest, RefusesWhatItCannotGenerate) {
+  const DataOptions good{.format = "associative_recall", .sequence_length = 32, .examples = 10};
+  EXPECT_THAT(ReadData(good), IsOk());
+  const auto refused = [](DataOptions options, const char* words) { EXPECT_THAT(ReadData(options), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words))); };
+  DataOptions bad = good;
+  bad.sequence_length = 16;
+  refused(bad, "at least 17, got 16");
+  bad = good;
+  bad.examples = 1;
+  refused(bad, "got 1 of 32");
+  bad.examples = int64_t{1} << 60;
+  refused(bad, "tokens in all");
+  bad = good;
+  bad.path = "x";
+  refused(bad, "reads no file");
+  bad = good;
+  bad.test_path = "x";
+  refused(bad, "reads no file");
+}
+
 class ReaderTest : public ::testing::Test {
  protected:
   ReaderTest() {
@@ -58,7 +116,7 @@ std::vector<float> Input(const Dataset& data, int64_t i) {
 }
 
 TEST(ReadersTest, NamesAndNearest) {
-  EXPECT_THAT(Readers().Names(), ElementsAre("cifar10", "csv", "idx", "text"));
+  EXPECT_THAT(Readers().Names(), ElementsAre("associative_recall", "cifar10", "csv", "idx", "text"));
   EXPECT_THAT(ReadData({.format = "cifar", .path = "x"}), StatusIs(absl::StatusCode::kNotFound, HasSubstr("cifar10")));
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "audit/findings.h"
 #include "audit/metering.h"
+#include "fedwatt/model/torch/architecture.h"
 #include "fedwatt/base/file.h"
 #include "fedwatt/model/torch/torch_trainer.h"
 #include "tests/testing/status_matchers.h"
@@ -127,7 +128,7 @@ TEST(AuditLayersTest, GathersWhatALayerReads) {
 class AuditToolTest : public ToolTest {};
 
 TEST_F(AuditToolTest, AuditsABuiltInModelWithoutDataOrHardware) {
-  const Outcome outcome = Run({"audit", "mlp_2nn", "--budget", "0.02", "--interval", "50", "--format", "json", "--g-per-kwh", "56", "--set", "federation.rounds=3"});
+  const Outcome outcome = Run({"audit", "mlp_2nn", "--budget", "0.02", "--interval", "50", "--format", "json", "--g-per-kwh", "56", "--set", "federation.rounds=3", "--alternatives"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("loading"));
   const nlohmann::json json = nlohmann::json::parse(outcome.out);
@@ -152,6 +153,22 @@ TEST_F(AuditToolTest, AuditsABuiltInModelWithoutDataOrHardware) {
   ASSERT_EQ(json["ways"][0]["round_bytes"].size(), 3u);
   EXPECT_GT(json["ways"][0]["round_bytes"][0]["uplink"], 4 * 199210);
   EXPECT_LT(json["ways"][0]["round_bytes"][1]["uplink"], 199210);
+  // The model, then all others, those that take no images with the reason.
+  ASSERT_EQ(json["alternatives"].size(), ArchitectureNames().size());
+  EXPECT_EQ(json["alternatives"][0]["architecture"], "mlp_2nn");
+  EXPECT_EQ(json["alternatives"][0]["parameters"], 199210);
+  for (const nlohmann::json& other : json["alternatives"]) {
+    if (other["architecture"] == "char_lstm") {
+      EXPECT_THAT(other["problem"].get<std::string>(), HasSubstr("1 dimensions"));
+      EXPECT_TRUE(other["training_cpu_seconds"].is_null());
+      continue;
+    }
+    EXPECT_TRUE(other["problem"].is_null()) << other;
+    EXPECT_GT(other["parameters"], 0) << other;
+    EXPECT_GT(other["macs"], 0) << other;
+    EXPECT_GT(other["activation_bytes"], 0) << other;
+    EXPECT_GT(other["training_cpu_seconds"]["estimate"], other["inference_cpu_seconds"]["low"]) << other;
+  }
   if (!json["energy"]["metered"].get<bool>()) {
     EXPECT_EQ(json["energy"]["tier"], "generic");
     EXPECT_EQ(json["ways"][1]["training"]["joule_verdict"], "not_metered");

@@ -225,6 +225,22 @@ std::string FindingsText(const Findings& findings) {
   }
   out += Columns(rows);
 
+  if (!findings.alternatives.empty()) {
+    absl::StrAppend(&out, "\nAlternatives: built-in architectures at their default options, same input and outputs; nothing is said of what they would learn\n");
+    rows = {{"  architecture", "parameters", "multiply-adds", "activations", "inference", "training", "training time against the model"}};
+    problems.clear();
+    for (const Alternative& other : findings.alternatives) {
+      if (!other.problem.empty()) {
+        absl::StrAppend(&problems, "  ", other.name, ": not for these inputs: ", TruncateUtf8(other.problem, 300), "\n");
+        continue;
+      }
+      rows.push_back({absl::StrCat("  ", Plain(other.name)), Count(other.parameters), Count(other.macs),
+                      other.activation_bytes.has_value() ? Bytes(static_cast<double>(*other.activation_bytes)) : "-", Range(other.inference.cpu_seconds, "s"),
+                      Range(other.training.cpu_seconds, "s"), &other == &findings.alternatives[0] ? "" : Compared(other.training.cpu_ratio, /*metered=*/false)});
+    }
+    out += Columns(rows) + problems;
+  }
+
   absl::StrAppend(&out, "\nBytes of one client and round, payload; the last of a few short rounds of one client each\n");
   rows = {{"  way", "preset", "up", "down", "down, first contact"}};
   for (const WayFindings& way : findings.ways) {
@@ -306,6 +322,13 @@ std::string FindingsJson(const Findings& findings) {
     const Projection projection = Project(findings, way.name);
     one["projected"] = {{"cpu_seconds", OrNull(projection.cpu_seconds)}, {"joules", OfInterval(projection.joules)}, {"grams", OfInterval(projection.grams)}};
     json["ways"].push_back(std::move(one));
+  }
+  json["alternatives"] = Json::array();
+  for (const Alternative& other : findings.alternatives) {
+    json["alternatives"].push_back({{"architecture", TruncateUtf8(other.name, 4096)}, {"problem", other.problem.empty() ? Json(nullptr) : Json(TruncateUtf8(other.problem, 4096))},
+                                    {"parameters", OrNull(other.parameters)}, {"macs", OrNull(other.macs)}, {"activation_bytes", OrNull(other.activation_bytes)},
+                                    {"inference_cpu_seconds", OfInterval(other.inference.cpu_seconds)}, {"training_cpu_seconds", OfInterval(other.training.cpu_seconds)},
+                                    {"training_cpu_ratio", OfInterval(other.training.cpu_ratio)}, {"training_cpu_verdict", VerdictName(Judge(other.training.cpu_ratio, 1))}});
   }
   json["seconds"] = findings.seconds;
   return json.dump(2) + "\n";

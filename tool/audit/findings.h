@@ -37,6 +37,14 @@ struct WayFindings {
   std::string bytes_problem;
 };
 
+// Another architecture of the same input and outputs.
+struct Alternative {
+  std::string name, problem;
+  std::optional<int64_t> parameters, activation_bytes;
+  std::optional<double> macs;  // one example forward
+  TaskCost inference, training;
+};
+
 // How processor seconds become joules where nothing meters them. Watts of one busy core.
 struct WattsModel {
   double watts = 0, low = 0, high = 0;
@@ -61,6 +69,7 @@ struct Findings {
   Measurement measurement;
   double target = 0;
   std::vector<WayFindings> ways;
+  std::vector<Alternative> alternatives;  // the model itself first; empty where nobody asked
   bool has_data = false;
   int64_t accuracy_steps = 0, accuracy_seeds = 0;
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "audit/alternatives.h"
 #include "audit/findings.h"
 #include "audit/metering.h"
 #include "audit/subject.h"
@@ -27,6 +28,7 @@ struct Flags {
   std::string model, data, input, intensity_source;
   int64_t outputs = 0, seeds = 5, examples = 600;
   double target = 5, minutes = 4;
+  bool alternatives = false;
   std::optional<double> g_per_kwh;
 };
 
@@ -185,6 +187,14 @@ absl::StatusOr<ExitCode> Run(const Flags& flags) {
   options.progress = std::ref(progress);
   options.stop = signals.token();
   FEDWATT_ASSIGN_OR_RETURN(findings.measurement, Measure(tasks, options));
+  if (flags.alternatives) {
+    MeasureOptions brief = options;
+    brief.meter = nullptr;  // that many ways in turn would take a meter hours
+    brief.least_turns = kLeastMeasurements;
+    brief.block = absl::Milliseconds(50);
+    brief.budget = 0.5 * budget;
+    FEDWATT_ASSIGN_OR_RETURN(findings.alternatives, CompareAlternatives(*subject, brief));
+  }
   if (findings.has_data) FEDWATT_RETURN_IF_ERROR(CompareAccuracy(*subject, flags, 0.4 * budget, findings, progress, signals.token()));
   CodeBytes(*subject, findings, progress);
 
@@ -209,6 +219,7 @@ void AddAudit(CLI::App& app, Action& chosen) {
   verb->add_option("--outputs", flags->outputs, "outputs where there is no data; default: 10, or as many as the archive gives")->type_name("N");
   verb->add_option("--interval", flags->target, "half width of the intervals to measure to, percent; default 5")->type_name("PERCENT");
   verb->add_option("--budget", flags->minutes, "minutes that measuring may take, about; default 4")->type_name("MINUTES");
+  verb->add_flag("--alternatives", flags->alternatives, "beside the model, what every built-in architecture that takes such inputs would cost; half as long again");
   verb->add_option("--seeds", flags->seeds, "trainings to compare accuracy by, at most; default 5")->type_name("N");
   verb->add_option("--examples", flags->examples, "projection: examples of a client; default 600. Rounds, clients and epochs: --set federation.rounds=N and so on")->type_name("N");
   verb->add_option("--g-per-kwh", flags->g_per_kwh, "projection: grams of CO2-equivalent a kWh")->type_name("G");

@@ -22,12 +22,10 @@ void InstallArchitecture_min_gru(ArchitectureRegistry& registry) {
     FEDWATT_ASSIGN_OR_RETURN(network.layers, EmbedSequence(spec, width));
     for (int64_t block = 1; block <= blocks; ++block) {
       const std::string number = absl::StrCat(block);
-      const std::vector<Layer> half = {ResidualBegin{}, LayerNorm{}, MinGru{"min_gru" + number, hidden}, Linear{"mix" + number, width}, ResidualEnd{}};
-      network.layers.insert(network.layers.end(), half.begin(), half.end());
+      AppendMixing(MinGru{"min_gru" + number, hidden}, Linear{"mix" + number, width}, /*last=*/block == blocks, network.layers);
       AppendFeedForward("forward" + number, width, forward, network.layers);
     }
-    const std::vector<Layer> head = {LayerNorm{}, LastPosition{}, Linear{"fc", spec.output_count}};
-    network.layers.insert(network.layers.end(), head.begin(), head.end());
+    network.layers.insert(network.layers.end(), {LayerNorm{}, Linear{"fc", spec.output_count}});
     return network;
   };
   FEDWATT_CHECK(registry.Register("min_gru", describe).ok());

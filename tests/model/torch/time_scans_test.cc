@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "fedwatt/base/random.h"
+#include "fedwatt/model/torch/torch_trainer.h"
 #include "model/torch/layer_ops.h"
 #include "tests/testing/status_matchers.h"
 
@@ -80,8 +81,8 @@ TEST(IntegrateAndFireTest, ByHand) {
 }
 
 TEST(IntegrateAndFireTest, SurrogateByHand) {
-  // One step at u = 1.04: 1 / (1 + 25 * 0.04)^2 = 1/4. Two steps: the earlier spike resets the later potential, the earlier potential leaks to it.
-  const float potentials[] = {1.04f, 0.96f}, to_spikes[] = {3, 2};
+  // One step at u = 1.2: 1 / (1 + 5 * 0.2)^2 = 1/4. Two steps: the earlier spike resets the later potential, the earlier potential leaks to it.
+  const float potentials[] = {1.2f, 0.8f}, to_spikes[] = {3, 2};
   float carry[1], to_currents[2];
   internal::IntegrateAndFireGradient(1, 1, 0.5f, potentials, to_spikes, carry, to_currents);
   EXPECT_NEAR(to_currents[0], 0.75, 1e-4);
@@ -102,6 +103,32 @@ TEST(IntegrateAndFireTest, TheSurrogateIsUsedForStepsToo) {
   EXPECT_GT(spikes.sum().item<double>(), 0);
   EXPECT_LT(spikes.mean().item<double>(), 1);
   EXPECT_GT(torch::autograd::grad({spikes.sum()}, {currents})[0].abs().max().item<double>(), 0.01);
+}
+
+// One weight of 2 on the input, 4 steps of leak 0: x = 1 fires at every step (u = 2, 1, 2, 1), x = 0.3 never (u = 0.6).
+TEST(SpikeProfileTest, CountsByHand) {
+  const ArchitectureSpec spec{.name = "lif_snn", .input_shape = {1}, .output_count = 3, .options = {{"hidden_size", "1"}, {"leak", "0"}}};
+  ExampleStore store;
+  store.input_shape = {1};
+  store.output_count = 3;
+  store.inputs = std::vector<float>{1, 0.3f};
+  store.labels = {0, 1};
+  ASSERT_OK_AND_ASSIGN(const Dataset data, Dataset::Create(std::move(store)));
+  // fc1, fc2, fc: weight and bias each. The second neuron gets 0.5 a spike: never fires.
+  const std::vector<float> model = {2, 0, 0.5f, 0, 1, 1, 1, 0, 0, 0};
+  ASSERT_OK_AND_ASSIGN(const SpikeProfile profile, ProfileSpikes(spec, model, data));
+  EXPECT_EQ(profile.steps, 4);
+  EXPECT_EQ(profile.analogue_macs, 2);
+  EXPECT_EQ(profile.macs_per_step, 2 + 6);
+  EXPECT_EQ(profile.neuron_updates, 8);
+  ASSERT_EQ(profile.layers.size(), 2u);
+  EXPECT_EQ(profile.layers[0].name, "fc2");
+  EXPECT_EQ(profile.layers[0].rate, 0.5);
+  EXPECT_EQ(profile.layers[1].rate, 0);
+  EXPECT_EQ(profile.spike_operations, 4 * 2 * 0.5);
+  EXPECT_THAT(ProfileSpikes({.name = "logistic", .input_shape = {1}, .output_count = 3}, std::vector<float>(6), data),
+              testing::StatusIs(absl::StatusCode::kUnimplemented, ::testing::HasSubstr("no spiking neurons")));
+  EXPECT_THAT(ProfileSpikes(spec, std::vector<float>(3), data), testing::StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("3 values")));
 }
 
 }  // namespace

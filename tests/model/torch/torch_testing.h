@@ -43,15 +43,15 @@ inline ArchitectureSpec TypicalSpec(const std::string& name) {
   return spec;
 }
 
-inline bool TakesTokens(const ArchitectureSpec& spec) {
-  return spec.input_shape.size() == 1 && (spec.name.ends_with("lstm") || spec.name.ends_with("gru") || spec.name.ends_with("transformer") || spec.name == "performer");
-}
-
 // The same without dropout, which no two models draw alike.
 inline ArchitectureSpec TypicalSpecWithoutDropout(const std::string& name) {
   ArchitectureSpec spec = TypicalSpec(name);
   if (name == "pfl_cnn") spec.options = {{"conv_dropout", "0"}, {"hidden_dropout", "0"}};
   return spec;
+}
+
+inline bool TakesTokens(const ArchitectureSpec& spec) {
+  return spec.input_shape.size() == 1 && (spec.name.ends_with("lstm") || spec.name.ends_with("gru") || spec.name.ends_with("transformer") || spec.name == "performer");
 }
 
 // Random inputs of the spec's shape (tokens for who takes them) with learnable labels.

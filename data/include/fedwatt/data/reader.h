@@ -15,15 +15,17 @@
 namespace fedwatt {
 
 struct DataOptions {
-  std::string format = "idx";      // idx, cifar10, csv, text
+  std::string format = "idx";      // associative_recall, cifar10, csv, idx, text
   // idx: a folder with {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]. cifar10: a folder with data_batch_1..5.bin and test_batch.bin.
-  // csv: a file; last column is the label, first row may be a header. text: a file (or a folder of *.txt, joined in name order).
+  // associative_recall: empty, since it is generated. csv: a file; last column is the label, first row may be a header. text: a file (or a folder of *.txt, joined in name order).
   std::string path;
   std::string test_path;           // "" = the format's own test part; csv and text without one: held_out_fraction
   double held_out_fraction = 0.1;  // (0, 1)
   // "unit": bytes / 255. "standard": (x - mean) / deviation per channel, of the training part. "none": as they are.
   std::string normalization = "unit";
-  int64_t sequence_length = 80;    // text: tokens per example
+  int64_t sequence_length = 80;    // text, associative_recall: tokens per example
+  int64_t examples = 10000;        // associative_recall: of both parts together, >= 2
+  uint64_t seed = 0;               // associative_recall
   bool regression = false;         // csv: the last column is a number, not a class
 };
 

@@ -37,8 +37,9 @@ struct Embedding { std::string name; int64_t width = 0; };  // {L} tokens -> {L,
 struct Rows {};                                          // {H, W} as it is, {C, H, W} -> {H, C * W}: an image's rows as a sequence, the top one first
 // {L, width}: adds to each position sines and cosines of wavelengths 2 pi to 20000 pi (Vaswani et al. 2017, arXiv 1706.03762, section 3.5).
 struct SinusoidalPositions {};
-struct LayerNorm {};                                     // {L, in}: each position to mean 0, variance 1. No entries: the linear layer that follows can scale and shift
-// x + f(x), f being the layers in between; they may nest. The shape within must come back to that of x. Channels of x belong to no group.
+struct LayerNorm {};                                     // {L, in} or {in}: each position to mean 0, variance 1. No entries: the linear layer that follows can scale and shift
+// x + f(x), f being the layers in between; they may nest. The shape within must come back to that of x, or, where f ends at the last position, to that of x
+// there: then x is taken there, too. Channels of x belong to no group.
 struct ResidualBegin {};
 struct ResidualEnd {};
 struct LastPosition {};                                  // {L, in} -> {in}
@@ -71,7 +72,7 @@ struct Attention { std::string name; int64_t heads = 1; int64_t head_size = 16; 
 // Spiking layers see `steps` instants of time as batches of their own, the earliest first: every other layer works on all of them at once.
 struct RepeatInTime { int64_t steps = 4; };              // the same input at each instant (direct coding)
 // Leaky integrate-and-fire neurons, any shape: u_t = leak u_(t-1) + x_t - s_(t-1), s_t = 1 where u_t >= 1, else 0; from rest, of as many steps as
-// time has. Backward: ds/du = 1 / (1 + 25 |u - 1|)^2 (fast sigmoid, Zenke, Ganguli 2018), through time and reset.
+// time has. Backward: ds/du = 1 / (1 + 5 |u - 1|)^2 (fast sigmoid, Zenke, Ganguli 2018), through time and reset.
 struct LeakyIntegrateAndFire { double leak = 0.9; };
 struct MeanOverTime {};                                  // ends time
 

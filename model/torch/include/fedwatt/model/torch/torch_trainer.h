@@ -56,6 +56,23 @@ absl::Status WriteTorchScript(const ArchitectureSpec& spec, absl::Span<const flo
 // Errors: as MakeTorchTrainer
 absl::StatusOr<ModelProfile> ProfileArchitecture(const ArchitectureSpec& spec);
 
+// What spikes cause, measured on examples.
+struct SpikeProfile {
+  struct Layer {
+    std::string name;
+    double rate = 0;  // share of its inputs that is not zero, of all steps
+  };
+  int64_t steps = 0;
+  double analogue_macs = 0;     // multiply-adds of one example with inputs that are no spikes
+  double macs_per_step = 0;     // of the other layers with weights, at one instant, if every input spiked
+  double spike_operations = 0;  // additions of a weight that spikes ask for, one example, over all steps; at borders of convolutions a little more than there are
+  double neuron_updates = 0;    // of one example, over all steps
+  std::vector<Layer> layers;    // those that read spikes
+};
+// Errors: UNIMPLEMENTED  the architecture has no spiking neurons; INVALID_ARGUMENT  `model` has another length than the layout, or the data does not suit; otherwise as
+// MakeTorchTrainer
+absl::StatusOr<SpikeProfile> ProfileSpikes(const ArchitectureSpec& spec, absl::Span<const float> model, const Dataset& data);
+
 }  // namespace fedwatt
 
 #endif  // FEDWATT_MODEL_TORCH_TORCH_TRAINER_H_
