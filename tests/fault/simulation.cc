@@ -951,7 +951,7 @@ SimulationResult World::Run() {
       } else {
         const bool excused = disk_.fault_count() > disk_faults_at_start_ || flip_ || scenario_.sync_lies > 0;
         if (!excused || absl::IsResourceExhausted(outcome.status)) Violation(absl::StrCat("P5: the run ends, though nothing was wrong: ", outcome.status.ToString()));
-        if (flip_ && absl::IsDataLoss(outcome.status)) {
+        if (flip_ && absl::IsDataLoss(outcome.status) && absl::StrContains(std::string(outcome.status.message()), flip_->first)) {
           disk_.FlipBit(flip_->first, flip_->second);
           flip_.reset();
         }
