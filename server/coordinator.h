@@ -185,6 +185,8 @@ class Coordinator {
       FileRange update;
     };
     std::optional<Replayed> replayed;
+    // Nothing is wanted of its client any more.
+    bool over() const { return replayed.has_value() || !report_request.empty(); }
   };
   struct EndedAttempt {
     v1::EndedAttempt kept;                     // without what a journal alone holds

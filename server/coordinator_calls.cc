@@ -319,7 +319,7 @@ bool Coordinator::FillWork(Session& session, const std::string& current_attempt,
     response->mutable_cancel()->set_reason(ToProto(UnwantedReason(session, current_attempt)));
     return true;
   }
-  if (OpenAttempt* attempt = FindOpen(session, session.attempt); attempt != nullptr && attempt->report_request.empty()) {
+  if (OpenAttempt* attempt = FindOpen(session, session.attempt); attempt != nullptr && !attempt->over()) {
     v1::TrainAssignment* train = response->mutable_train();
     train->set_attempt_id(session.attempt);
     train->set_round(attempt->round);
@@ -457,7 +457,7 @@ void Coordinator::StillWanted(const v1::StillWantedRequest& request, v1::StillWa
   if (session.ok() && AcceptedInMemory(request.attempt_id())) return done(absl::UnavailableError("the attempt's verdict is not on disk yet"));
   if (session.ok()) {
     const OpenAttempt* attempt = FindOpen(**session, request.attempt_id());
-    if (attempt != nullptr && attempt->report_request.empty()) {
+    if (attempt != nullptr && !attempt->over()) {
       *response->mutable_wanted()->mutable_deadline_duration() = ToProto(std::max(attempt->deadline - clock_->Now(), absl::ZeroDuration()));
     } else {
       response->mutable_unwanted()->set_reason(
@@ -490,7 +490,7 @@ absl::StatusOr<Coordinator::UploadStream> Coordinator::OpenUpload(const v1::Uplo
     }
     return WithRejection(absl::AbortedError("upload: the attempt is not wanted"), UnwantedReason(*session, header.attempt_id()));
   }
-  if (!attempt->report_request.empty()) {
+  if (attempt->over()) {
     const std::optional<Digest> announced = attempt->upload->announced_digest();
     if (other_bytes(announced ? announced->Raw() : "")) {
       NoteDuplicate(*session, header.attempt_id(), attempt->round, attempt->fitted.get(), attempt->duplicate_noted);
@@ -640,6 +640,8 @@ void Coordinator::Report(CallId call, const v1::ReportRequest& request, v1::Repo
     NoteDuplicate(**session, id, ended->kept.round(), ended->fitted.get(), ended->duplicate_noted);
     return done(absl::OkStatus());
   }
+  // It had ended unreported before the restart, and hears so when its round closes.
+  if (attempt->replayed && attempt->report_request.empty()) attempt->report_request = request.request_id();
   if (!attempt->report_request.empty()) {
     const std::optional<Digest> announced = attempt->upload->announced_digest();
     if (FEDWATT_PLANTED(open_duplicate_accepted)) {

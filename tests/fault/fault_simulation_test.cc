@@ -32,6 +32,11 @@ TEST(FaultSimulationTest, PromisesHoldWhateverFails) {
   EXPECT_GE(simulated, absl::Hours(5));
 }
 
+TEST(FaultSimulationTest, SeedsThatBrokeAPromiseKeepIt) {
+  // 1031: a round that had closed asked again, after a crash, for what had been told late.
+  for (const uint64_t seed : {1031}) EXPECT_THAT(Simulate(ExpandSeed(seed)).violations, IsEmpty()) << seed;
+}
+
 TEST(FaultSimulationTest, OneSeedIsOneHistory) {
   for (const uint64_t seed : {3, 21, 252}) {
     const SimulationResult first = Simulate(ExpandSeed(seed)), again = Simulate(ExpandSeed(seed));

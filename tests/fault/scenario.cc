@@ -27,7 +27,7 @@ Scenario ExpandSeed(uint64_t seed) {
   s.budget = chance(0.4);
   s.longest_training = absl::Seconds(2 + static_cast<int64_t>(random.Below(30)));
   s.lost = some(0.3, 0.002, 0.15);
-  s.doubled = some(0.3, 0.005, 0.2);
+  s.doubled = some(0.3, 0.01, 0.3);
   s.delayed = some(0.3, 0.005, 0.2);
   s.partitions_per_hour = some(0.4, 0.5, 30);
   s.cut_stream = some(0.4, 0.005, 0.2);
@@ -37,7 +37,7 @@ Scenario ExpandSeed(uint64_t seed) {
   s.sync_fails = some(0.7, 0.0005, 0.03);
   s.read_fails = some(0.8, 0.0005, 0.01);
   s.short_write = some(0.5, 0.005, 0.3);
-  s.full_per_hour = some(0.6, 1, 30);
+  s.full_per_hour = some(0.5, 2, 60);
   s.flips = some(0.8, 0.05, 0.5);
   if (chance(0.02)) s.sync_lies = some(0, 0.001, 0.2);
   s.losses.clear();
@@ -50,9 +50,9 @@ Scenario ExpandSeed(uint64_t seed) {
     if (s.losses.empty()) s.losses.push_back(Loss::kTorn);
   }
   s.crashes_per_hour = some(0.4, 1, 60);
-  s.crash_at_point = some(0.3, 0.1, 0.9);
+  s.crash_at_point = some(0.2, 0.3, 1);
   s.crash_while_recovering = some(0.3, 0.05, 0.6);
-  s.slow_worker = some(0.4, 0.01, 0.3);
+  s.slow_worker = some(0.3, 0.02, 0.5);
   s.clock_jumps_per_hour = some(0.5, 1, 30);
   s.deaths_per_hour = some(0.4, 0.5, 20);
   s.hostile = some(0.4, 0.01, 0.15);

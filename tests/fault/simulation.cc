@@ -218,6 +218,9 @@ class World {
           if constexpr (std::is_same_v<Response, v1::ReportResponse>) {
             if (status.ok()) NoteVerdict(state->request.attempt_id(), *response);
           }
+          if constexpr (std::is_same_v<Response, v1::WaitForWorkResponse>) {
+            if (status.ok() && response->has_train()) NoteAsked(response->train().attempt_id());
+          }
           if (Lost(client.cut_from)) return;
           At(now() + Delay(), [end, response, status] { end(status, *response); });
         });
@@ -289,6 +292,7 @@ class World {
   void CheckFaults();
   void Schedule(double per_hour, std::function<void()> event);
   void NoteVerdict(const std::string& attempt, const v1::ReportResponse& response);
+  void NoteAsked(const std::string& attempt);
   void NoteRound(const RoundRecord& record);
   void CheckEnd();
 
@@ -778,6 +782,11 @@ void World::StartCoordinator() {
   if (scenario_.sync_lies == 0 && !coordinator_->finished() && (round < last_round_ + 1 || round > last_round_ + 2)) {
     Violation(absl::StrCat("P4: starts with round ", round, " after round ", last_round_, " had ended"));
   }
+  if (scenario_.sync_lies == 0 && round - 1 > last_round_) {
+    // It was durable, and nobody had been told.
+    ++result_.rounds;
+    last_round_ = round - 1;
+  }
 }
 
 void World::Reset() {
@@ -834,6 +843,13 @@ void World::NoteRound(const RoundRecord& record) {
   ++result_.rounds;
   if (scenario_.sync_lies == 0 && record.round <= last_round_) Violation(absl::StrCat("P3: round ", record.round, " ends a second time"));
   last_round_ = record.round;
+}
+
+// What is over is not asked for again.
+void World::NoteAsked(const std::string& attempt) {
+  if (scenario_.durability != "update" || scenario_.sync_lies > 0) return;
+  if (acknowledged_.contains(attempt)) Violation(absl::StrCat("P1: ", attempt, " is asked for again, after it was acknowledged"));
+  if (refused_.contains(attempt)) Violation(absl::StrCat("P4: ", attempt, " is asked for again, after it was refused"));
 }
 
 void World::NoteVerdict(const std::string& attempt, const v1::ReportResponse& response) {
@@ -935,7 +951,7 @@ SimulationResult World::Run() {
       } else {
         const bool excused = disk_.fault_count() > disk_faults_at_start_ || flip_ || scenario_.sync_lies > 0;
         if (!excused || absl::IsResourceExhausted(outcome.status)) Violation(absl::StrCat("P5: the run ends, though nothing was wrong: ", outcome.status.ToString()));
-        if (flip_ && absl::IsDataLoss(outcome.status)) {
+        if (flip_ && absl::IsDataLoss(outcome.status) && absl::StrContains(std::string(outcome.status.message()), flip_->first)) {
           disk_.FlipBit(flip_->first, flip_->second);
           flip_.reset();
         }
