@@ -167,7 +167,8 @@ TEST_F(AuditToolTest, AuditsABuiltInModelWithoutDataOrHardware) {
     EXPECT_GT(other["parameters"], 0) << other;
     EXPECT_GT(other["macs"], 0) << other;
     EXPECT_GT(other["activation_bytes"], 0) << other;
-    EXPECT_GT(other["training_cpu_seconds"]["estimate"], other["inference_cpu_seconds"]["low"]) << other;
+    EXPECT_GT(other["training_cpu_seconds"]["estimate"], 0) << other;  // a fused step of logistic takes less than LibTorch's forward pass
+    EXPECT_GT(other["inference_cpu_seconds"]["estimate"], 0) << other;
   }
   if (!json["energy"]["metered"].get<bool>()) {
     EXPECT_EQ(json["energy"]["tier"], "generic");
