@@ -1,4 +1,8 @@
-# Sourced by the experiments that compare fleets paired by seed.
+# Sourced by the experiments that compare fleets paired by seed: RUN.SH [BIN_DIRECTORY] [OUT]. Sets here, bin and out, and makes OUT.
+here=$(dirname "$0")
+bin=${1:-build/release/bin}
+out=${2:-$(mktemp -d)}
+mkdir -p "$out"
 
 # run_fleet BIN_DIRECTORY RUN SEED FLAGS...: a fleet's run record in RUN, unless it is there already. What went wrong is told, and ends the experiment.
 run_fleet() {

@@ -125,11 +125,7 @@ class AdaptedModel : public ArchivedModel {
   void Save(absl::Span<float> values) const override {
     std::vector<float> kept(static_cast<size_t>(model_->layout().value_count()));
     model_->Save(absl::MakeSpan(kept));
-    const float* from = kept.data();
-    for (const auto& [offset, count] : kept_) {
-      std::copy_n(from, count, values.begin() + offset);
-      from += count;
-    }
+    Spread(kept, values);
     for (size_t i = 0; i < frozen_.size(); ++i) std::copy_n(up_[i].data_ptr<float>(), up_[i].numel(), values.begin() + frozen_[i].offset);
   }
 
@@ -150,11 +146,7 @@ class AdaptedModel : public ArchivedModel {
   std::vector<float> InitialValues(uint64_t seed) override {
     const std::vector<float> kept = model_->InitialValues(seed);
     std::vector<float> values(static_cast<size_t>(layout_.value_count()));
-    const float* from = kept.data();
-    for (const auto& [offset, count] : kept_) {
-      std::copy_n(from, count, values.begin() + offset);
-      from += count;
-    }
+    Spread(kept, absl::MakeSpan(values));
     return values;
   }
 
@@ -174,11 +166,21 @@ class AdaptedModel : public ArchivedModel {
     return at::addmm(weight, up, frozen.down).view(frozen.shape);
   }
 
+  // What the archive itself has of the layout's values.
   std::vector<float> Kept(absl::Span<const float> values) const {
     std::vector<float> kept;
     kept.reserve(static_cast<size_t>(model_->layout().value_count()));
     for (const auto& [offset, count] : kept_) kept.insert(kept.end(), values.begin() + offset, values.begin() + offset + count);
     return kept;
+  }
+
+  // And back.
+  void Spread(const std::vector<float>& kept, absl::Span<float> values) const {
+    const float* from = kept.data();
+    for (const auto& [offset, count] : kept_) {
+      std::copy_n(from, count, values.begin() + offset);
+      from += count;
+    }
   }
 
   int64_t OffsetOfKept(int64_t at) const {

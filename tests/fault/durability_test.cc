@@ -64,14 +64,20 @@ TEST(SimulatedDiskTest, TearsWritesAtSectors) {
   EXPECT_THAT(seen, ElementsAre("aaaa", "aabb", "bbaa", "bbbb"));
 }
 
-TEST(SimulatedDiskTest, AFailedFlushLeavesCleanBytesThatAreNotOnDisk) {
-  SimulatedDisk disk(1);
+// Writes "bytes" to "file" and fails to flush them; the file.
+int FailToFlush(SimulatedDisk& disk) {
   const int file = Create(disk, "file");
   disk.SyncFolder("");
   Put(disk, file, "bytes");
   disk.faults.sync_fails = 1;
   EXPECT_EQ(disk.Sync(file), -EIO);
   disk.faults = {};
+  return file;
+}
+
+TEST(SimulatedDiskTest, AFailedFlushLeavesCleanBytesThatAreNotOnDisk) {
+  SimulatedDisk disk(1);
+  const int file = FailToFlush(disk);
   EXPECT_EQ(Get(disk, "file"), "bytes");
   EXPECT_EQ(disk.Sync(file), 0);
   disk.Restart(Loss::kBytes);
@@ -87,12 +93,7 @@ TEST(MakeDirectoriesTest, FoldersSurviveALossOfPower) {
 
 TEST(FlushAnewTest, KeepsWhatAFailedFlushHadOnlyInMemory) {
   SimulatedDisk disk(1);
-  const int file = Create(disk, "file");
-  disk.SyncFolder("");
-  Put(disk, file, "bytes");
-  disk.faults.sync_fails = 1;
-  EXPECT_EQ(disk.Sync(file), -EIO);
-  disk.faults = {};
+  FailToFlush(disk);
   EXPECT_THAT(FlushAnew("file", disk), IsOk());
   EXPECT_THAT(FlushAnew("no such file", disk), IsOk());
   disk.Restart(Loss::kNames);

@@ -6,16 +6,12 @@
 #
 # SEEDS ("1 2 3"), BASE_ROUNDS (12), ROUNDS (12), DATA (/usr/share/datasets/fashion-mnist) and ARMS (name=keys;...) shorten or change it. Each arm has a learning rate of its own, picked on seed 1: rank 16 of 1 and 3, rank 64 of 0.5 and 2.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
+. "$(dirname "$0")/../run_fleet.sh"
 data=${DATA:-/usr/share/datasets/fashion-mnist}
 arms=${ARMS:-"whole=training.client_learning_rate=0.1;\
 rank16=model.options={adapter_rank=16} training.client_learning_rate=1;\
 rank64=model.options={adapter_rank=64} training.client_learning_rate=0.5"}
 common=(--set partition.clients=50 --set federation.clients_per_round=5 --set training.batch_size=50 --set training.learning_rate_schedule=cosine --threads 1)
-mkdir -p "$out"
 [ -s "$out/task/train-images-idx3-ubyte" ] || python3 "$here/task.py" "$data" "$out/task"
 for seed in ${SEEDS:-1 2 3}; do
   run_fleet "$bin" "$out/base/$seed" "$seed" "${common[@]}" --set "data.path=$data" --set model.architecture=fedavg_cnn --set "federation.rounds=${BASE_ROUNDS:-12}" \

@@ -10,11 +10,7 @@
 #
 # Joules are processor seconds of the clients' threads times the watts of a busy core unless the record says another tier. Theoretical picojoules are in a column of their own.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 parts=${PARTS:-length characters images recall}
 sequence=(softmax_transformer linear_transformer local_transformer performer gru min_gru)
 

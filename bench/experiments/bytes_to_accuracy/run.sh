@@ -9,12 +9,8 @@
 #   SETTINGS="cnn lstm" TEXT=tiny-shakespeare/input.txt bench/experiments/bytes_to_accuracy/run.sh
 #   SETTINGS=iid CODECS="float32=preset one_bit=dct,dithered:rate=1.0/chain:multiple=0.25" bench/experiments/bytes_to_accuracy/run.sh
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
+. "$(dirname "$0")/../run_fleet.sh"
 seeds=${SEEDS:-1 2 3} long=${LONG_ROUNDS:-300} short=${SHORT_ROUNDS:-120}
-mkdir -p "$out"
 settings=${SETTINGS:-iid dirichlet cnn${TEXT:+ lstm}}
 codecs=${CODECS:-float32=preset no_regret=preset smallest=preset}
 config=examples/simulated_fleet/fashion_mnist_2nn.toml

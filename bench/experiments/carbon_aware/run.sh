@@ -6,11 +6,7 @@
 #
 # STARTS (20), SEEDS ("1 2 3"), ROUNDS (100) shorten or change it. Needs FEDWATT_BUILD_BENCH.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 "$bin/carbon_schedule_bench" "${STARTS:-20}" | tee "$out/schedule.txt"
 common=(--config examples/simulated_fleet/fashion_mnist_2nn.toml --set "federation.rounds=${ROUNDS:-100}" --set federation.evaluate_every=10
         --set energy.device_class=raspberry_pi_4 --set simulation.start=2026-01-03T09:00:00Z

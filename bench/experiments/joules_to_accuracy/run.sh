@@ -10,11 +10,7 @@
 #
 # Joules are processor seconds of the clients' threads times the watts of a busy core: no meter covers a thread. In a ratio the watts cancel as far as all arms draw alike.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 stack='training.batch_size=32 training.client_learning_rate=0.08 training.momentum=0.9 prune.target=0.5 prune.channels=ordered compression.uplink=dithered:rate=0.4:scales=off'
 arms=${ARMS:-"float32=training.batch_size=10 training.client_learning_rate=0.1 compression.preset=float32;\
 float32_50=training.batch_size=50 training.client_learning_rate=0.4 compression.preset=float32;\

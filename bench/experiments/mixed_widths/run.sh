@@ -7,11 +7,7 @@
 # SEEDS ("1 2 3 4 5"), SETTINGS ("cnn mlp"), CNN_ROUNDS (100), MLP_ROUNDS (300), CLIENTS (10 a round), RATE (0.1, falling along a cosine) and
 # FLEETS (name=flags;...) shorten or change it.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 config=examples/simulated_fleet/fashion_mnist_2nn.toml
 mix='fit.policy=by_capability fit.widths=[1,0.5,0.25,0.125,0.0625]'
 fleets=${FLEETS:-"full=;mix=$mix;turns=${mix/by_capability/by_turns}"}

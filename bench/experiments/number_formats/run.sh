@@ -6,11 +6,7 @@
 #
 # SEEDS ("1 2 3 4 5"), ROUNDS (30), CLIENTS (100, of which 10 a round), BATCH (10), ARCHITECTURE (fedavg_cnn), RATE (0.1) and FLEETS (name=flags;...) shorten or change it.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 fleets=${FLEETS:-"float32=;bfloat16=fit.format=bfloat16;int8=training.quantization=int8;int8_bfloat16=training.quantization=int8 fit.format=bfloat16"}
 common=(--config examples/simulated_fleet/fashion_mnist_2nn.toml --threads 1 --set "model.architecture=${ARCHITECTURE:-fedavg_cnn}" --set "federation.rounds=${ROUNDS:-30}"
         --set "partition.clients=${CLIENTS:-100}" --set "federation.wait_for_clients=${CLIENTS:-100}" --set "training.batch_size=${BATCH:-10}" --set "training.client_learning_rate=${RATE:-0.1}"

@@ -7,11 +7,7 @@
 # SEEDS ("1 2 3"), SETTINGS ("mlp cnn"), MLP_ROUNDS (150), CNN_ROUNDS (30), CLIENTS (10 a round), RATE (0.1 of mlp, falling along a cosine), TARGET_mlp and TARGET_cnn (0.87)
 # and FLEETS (name=flags;...) shorten or change it. cnn has batches of 20 and momentum, at a rate picked on seed 1; names that end in 40 have 40 rounds.
 set -euo pipefail
-here=$(dirname "$0")
-. "$here/../run_fleet.sh"
-bin=${1:-build/release/bin}
-out=${2:-$(mktemp -d)}
-mkdir -p "$out"
+. "$(dirname "$0")/../run_fleet.sh"
 config=examples/simulated_fleet/fashion_mnist_2nn.toml
 mlp=${FLEETS:-"dense=;\
 narrow=prune.target=0.3 prune.channels=ordered;\
